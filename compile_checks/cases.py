@@ -1,0 +1,198 @@
+"""What `python -m compile_checks` audits: dmask's ops, strategies, mask helpers and attention.
+
+They are called as a model calls them: the mask is applied to scores that require grad, and the
+result is back-propagated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dmask
+import dmask.ops
+from compile_checks.audit import Call, Case
+
+BATCH, HEADS, KV_HEADS, QUERY_LEN, KEY_LEN, HEAD_DIM = 2, 4, 2, 6, 24, 8
+WINDOW_SIZE = 16
+KEY_LENS = (8, 12, 16, 17, 24, 40)
+"""A cache that grows past the window."""
+
+_Masking = Callable[[Tensor, Tensor | None], Tensor]
+
+
+def builtin_cases() -> tuple[Case, ...]:
+    """All cases, made anew."""
+    return (
+        *_op_cases(),
+        *_strategy_cases(),
+        *_helper_cases(),
+        *_growing_cases(),
+        *_attention_cases(),
+    )
+
+
+def uncovered(cases: Iterable[Case]) -> tuple[str, ...]:
+    """The registered ops and strategies for which there is no case."""
+    registered = [f"op {name}" for name in dmask.ops.op_names()]
+    registered += [f"strategy {name}" for name in dmask.strategies()]
+    covered = {case.covers for case in cases}
+    return tuple(name for name in registered if name not in covered)
+
+
+# ------------------------------------------------------------------ inputs
+
+
+def _scores(*shape: int, grad: bool = True) -> Tensor:
+    """Distinct scores around zero, by default as a bias that is learned."""
+    count = torch.Size(shape).numel()
+    return torch.linspace(-1.0, 1.0, count).view(shape).requires_grad_(grad)
+
+
+def _mask(*shape: int) -> Tensor:
+    """Two of three keys are allowed."""
+    return (torch.arange(torch.Size(shape).numel()) % 3 != 0).view(shape)
+
+
+def _call(*args: Any, **kwargs: Any) -> Call:
+    return args, kwargs
+
+
+# ------------------------------------------------------------------ ops, strategies, helpers
+
+
+def _gathered(scores: Tensor, indices: Tensor) -> Tensor:
+    return scores.gather(-1, indices.clamp(min=0).long())
+
+
+def _sizes(scores: Tensor) -> tuple[int, int, int]:
+    """`batch_size`, `query_len` and `key_len`."""
+    return scores.shape[0], scores.shape[2], scores.shape[3]
+
+
+def _masking(api: Any) -> dict[str, _Masking]:
+    """One use of each mask function, of `torch.ops.dmask` or of dmask itself: they agree."""
+    return {
+        "block_smooth": lambda scores, mask: scores * api.block_smooth(scores > 0, 4, mask),
+        "create_mask": lambda scores, mask: (
+            scores * api.create_mask(scores, mask, *_sizes(scores), WINDOW_SIZE)
+        ),
+        "relu_mask": lambda scores, mask: scores * api.relu_mask(scores, mask),
+        "topk_indices": lambda scores, mask: _gathered(
+            scores, api.topk_indices(scores, mask, WINDOW_SIZE)
+        ),
+        "topk_mask": lambda scores, mask: scores * api.topk_mask(scores, mask, WINDOW_SIZE),
+    }
+
+
+def _dynamic_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return scores * dmask.dynamic_mask(scores, mask, WINDOW_SIZE, tie_break="lowest")
+
+
+def _op_cases() -> Iterator[Case]:
+    for name, fn in _masking(torch.ops.dmask).items():
+        yield from _variants(f"op {name}", fn, _mask(BATCH, 1, QUERY_LEN, KEY_LEN))
+
+
+def _strategy_cases() -> Iterator[Case]:
+    for name in ("relu", "topk"):
+        padding = _mask(BATCH, KEY_LEN)
+        yield from _variants(f"strategy {name}", _created(name), padding)
+        yield from _variants(f"strategy {name}, blocks", _created(name, block_size=4), padding)
+
+
+def _created(type: str, block_size: int | None = None) -> _Masking:
+    """Applies the mask that `create_mask` makes with a strategy."""
+
+    def fn(scores: Tensor, mask: Tensor | None) -> Tensor:
+        kept = dmask.create_mask(
+            scores, mask, *_sizes(scores), WINDOW_SIZE, block_size=block_size, type=type
+        )
+        return scores.masked_fill(~kept, 0.0)
+
+    return fn
+
+
+def _variants(name: str, fn: _Masking, mask: Tensor) -> Iterator[Case]:
+    covers = name.partition(",")[0]
+    for suffix, given, dynamic in (
+        ("no mask", None, None),
+        ("mask", mask, None),
+        ("mask, dynamic=True", mask, True),
+    ):
+        call = _call(_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), given)
+        yield Case(f"{name}, {suffix}", fn, [call], dynamic, backward=True, covers=covers)
+
+
+def _helper_cases() -> Iterator[Case]:
+    mask = _mask(BATCH, 1, QUERY_LEN, KEY_LEN)
+    for name, fn in {**_masking(dmask), "dynamic_mask": _dynamic_mask}.items():
+        call = _call(_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), mask)
+        yield Case(f"helper {name}", fn, [call], backward=True)
+
+
+# ------------------------------------------------------------------ recompiles
+
+
+def _growing_cases() -> Iterator[Case]:
+    """A decode whose keys grow past the window, against a budget of graphs.
+
+    With `dynamic=None` shapes are static at first and dynamic from the first change on: two graphs.
+    `maybe_create_mask` costs one more, by design: it branches on the window.
+    """
+    bare = [_call(_scores(BATCH, 1, 1, key_len, grad=False), None) for key_len in KEY_LENS]
+    padded = [_call(scores, _mask(BATCH, scores.shape[-1])) for (scores, _), _ in bare]
+    for prefix, calls in (("growing", bare), ("growing, mask", padded)):
+        for dynamic, graphs in ((None, 2), (True, 1)):
+            end = prefix + (", dynamic=True" if dynamic else "")
+            yield Case(f"create_mask, {end}", _create, calls, dynamic, max_graphs=graphs)
+            yield Case(
+                f"maybe_create_mask, {end}", _maybe_create, calls, dynamic, max_graphs=graphs + 1
+            )
+
+
+def _create(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return dmask.create_mask(scores, mask, *_sizes(scores), WINDOW_SIZE)
+
+
+def _maybe_create(scores: Tensor, mask: Tensor | None) -> Tensor:
+    kept = dmask.maybe_create_mask(scores, mask, *_sizes(scores), WINDOW_SIZE)
+    if kept is None:
+        return scores + 0.0
+    return scores.masked_fill(~kept if kept.dim() == 4 else ~kept[:, None, None], 0.0)
+
+
+# ------------------------------------------------------------------ attention
+
+
+def _attention_cases() -> Iterator[Case]:
+    for backend in ("sdpa", "eager"):
+        for backward in (False, True):
+            for variant, kv_heads, options in _attention_variants(backward):
+                query = _scores(BATCH, HEADS, QUERY_LEN, HEAD_DIM, grad=backward)
+                key = _scores(BATCH, kv_heads, KEY_LEN, HEAD_DIM, grad=backward)
+                value = _scores(BATCH, kv_heads, KEY_LEN, HEAD_DIM, grad=backward)
+                call = _call(query, key, value, **options, backend=backend)
+                name = f"attention {backend}, {variant}{', backward' if backward else ''}"
+                yield Case(name, dmask.dynamic_mask_attention, [call], backward=backward)
+
+
+def _attention_variants(grad: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Each with its key/value heads and options."""
+    mask = {"attention_mask": _mask(BATCH, 1, QUERY_LEN, KEY_LEN)}
+    padding = {"attention_mask": _mask(BATCH, KEY_LEN)}
+    causal = {"is_causal": True}
+    window = {
+        "attention_bias": _scores(BATCH, KV_HEADS, 1, KEY_LEN, grad=grad),
+        "window_size": WINDOW_SIZE,
+    }
+    yield "dense", HEADS, {}
+    yield "causal", HEADS, causal
+    yield "mask", HEADS, mask
+    yield "window", HEADS, window
+    yield "GQA", KV_HEADS, {}
+    yield "GQA, window, padding", KV_HEADS, {**window, **padding}
+    yield "GQA, window, causal", KV_HEADS, {**window, **causal}

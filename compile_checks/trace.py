@@ -1,0 +1,206 @@
+"""What Dynamo says of itself while it compiles: its structured trace, as Python objects.
+
+Dynamo keeps several counts of its graph breaks, and each of them misses some kind. Its structured
+trace, the records that `TORCH_TRACE` writes to disk, has them all. A handler takes them off their
+logger here. The records have user stacks as text only; but each is logged while Dynamo deals with
+what it tells of, so that the handler can ask for the stack itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from traceback import FrameSummary
+from types import FrameType
+from typing import Any
+
+import torch
+from torch._guards import TracingContext
+
+_LOGGER = logging.getLogger("torch.__trace")
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep
+
+
+@dataclass(frozen=True)
+class GraphBreak:
+    """A place where Dynamo ended a graph and left the rest to eager Python, or to a new graph."""
+
+    reason: str
+    """What Dynamo says: a headline, then an explanation and hints."""
+    file: str
+    line: int
+    source: str
+    """The text of that line."""
+
+
+@dataclass(frozen=True)
+class Recompile:
+    """A frame that was compiled anew because the guards of what was compiled before failed."""
+
+    reasons: tuple[str, ...]
+    """The guard that failed, for each earlier compilation of the frame."""
+    file: str
+    line: int
+    """Where the frame begins."""
+
+
+@dataclass
+class Compilation:
+    """One frame that Dynamo set out to compile."""
+
+    file: str = ""
+    line: int = 0
+    started: bool = False
+    """Past the recompile limit, Dynamo turns away before it starts."""
+    ended: bool = False
+    made_graph: bool = False
+    breaks: list[GraphBreak] = field(default_factory=list)
+    recompile_reasons: tuple[str, ...] | None = None
+    failure: str | None = None
+    """Why there is no compiled code for this frame."""
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether a graph was made, and the backend took it."""
+        return self.made_graph and self.failure is None
+
+
+class Trace(logging.Handler):
+    """Gathers the records of Dynamo's structured trace into compilations, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compilations: list[Compilation] = []
+        self._by_id: dict[tuple[Any, ...], Compilation] = {}
+        self._frames: dict[tuple[Any, ...], Compilation] = {}
+        # The audited code may run inside an `except` block, whose exception is not Dynamo's.
+        self._outer_error = sys.exc_info()[1]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        metadata: Mapping[str, Any] = getattr(record, "metadata", {})
+        payload: str = getattr(record, "payload", None) or ""
+        match metadata:
+            case {"artifact": {"name": "recompile_reasons"}}:
+                self._begin(metadata).recompile_reasons = _reasons(payload)
+            case {"dynamo_start": _}:
+                self._begin(metadata).started = True
+            case {"artifact": {"name": "dynamo_graph_break_reason"}}:
+                self._add_break(self._current(metadata), payload)
+            case {"dynamo_output_graph": _}:
+                self._current(metadata).made_graph = True
+            case {"compilation_metrics": metrics}:
+                self._end(metadata, metrics)
+
+    def _begin(self, metadata: Mapping[str, Any]) -> Compilation:
+        """The compilation that a frame's first records speak of.
+
+        Ids begin anew after `torch.compiler.reset()`: one that has ended is another's.
+        """
+        compilation = self._current(metadata)
+        if not (compilation.ended or compilation.started):
+            return compilation
+        del self._by_id[_compile_id(metadata)]
+        return self._current(metadata)
+
+    def _current(self, metadata: Mapping[str, Any]) -> Compilation:
+        key = _compile_id(metadata)
+        if key not in self._by_id:
+            earlier = self._frames.get(key[:2], Compilation())
+            self._by_id[key] = Compilation(earlier.file, earlier.line)
+            self.compilations.append(self._by_id[key])
+        return self._by_id[key]
+
+    def _end(self, metadata: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+        compilation = self._current(metadata)
+        compilation.ended = True
+        if metrics["fail_type"] is not None:
+            compilation.failure = metrics["fail_reason"] or metrics["fail_type"]
+        # Past the recompile limit the code is not named; the frame's earlier compilations name it.
+        if metrics["co_filename"] is not None:
+            compilation.file = metrics["co_filename"]
+            compilation.line = metrics["co_firstlineno"]
+            self._frames[_compile_id(metadata)[:2]] = compilation
+
+    def _add_break(self, compilation: Compilation, payload: str) -> None:
+        error = sys.exc_info()[1]
+        stack: Sequence[FrameSummary] | None = None
+        if error is not self._outer_error:
+            stack = getattr(error, "real_stack", None)
+        # A break on a branch is logged with no exception in flight.
+        reason = _reason(payload) if stack is None else str(error).strip()
+        frame = _user_frame(TracingContext.extract_stack() if stack is None else stack)
+        graph_break = GraphBreak(
+            reason=reason,
+            file=frame.filename,
+            line=frame.lineno or 0,
+            source=frame.line or "",
+        )
+        # Dynamo may start over within one compilation, and then meets the same break again.
+        if graph_break not in compilation.breaks:
+            compilation.breaks.append(graph_break)
+
+
+@contextmanager
+def record() -> Iterator[Trace]:
+    """Records Dynamo's structured trace for the time of a block.
+
+    The logger is left as it was found, torch's own handler included, which takes itself off at the
+    first record where it has no directory to write to.
+    """
+    handlers, level, disabled = [*_LOGGER.handlers], _LOGGER.level, _LOGGER.disabled
+    trace = Trace()
+    _LOGGER.addHandler(trace)
+    _LOGGER.setLevel(logging.DEBUG)
+    _LOGGER.disabled = False  # logging.config disables the loggers it does not know
+    try:
+        if not _LOGGER.isEnabledFor(logging.DEBUG):
+            raise RuntimeError("logging.disable() hides Dynamo's trace, which an audit reads")
+        yield trace
+    finally:
+        added = [h for h in _LOGGER.handlers if h is not trace and h not in handlers]
+        _LOGGER.handlers[:] = handlers + added
+        _LOGGER.setLevel(level)
+        _LOGGER.disabled = disabled
+
+
+def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        metadata.get(key) for key in ("compiled_autograd_id", "frame_id", "frame_compile_id")
+    )
+
+
+def _reasons(payload: str) -> tuple[str, ...]:
+    """The payload is a JSON list, or from 2.13 on the plain text where there is one reason."""
+    reasons = json.loads(payload) if payload.startswith("[") else [payload]
+    return tuple(reason.strip() for reason in reasons)
+
+
+def _reason(payload: str) -> str:
+    text = payload.partition("Graph Break Reason: ")[2] or payload
+    return text.partition("User code traceback:")[0].strip()
+
+
+def _user_frame(traced: Sequence[FrameSummary]) -> FrameSummary:
+    """The innermost frame outside torch, of those Dynamo traced or of those that called it."""
+    for frame in reversed(traced):
+        if not frame.filename.startswith(_TORCH):
+            return frame
+    return _caller() or (traced[-1] if traced else FrameSummary("", 0, ""))
+
+
+def _caller() -> FrameSummary | None:
+    """Who called into Dynamo; `None` where it was the audit itself."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not frame.f_code.co_filename.startswith(_TORCH):
+        frame = frame.f_back  # out of this file and `logging`
+    while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_filename.startswith(_HERE):
+        return None
+    return FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

@@ -1,0 +1,155 @@
+"""Attention over the keys that a dynamic mask keeps: the path that the mask helpers serve.
+
+This is the "no padding" branch of flash-sparse-attn's integration, with the mask made by one call
+of `maybe_create_mask` instead of a top-k and a scatter of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmask import validation
+from dmask.mask import maybe_create_mask
+from dmask.validation import Sizes, meta, optional_meta, repeat_heads
+
+BACKENDS = ("eager", "sdpa")
+
+
+def dynamic_mask_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_bias: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    *,
+    window_size: int | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    backend: str = "sdpa",
+) -> Tensor:
+    """Attends from each query to the `window_size` keys that `attention_bias` scores best.
+
+    Args:
+        query: `[B, H, Lq, D]`, floating.
+        key, value: `[B, KVH, Lk, D]` and `[B, KVH, Lk, Dv]`, where `KVH` divides `H`.
+        attention_bias: scores that choose the keys and are added to the logits,
+            `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
+        attention_mask: the allowed keys, bool or integer 0/1, 4-D as the bias or `(B, S)`, see
+            `create_mask`.
+        window_size: how many keys a query keeps at most; `None` for all allowed keys.
+        is_causal: query `q` may see the keys up to `q + Lk - Lq`.
+        scale: of the logits, `1 / sqrt(D)` by default.
+        backend: `"sdpa"` (`torch.nn.functional.scaled_dot_product_attention`) or `"eager"`, the
+            same in readable operations.
+
+    Returns:
+        `[B, H, Lq, Dv]`. A query without an allowed key gives zeros. Gradients reach query, key,
+        value and bias.
+
+    Raises:
+        TypeError: for a bias that is not floating, or a float mask.
+        ValueError: for shapes that do not fit, tensors on two devices, an unknown backend, a
+            `window_size` without an `attention_bias` to choose by.
+
+    >>> import torch, dmask
+    >>> query, key = torch.randn(2, 4, 8, 16), torch.randn(2, 2, 8, 16)
+    >>> scores = torch.randn(2, 2, 1, 8)
+    >>> dmask.dynamic_mask_attention(query, key, key, scores, window_size=4, is_causal=True).shape
+    torch.Size([2, 4, 8, 16])
+    """
+    if backend not in BACKENDS:
+        raise validation.unknown("backend", backend, BACKENDS)
+    if window_size is not None and attention_bias is None:
+        raise ValueError("window_size needs an attention_bias to choose keys by, got None")
+    sizes = _check(query, key, value, attention_bias, attention_mask)
+    allowed = _allowed_keys(attention_mask, is_causal, sizes, query.device)
+    mask = allowed
+    if attention_bias is not None:
+        mask = maybe_create_mask(attention_bias, allowed, *sizes, window_size)
+    if attention_bias is not None:
+        attention_bias = repeat_heads(attention_bias.to(query.dtype), query.shape[1])
+    attend = _sdpa if backend == "sdpa" else _eager
+    if mask is None:
+        return attend(query, key, value, attention_bias, scale)
+    mask = repeat_heads(mask, query.shape[1])
+    # A row without any key is left open, and its output set to zero afterwards: a softmax over -inf
+    # alone is NaN, and so would its gradient be, behind whatever masks the output.
+    empty = ~mask.any(dim=-1, keepdim=True)
+    bias = query.new_zeros(()) if attention_bias is None else attention_bias
+    output = attend(query, key, value, torch.where(mask | empty, bias, -torch.inf), scale)
+    return output.masked_fill(empty, 0.0)
+
+
+def _check(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_bias: Tensor | None,
+    attention_mask: Tensor | None,
+) -> Sizes:
+    """Checks all tensors against each other and returns `(batch_size, query_len, key_len)`."""
+    shapes = tuple(tuple(tensor.shape) for tensor in (query, key, value))
+    if any(len(shape) != 4 for shape in shapes):
+        raise ValueError(f"query, key and value must be 4-D [B, H, L, D], got shapes {shapes}")
+    batch, heads, query_len, head_dim = query.shape
+    key_heads, key_len = key.shape[1:3]
+    if key.shape != (batch, key_heads, key_len, head_dim):
+        raise ValueError(f"key must have the batch and head size of query, got shapes {shapes}")
+    if value.shape[:3] != key.shape[:3]:
+        raise ValueError(f"value must have the batch, heads and length of key, got shapes {shapes}")
+    if heads != key_heads and (key_heads == 0 or heads % key_heads != 0):
+        raise ValueError(f"key heads must divide query heads, got {key_heads} and {heads}")
+    sizes = (batch, query_len, key_len)
+    if attention_bias is not None:
+        bias = meta(attention_bias)
+        validation.check_bias(bias)
+        validation.check_sizes(bias, None, sizes)
+        validation.check_heads("attention_bias", bias, heads)
+        validation.check_device(bias, meta(query), "query", "attention_bias")
+    mask = optional_meta(attention_mask)
+    validation.check_mask(mask, meta(query), "query", sizes)
+    if mask is not None and len(mask.shape) == 4:
+        validation.check_heads("attention_mask", mask, heads)
+    return sizes
+
+
+def _allowed_keys(
+    attention_mask: Tensor | None, is_causal: bool, sizes: Sizes, device: torch.device
+) -> Tensor | None:
+    """The keys each query may see before any selection, bool and 4-D, or `None` for all."""
+    _, query_len, key_len = sizes
+    mask = None if attention_mask is None else validation.bool_mask_4d(attention_mask, key_len)
+    if not is_causal:
+        return mask
+    last = torch.arange(query_len, device=device) + (key_len - query_len)
+    causal = torch.arange(key_len, device=device) <= last[:, None]
+    return causal[None, None] if mask is None else mask & causal
+
+
+def _sdpa(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+) -> Tensor:
+    if bias is not None:
+        # CUDA's kernels refuse a bias that does not lie key by key in memory.
+        bias = bias.expand(*bias.shape[:3], key.shape[2]).contiguous()
+    return torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=bias,
+        scale=scale,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+
+
+def _eager(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+) -> Tensor:
+    groups = query.shape[1] // key.shape[1] if key.shape[1] else 1
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    logits = (query @ key.transpose(-2, -1)) * scale
+    if bias is not None:
+        logits = logits + bias
+    return logits.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value

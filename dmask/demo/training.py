@@ -1,0 +1,116 @@
+"""Trains, evaluates and samples."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+import time
+from typing import TextIO
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from dmask.demo.text import ordered_batches, random_batch
+
+LEARNING_RATE = 3e-3
+WARM_UP = 0.1
+"""The share of the steps in which the learning rate rises; it falls in the others."""
+TEMPERATURE = 0.8
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler that Inductor would call for CPU code, or `None` where there is none."""
+    default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", default))
+
+
+def bits_per_byte(model: nn.Module, tokens: Tensor) -> Tensor:
+    """The mean loss over `[B, L + 1]` bytes, where each predicts its successor."""
+    logits = model(tokens[:, :-1])
+    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()) / math.log(2)
+
+
+def evaluate(
+    model: nn.Module, text: Tensor, batch_size: int, context: int, device: torch.device
+) -> float:
+    """The mean loss over a text.
+
+    Not under `no_grad`: it would be a second graph, and take longer to compile than it saves.
+    """
+    batches = ordered_batches(text, batch_size, context).to(device)
+    return sum(bits_per_byte(model, batch).item() for batch in batches) / len(batches)
+
+
+def train(
+    model: nn.Module,
+    text: Tensor,
+    batch_size: int,
+    context: int,
+    device: torch.device,
+    *,
+    steps: int,
+    seed: int,
+) -> None:
+    """Trains a model in place, on batches that depend on `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    progress = Progress(steps)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps)
+        batch = random_batch(text, batch_size, context, generator).to(device)
+        loss = bits_per_byte(model, batch)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        progress.show(step + 1, loss)
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Rises in a line, then falls in a line, towards 0 on both sides."""
+    rising = (step + 1) / (WARM_UP * steps)
+    falling = (steps - step) / ((1 - WARM_UP) * steps)
+    return LEARNING_RATE * min(rising, falling, 1.0)
+
+
+@torch.no_grad()
+def sample(model: nn.Module, prompt: Tensor, count: int, context: int, seed: int) -> bytes:
+    """Continues a prompt, int64 `[L]`, by `count` bytes.
+
+    Meant for eager mode: each length would be one more shape to compile for.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tokens = prompt
+    for _ in range(count):
+        logits = model(tokens[None, -context:])[0, -1].cpu()
+        byte = torch.multinomial((logits / TEMPERATURE).softmax(-1), 1, generator=generator)
+        tokens = torch.cat((tokens, byte.to(tokens.device)))
+    return bytes(tokens[len(prompt) :].tolist())
+
+
+class Progress:
+    """How far training has come: a bar in a terminal, a line for each tenth elsewhere.
+
+    It goes to stderr, with the seconds in it, so that stdout is the same for each run.
+    """
+
+    def __init__(self, steps: int, stream: TextIO | None = None) -> None:
+        self.steps = steps
+        self.stream = sys.stderr if stream is None else stream
+        self.start = time.monotonic()
+
+    def show(self, done: int, loss: Tensor) -> None:
+        """Shows that `done` steps are done. The loss is read only where it is shown."""
+        tenths = 10 * done // self.steps
+        if self.stream.isatty():
+            start, end = "\r", "\n" if done == self.steps else ""
+        elif tenths > 10 * (done - 1) // self.steps:
+            start, end = "", "\n"
+        else:
+            return
+        bar = "#" * (2 * tenths) + "." * (20 - 2 * tenths)
+        seconds = time.monotonic() - self.start
+        line = f"[{bar}] step {done}/{self.steps}  {loss.item():.3f} bits/byte  {seconds:.0f} s"
+        print(f"{start}{line}", end=end, file=self.stream, flush=True)

@@ -1,0 +1,250 @@
+"""The mask helpers: plain Python functions, each one call of an op.
+
+Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * groups`), `Lq` queries,
+`Lk` keys. In every mask `True` means *may be attended*.
+
+The helpers and their names come from flash-sparse-attn (`utils/mask.py`), where integrations call
+them in place of a top-k and a scatter of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+import dmask.ops  # noqa: F401  (registers torch.ops.dmask)
+from dmask.registry import encode_options
+
+_ops = torch.ops.dmask
+_create_mask = _ops.create_mask.default
+
+
+def maybe_create_mask(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    batch_size: int,
+    query_len: int,
+    key_len: int,
+    window_size: int | None,
+    min_dtype: float | None = None,
+    block_size: int | None = None,
+    type: str = "topk",
+    *,
+    tie_break: str = "torch",
+    options: Mapping[str, object] | None = None,
+) -> Tensor | None:
+    """Makes a mask where there are more keys than the window, and passes the given one on
+    otherwise.
+
+    The arguments are those of `create_mask`.
+
+    Returns:
+        `attention_mask` itself, whatever it is, where `window_size is None` or
+        `key_len <= window_size`; the result of `create_mask` otherwise.
+
+    A compiled model traces this branch: it recompiles once when a growing `key_len` crosses
+    `window_size`. `create_mask` has no such branch.
+
+    >>> import torch, dmask
+    >>> bias = torch.tensor([0.3, 0.1, 0.2]).view(1, 1, 1, 3)
+    >>> dmask.maybe_create_mask(bias, None, 1, 1, 3, window_size=2)
+    tensor([[[[ True, False,  True]]]])
+    >>> dmask.maybe_create_mask(bias, None, 1, 1, 3, window_size=4) is None
+    True
+    """
+    if window_size is None or key_len <= window_size:
+        return attention_mask
+    return create_mask(
+        attention_bias,
+        attention_mask,
+        batch_size,
+        query_len,
+        key_len,
+        window_size,
+        min_dtype,
+        block_size,
+        type,
+        tie_break=tie_break,
+        options=options,
+    )
+
+
+def create_mask(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    batch_size: int,
+    query_len: int,
+    key_len: int,
+    window_size: int | None,
+    min_dtype: float | None = None,
+    block_size: int | None = None,
+    type: str = "topk",
+    *,
+    tie_break: str = "torch",
+    options: Mapping[str, object] | None = None,
+) -> Tensor:
+    """Makes the mask of the keys that each query may attend to.
+
+    Args:
+        attention_bias: scores, floating, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
+        attention_mask: the allowed keys, bool or integer 0/1, or `None` for all. 4-D as the bias,
+            or `(B, S)`: with `S == key_len` it speaks of all keys, with `S == query_len < key_len`
+            of the new queries after a cache that may be attended.
+        batch_size, query_len, key_len: `B`, `Lq`, `Lk`.
+        window_size: how many keys a row keeps at most. More than `key_len` keeps all allowed keys.
+        min_dtype: the floor. Forbidden keys count as scored so; no key at or under it is kept.
+            Default: the smallest finite value of the bias dtype.
+        block_size: smooths the finished mask, see `block_smooth`.
+        type: the strategy, one of `strategies()`. `"topk"` keeps the `window_size` best keys,
+            `"relu"` those with a score above zero (it uses no window).
+        tie_break: which of equal scores at the last place are kept. `"torch"`: those that
+            `torch.topk(..., sorted=False)` takes, bit for bit. `"lowest"`: those with the lowest
+            key index, so that a row's result depends on this row alone.
+        options: what the strategy `type` has options for, by name.
+
+    Returns:
+        A new bool mask. Its shape is the broadcast shape of bias and mask, where head counts repeat
+        per group, with a last dimension of `key_len`. It never requires grad.
+
+    Raises:
+        TypeError: for a bias that is not floating, or a float mask.
+        ValueError: for shapes that do not fit, tensors on two devices, sizes below 1, a floor that
+            the dtype cannot hold, an unknown `type`, `tie_break` or option.
+
+    >>> import torch, dmask
+    >>> bias = torch.tensor([0.3, 0.1, 0.2, 0.4]).view(1, 1, 1, 4)
+    >>> padding = torch.tensor([[True, True, True, False]])
+    >>> dmask.create_mask(bias, padding, batch_size=1, query_len=1, key_len=4, window_size=2)
+    tensor([[[[ True, False,  True, False]]]])
+    """
+    # Defaults are left out where they can be: at decode sizes, parsing them is much of a call.
+    more = () if tie_break == "torch" and not options else (tie_break, encode_options(options))
+    mask: Tensor = _create_mask(
+        attention_bias,
+        attention_mask,
+        batch_size,
+        query_len,
+        key_len,
+        window_size,
+        min_dtype,
+        block_size,
+        type,
+        *more,
+    )
+    return mask
+
+
+def dynamic_mask(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    window_size: int,
+    min_dtype: float | None = None,
+    *,
+    tie_break: str = "torch",
+) -> Tensor:
+    """The bare top-k step, for a mask that is 4-D already. The same as `topk_mask`.
+
+    Integrations that take over flash-sparse-attn's helpers call it by this name.
+
+    >>> import torch, dmask
+    >>> dmask.dynamic_mask(torch.tensor([[[[0.3, 0.1, 0.2]]]]), None, window_size=1)
+    tensor([[[[ True, False, False]]]])
+    """
+    return topk_mask(attention_bias, attention_mask, window_size, min_dtype, tie_break=tie_break)
+
+
+def topk_mask(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    window_size: int,
+    min_dtype: float | None = None,
+    *,
+    tie_break: str = "torch",
+) -> Tensor:
+    """Keeps the `window_size` best keys of each row, less those at or under the floor.
+
+    Args:
+        attention_bias: scores, floating, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
+        attention_mask: the allowed keys, bool or integer 0/1, 4-D as the bias, or `None` for all.
+        window_size, min_dtype, tie_break: as in `create_mask`.
+
+    Returns:
+        A new bool mask of the broadcast shape of both, where head counts repeat per group.
+
+    >>> import torch, dmask
+    >>> scores = torch.tensor([[[[1.0, 2.0, 2.0, 0.0]]]])
+    >>> dmask.topk_mask(scores, None, window_size=1, tie_break="lowest")
+    tensor([[[[False,  True, False, False]]]])
+    """
+    mask: Tensor = _ops.topk_mask.default(
+        attention_bias, attention_mask, window_size, min_dtype, tie_break=tie_break
+    )
+    return mask
+
+
+def relu_mask(
+    attention_bias: Tensor, attention_mask: Tensor | None, min_dtype: float | None = None
+) -> Tensor:
+    """Keeps the allowed keys with a score above zero (and above the floor). NaN is above both.
+
+    Args and result as in `topk_mask`.
+
+    >>> import torch, dmask
+    >>> dmask.relu_mask(torch.tensor([[[[1.0, 0.0, -1.0]]]]), None)
+    tensor([[[[ True, False, False]]]])
+    """
+    mask: Tensor = _ops.relu_mask.default(attention_bias, attention_mask, min_dtype)
+    return mask
+
+
+def topk_indices(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    window_size: int,
+    min_dtype: float | None = None,
+) -> Tensor:
+    """The keys that `topk_mask` keeps with `tie_break="lowest"`, as indices.
+
+    Args as in `topk_mask`.
+
+    Returns:
+        int32 `({B|1}, {H|1}, {Lq|1}, window_size)`: each row's kept keys, ascending, then -1. This
+        is the form that sparse decode kernels read (`gather_kv_indices` of flash-sparse-attn,
+        DeepSeek's sparse attention).
+
+    >>> import torch, dmask
+    >>> scores = torch.tensor([[[[0.1, 0.5, 0.3, 0.4]]]])
+    >>> allowed = torch.tensor([[[[True, True, True, False]]]])
+    >>> dmask.topk_indices(scores, allowed, window_size=2)
+    tensor([[[[1, 2]]]], dtype=torch.int32)
+    >>> dmask.topk_indices(scores, allowed, window_size=5)
+    tensor([[[[ 0,  1,  2, -1, -1]]]], dtype=torch.int32)
+    """
+    indices: Tensor = _ops.topk_indices.default(
+        attention_bias, attention_mask, window_size, min_dtype
+    )
+    return indices
+
+
+def block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None = None) -> Tensor:
+    """Smooths a finished mask along its keys: blocks of keys are kept or dropped whole.
+
+    A block is kept where more than half of it is; the last one may be short. Then forbidden keys
+    are removed again, so that smoothing lets none through.
+
+    Args:
+        mask: bool `({B|1}, {H|1}, {Lq|1}, Lk)`, not changed.
+        block_size: keys per block.
+        attention_mask: the allowed keys, 4-D, or `None` for all.
+
+    Returns:
+        A new bool mask of the broadcast shape of both.
+
+    >>> import torch, dmask
+    >>> dmask.block_smooth(torch.tensor([[[[True, True, False, True, False]]]]), block_size=3)
+    tensor([[[[ True,  True,  True, False, False]]]])
+    """
+    smooth: Tensor = _ops.block_smooth.default(mask, block_size, attention_mask)
+    return smooth

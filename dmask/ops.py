@@ -1,0 +1,223 @@
+"""The ops `torch.ops.dmask.*`, registered at import and before any trace.
+
+Each op stands here with its schema, kernel and fake; `OPS` at the end lists them all. The ops of
+strategies come out of `registry.add`. Kernel and fake share one check, so that a call fails the
+same way eager and compiled.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmask import library, registry, validation
+from dmask.kernels import cpu, reference
+from dmask.registry import MaskMaker, Plan
+from dmask.validation import Shape, TensorMeta, meta, optional_meta
+
+_LIBRARY = library.fragment()
+
+# ------------------------------------------------------------------ built-in strategies
+
+
+def _plan_topk(
+    bias: TensorMeta,
+    shape: Shape,
+    floor: float,
+    *,
+    window_size: int,
+    min_dtype: float | None,
+    tie_break: str,
+) -> MaskMaker:
+    fast = bias.device.type == "cpu" and bias.dtype in cpu.DTYPES and 0 not in shape
+    topk_mask = cpu.topk_mask if fast else reference.topk_mask
+
+    def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
+        return topk_mask(bias, allowed, window_size, floor, tie_break)
+
+    return run
+
+
+def _plan_relu(
+    bias: TensorMeta,
+    shape: Shape,
+    floor: float,
+    *,
+    min_dtype: float | None,
+) -> MaskMaker:
+    def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
+        return reference.eligible_keys(bias, allowed, max(floor, 0.0))
+
+    return run
+
+
+# ------------------------------------------------------------------ create_mask
+
+
+def _check_create_mask(
+    bias: TensorMeta,
+    mask: TensorMeta | None,
+    batch_size: int,
+    query_len: int,
+    key_len: int,
+    window_size: int | None,
+    min_dtype: float | None = None,
+    block_size: int | None = None,
+    type: str = "topk",
+    tie_break: str = "torch",
+    options: str = "",
+) -> Plan:
+    strategy = registry.get_strategy(type)
+    validation.check_bias(bias)
+    validation.check_sizes(bias, mask, (batch_size, query_len, key_len))
+    floor = validation.check_call(bias.dtype, window_size, min_dtype, tie_break)
+    if block_size is not None:
+        validation.check_positive("block_size", block_size)
+    call = {"window_size": window_size, "min_dtype": min_dtype, "tie_break": tie_break}
+    arguments = strategy.arguments(call, options)
+    plan = strategy.plan(bias, mask, floor, arguments, key_len)
+    if block_size is None or block_size == 1:
+        return plan
+    return plan._replace(run=partial(_smoothed, plan, floor, block_size))
+
+
+def _smoothed(
+    plan: Plan,
+    floor: float,
+    block_size: int,
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+) -> Tensor:
+    """Smooths the mask of a plan, and removes again what smoothing let through."""
+    smooth = reference.block_smooth(plan.run(attention_bias, attention_mask), block_size)
+    bias, allowed = validation.align(attention_bias, attention_mask, plan.shape)
+    return smooth & reference.eligible_keys(bias, allowed, floor)
+
+
+_plan_create_mask = registry.cached_plan(_check_create_mask)
+
+
+def _create_mask(
+    attention_bias: Tensor, attention_mask: Tensor | None, *args: Any, **kwargs: Any
+) -> Tensor:
+    bias, mask = meta(attention_bias), optional_meta(attention_mask)
+    plan = _plan_create_mask(bias, mask, *args, **kwargs)
+    return plan.run(attention_bias, attention_mask)
+
+
+def _create_mask_fake(
+    attention_bias: Tensor, attention_mask: Tensor | None, *args: Any, **kwargs: Any
+) -> Tensor:
+    bias, mask = meta(attention_bias), optional_meta(attention_mask)
+    plan = _check_create_mask(bias, mask, *args, **kwargs)
+    return attention_bias.new_empty(plan.shape, dtype=torch.bool)
+
+
+# ------------------------------------------------------------------ topk_indices
+
+
+def _check_topk_indices(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    window_size: int,
+    min_dtype: float | None = None,
+) -> tuple[Shape, float]:
+    bias, mask = meta(attention_bias), optional_meta(attention_mask)
+    validation.check_bias(bias)
+    validation.check_mask_4d(mask, bias)
+    floor = validation.check_call(bias.dtype, window_size, min_dtype)
+    return validation.mask_shape(bias, mask), floor
+
+
+def _topk_indices(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    window_size: int,
+    min_dtype: float | None = None,
+) -> Tensor:
+    shape, floor = _check_topk_indices(attention_bias, attention_mask, window_size, min_dtype)
+    bias, allowed = validation.align(attention_bias, attention_mask, shape)
+    return reference.topk_indices(bias, allowed, window_size, floor)
+
+
+def _topk_indices_fake(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    window_size: int,
+    min_dtype: float | None = None,
+) -> Tensor:
+    shape, _ = _check_topk_indices(attention_bias, attention_mask, window_size, min_dtype)
+    return attention_bias.new_empty((*shape[:3], window_size), dtype=torch.int32)
+
+
+# ------------------------------------------------------------------ block_smooth
+
+
+def _check_block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None) -> Shape:
+    return validation.check_block_smooth(meta(mask), optional_meta(attention_mask), block_size)
+
+
+def _block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None = None) -> Tensor:
+    shape = _check_block_smooth(mask, block_size, attention_mask)
+    smooth = reference.block_smooth(mask, block_size)
+    smooth, allowed = validation.align(smooth, attention_mask, shape)
+    return smooth if allowed is None else smooth & allowed
+
+
+def _block_smooth_fake(
+    mask: Tensor, block_size: int, attention_mask: Tensor | None = None
+) -> Tensor:
+    return mask.new_empty(_check_block_smooth(mask, block_size, attention_mask))
+
+
+# ------------------------------------------------------------------ the table of all ops
+
+library.define(
+    _LIBRARY,
+    "create_mask(Tensor attention_bias, Tensor? attention_mask, SymInt batch_size, "
+    "SymInt query_len, SymInt key_len, SymInt? window_size, float? min_dtype=None, "
+    'SymInt? block_size=None, str type="topk", str tie_break="torch", str options="") -> Tensor',
+    kernel=_create_mask,
+    fake=_create_mask_fake,
+)
+library.define(
+    _LIBRARY,
+    "topk_indices(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, "
+    "float? min_dtype=None) -> Tensor",
+    kernel=_topk_indices,
+    fake=_topk_indices_fake,
+)
+library.define(
+    _LIBRARY,
+    "block_smooth(Tensor mask, SymInt block_size, Tensor? attention_mask=None) -> Tensor",
+    kernel=_block_smooth,
+    fake=_block_smooth_fake,
+)
+OPS = ("block_smooth", "create_mask", "topk_indices")
+
+registry.add(
+    "topk",
+    "(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, float? min_dtype=None, *, "
+    'str tie_break="torch") -> Tensor',
+    _plan_topk,
+    builtin=True,
+)
+registry.add(
+    "relu",
+    "(Tensor attention_bias, Tensor? attention_mask, float? min_dtype=None) -> Tensor",
+    _plan_relu,
+    builtin=True,
+)
+
+
+def op_names() -> tuple[str, ...]:
+    """The names of all ops, those of registered strategies included, sorted.
+
+    >>> import dmask.ops
+    >>> dmask.ops.op_names()
+    ('block_smooth', 'create_mask', 'relu_mask', 'topk_indices', 'topk_mask')
+    """
+    return tuple(sorted([*OPS, *(f"{name}_mask" for name in registry.strategies())]))

@@ -1,0 +1,1 @@
+"""Code for the audit to find fault with."""

@@ -1,0 +1,136 @@
+"""Hypothesis strategies: one call of `create_mask`, as odd as users make them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call of `create_mask`."""
+
+    bias: Tensor
+    mask: Tensor | None
+    sizes: tuple[int, int, int]
+    window_size: int
+    min_dtype: float | None
+    heads: int
+
+    @property
+    def floor(self) -> float:
+        """What the bias dtype makes of the floor."""
+        if self.min_dtype is None:
+            return torch.finfo(self.bias.dtype).min
+        return torch.tensor(self.min_dtype, dtype=self.bias.dtype).item()
+
+    def __repr__(self) -> str:
+        mask = None if self.mask is None else (tuple(self.mask.shape), self.mask.dtype)
+        return (
+            f"Call(bias={tuple(self.bias.shape)}, {self.bias.dtype}, strides={self.bias.stride()}, "
+            f"mask={mask}, sizes={self.sizes}, window_size={self.window_size}, "
+            f"min_dtype={self.min_dtype}, scores={self.bias.flatten()[:24].tolist()})"
+        )
+
+
+@st.composite
+def calls(draw: st.DrawFn, max_key_len: int = 40) -> Call:
+    key_heads, groups = draw(st.sampled_from([(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)]))
+    batch = draw(st.sampled_from([0, 1, 1, 2, 3]))
+    queries = draw(st.sampled_from([0, 1, 1, 2, 5]))
+    keys = draw(st.one_of(st.sampled_from([0, 1, 2]), st.integers(1, max_key_len)))
+    sizes = (batch, queries, keys)
+    heads = key_heads * groups
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    head_counts = st.sampled_from([1, key_heads, heads])
+    bias_shape = draw(_broadcast_shape(batch, head_counts, queries, keys))
+    bias = draw(_layout(_scores(bias_shape, draw(st.sampled_from(_KINDS)), generator)))
+    bias = bias.to(draw(st.sampled_from(DTYPES)))
+    mask = draw(_masks(sizes, head_counts, generator))
+    floors = [None, None, None, 0.0, -1.0, 0.5, 0.1, -0.3, -float("inf")]
+    return Call(
+        bias=bias,
+        mask=mask,
+        sizes=sizes,
+        window_size=draw(st.integers(1, keys + 3)),
+        min_dtype=draw(st.sampled_from(floors)),
+        heads=_result_heads(bias, mask),
+    )
+
+
+def _result_heads(bias: Tensor, mask: Tensor | None) -> int:
+    return max(bias.shape[1], mask.shape[1] if mask is not None and mask.dim() == 4 else 1)
+
+
+@st.composite
+def _broadcast_shape(
+    draw: st.DrawFn, batch: int, heads: st.SearchStrategy[int], queries: int, keys: int
+) -> tuple[int, int, int, int]:
+    keep = st.sampled_from([True, True, True, False])
+    b, q, k = (size if draw(keep) else 1 for size in (batch, queries, keys))
+    return b, draw(heads), q, k
+
+
+_KINDS = ("normal", "tied", "constant", "special", "relu")
+
+
+def _scores(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
+    scores = torch.randn(shape, generator=generator)
+    if kind == "tied":
+        return scores.mul(1.5).round()
+    if kind == "constant":
+        return torch.full(shape, 0.5)
+    if kind == "relu":
+        return scores.relu()
+    if kind == "special":
+        special = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1.0])
+        choice = torch.randint(0, 2 * len(special), shape, generator=generator)
+        return torch.where(
+            choice < len(special), special[choice.clamp(max=len(special) - 1)], scores
+        )
+    return scores
+
+
+@st.composite
+def _layout(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    """The same numbers in another memory layout."""
+    kind = draw(st.sampled_from(["contiguous", "transposed", "sliced", "expanded"]))
+    if kind == "transposed":
+        return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
+    if kind == "sliced":
+        return torch.stack([tensor, tensor + 1], dim=-1)[..., 0]
+    if kind == "expanded" and tensor.shape[2] > 1:
+        return tensor[:, :, :1].expand(tensor.shape)
+    return tensor
+
+
+@st.composite
+def _masks(
+    draw: st.DrawFn,
+    sizes: tuple[int, int, int],
+    heads: st.SearchStrategy[int],
+    generator: torch.Generator,
+) -> Tensor | None:
+    batch, queries, keys = sizes
+    kinds = ["none", "4d", "4d", "keys", "left", "right", "empty"]
+    if queries < keys:
+        kinds.append("queries")
+    kind = draw(st.sampled_from(kinds))
+    if kind == "none":
+        return None
+    if kind in ("left", "right"):
+        lengths = torch.randint(0, keys + 1, (batch, 1), generator=generator)
+        ascending = torch.arange(keys) if kind == "right" else torch.arange(keys).flip(0)
+        mask = ascending < lengths
+    else:
+        shape: tuple[int, ...] = (batch, queries if kind == "queries" else keys)
+        if kind in ("4d", "empty"):
+            shape = draw(_broadcast_shape(batch, heads, queries, keys))
+        share = 1.0 if kind == "empty" else draw(st.sampled_from([0.1, 0.5, 0.9]))
+        mask = torch.rand(shape, generator=generator) >= share
+    return mask.to(draw(st.sampled_from([torch.bool, torch.bool, torch.int64, torch.uint8])))

@@ -1,0 +1,126 @@
+"""What is right, twice: a plain loop over Python numbers, and the path that integrations inline.
+
+Neither shares a line with the library. The loop follows the selection rule of the docs word by word;
+the inlined path is what the masks have to equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def oracle_mask(
+    bias: Tensor,
+    mask: Tensor | None,
+    sizes: tuple[int, int, int],
+    window_size: int | None,
+    *,
+    floor: float,
+    heads: int,
+    strategy: str = "topk",
+) -> Tensor:
+    """The mask of `create_mask` with ties to the lowest index, entry by entry."""
+    batch, queries, _ = _result_sizes(bias, mask, sizes)
+    rows = [
+        [
+            [_row(bias, mask, b, h, q, sizes, heads, window_size, floor, strategy) for q in queries]
+            for h in range(heads)
+        ]
+        for b in batch
+    ]
+    shape = (len(batch), heads, len(queries), sizes[2])
+    flat = [entry for b in rows for h in b for q in h for entry in q]
+    return torch.tensor(flat, dtype=torch.bool).reshape(shape)
+
+
+def _result_sizes(
+    bias: Tensor, mask: Tensor | None, sizes: tuple[int, int, int]
+) -> tuple[range, range, int]:
+    def stretch(dim: int) -> range:
+        size = bias.shape[dim]
+        if mask is not None and mask.dim() == 4 and size == 1:
+            size = mask.shape[dim]
+        if mask is not None and mask.dim() == 2 and dim == 0 and size == 1:
+            size = mask.shape[0]
+        return range(size)
+
+    return stretch(0), stretch(2), sizes[2]
+
+
+def _row(
+    bias: Tensor,
+    mask: Tensor | None,
+    b: int,
+    h: int,
+    q: int,
+    sizes: tuple[int, int, int],
+    heads: int,
+    window_size: int | None,
+    floor: float,
+    strategy: str,
+) -> list[bool]:
+    keys = range(sizes[2])
+    scores = [_entry(bias, b, h, q, k, heads) for k in keys]
+    allowed = [_allowed(mask, b, h, q, k, sizes, heads) for k in keys]
+    scores = [score if ok else floor for score, ok in zip(scores, allowed, strict=True)]
+    if strategy == "relu":
+        return [not s <= 0 and not s <= floor for s in scores]
+    ranking = sorted(keys, key=lambda k: (not math.isnan(scores[k]), -_number(scores[k]), k))
+    taken = set(ranking[: min(window_size or 0, sizes[2])])
+    return [k in taken and not scores[k] <= floor for k in keys]
+
+
+def _number(score: float) -> float:
+    return 0.0 if math.isnan(score) else score
+
+
+def _entry(tensor: Tensor, b: int, h: int, q: int, k: int, heads: int) -> float:
+    index = [b, h, q, k]
+    index[1] = h // (heads // tensor.shape[1])
+    return float(
+        tensor[tuple(0 if size == 1 else i for i, size in zip(index, tensor.shape, strict=True))]
+    )
+
+
+def _allowed(
+    mask: Tensor | None, b: int, h: int, q: int, k: int, sizes: tuple[int, int, int], heads: int
+) -> bool:
+    if mask is None:
+        return True
+    if mask.dim() == 4:
+        return _entry(mask, b, h, q, k, heads) != 0
+    column = k - (sizes[2] - mask.shape[1])
+    row = 0 if mask.shape[0] == 1 else b
+    return column < 0 or float(mask[row, column]) != 0
+
+
+def inlined_path(
+    bias: Tensor, mask: Tensor | None, window_size: int, min_dtype: float | None = None
+) -> Tensor:
+    """The top-k and scatter that integrations carry in their forward pass.
+
+    Takes a bool mask of the bias's own 4-D shape, or one that broadcasts to it.
+    """
+    if min_dtype is None:
+        min_dtype = torch.finfo(bias.dtype).min
+    if mask is not None:
+        bias = bias.masked_fill(~mask, min_dtype)
+    values, indices = torch.topk(bias, window_size, dim=-1, largest=True, sorted=False)
+    kept = torch.zeros_like(bias, dtype=torch.bool, memory_format=torch.contiguous_format)
+    return kept.scatter_(-1, indices, values != min_dtype)
+
+
+def oracle_smooth(mask: Tensor, block_size: int, eligible: Tensor) -> Tensor:
+    """Block smoothing, entry by entry."""
+    smooth = torch.zeros_like(mask, memory_format=torch.contiguous_format)
+    for index in torch.cartesian_prod(*(torch.arange(n) for n in mask.shape[:3])).tolist():
+        row = mask[tuple(index)].tolist()
+        for start in range(0, len(row), block_size):
+            block = row[start : start + block_size]
+            for k in range(start, start + len(block)):
+                keep = sum(block) * 2 > len(block) and bool(eligible[tuple(index)][k])
+                smooth[(*index, k)] = keep
+    return smooth

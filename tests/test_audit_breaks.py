@@ -1,0 +1,132 @@
+"""Every kind of graph break is found, counted, and placed on its line of the user's code."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+
+import pytest
+import torch
+
+from compile_checks import AuditReport, audit, watch
+from tests.audit_samples import breaks
+
+# How often Dynamo breaks. It breaks three times in `twice`: where the helper is inlined for the
+# first time, in the helper itself, and where it is inlined for the second.
+KINDS = {
+    "branch": 1,
+    "item": 1,
+    "at_start": 1,
+    "at_end": 1,
+    "in_loop": 1,
+    "twice": 3,
+    "nonzero": 1,
+    "disabled": 1,
+}
+
+
+def marked(name: str) -> list[int]:
+    lines = linecache.getlines(breaks.__file__)
+    return [n for n, line in enumerate(lines, 1) if line.rstrip().endswith(f"# break: {name}")]
+
+
+def places(report: AuditReport) -> list[tuple[str, int]]:
+    return [(graph_break.file, graph_break.line) for graph_break in report.graph_breaks]
+
+
+def expected(name: str, times: int = 1) -> list[tuple[str, int]]:
+    return [(breaks.__file__, line) for line in marked(name)] * times
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_found_on_its_line(name: str) -> None:
+    report = audit(getattr(breaks, name), (torch.ones(3),))
+
+    assert places(report) == expected(name, KINDS[name])
+    assert all(graph_break.reason for graph_break in report.graph_breaks)
+    assert all(b.source.endswith(f"# break: {name}") for b in report.graph_breaks)
+    found = [(f.rule, f.file, f.line) for f in report.findings]
+    skipped = [("nothing-compiled", "", 0)] if name == "in_loop" else []
+    assert found == [("graph-break", *place) for place in places(report)] + skipped
+
+
+@pytest.mark.parametrize(
+    ("name", "headline"),
+    [
+        ("branch", "Data-dependent branching"),
+        ("item", "Unsupported Tensor.item() call with capture_scalar_outputs=False"),
+        ("at_start", "Call to `torch._dynamo.graph_break()`"),
+        ("in_loop", "Call to `torch._dynamo.graph_break()`"),
+        ("nonzero", "Dynamic shape operator"),
+        ("disabled", "Skip calling `torch.compiler.disable()`d function"),
+    ],
+)
+def test_the_reason_begins_with_what_happened(name: str, headline: str) -> None:
+    (graph_break,) = audit(getattr(breaks, name), (torch.ones(3),)).graph_breaks
+
+    assert graph_break.reason.splitlines()[0] == headline
+    assert "Explanation:" in graph_break.reason
+    assert "Traceback" not in graph_break.reason
+    assert "User code traceback" not in graph_break.reason
+
+
+def test_breaks_come_in_the_order_they_are_met() -> None:
+    report = audit(breaks.two_breaks, (torch.ones(3),))
+
+    assert places(report) == expected("two_breaks")
+    assert len(report.graph_breaks) == 2
+
+
+def test_a_break_inside_torch_is_placed_where_torch_was_called() -> None:
+    report = audit(breaks.in_torch, (torch.ones(3),))
+
+    assert report.graph_breaks
+    assert set(places(report)) == set(expected("in_torch"))
+
+
+def test_a_break_in_code_of_torch_alone_is_placed_where_it_was_called() -> None:
+    x = torch.ones(3, requires_grad=True)
+    x.grad = torch.ones(3)
+    clip = functools.partial(torch.nn.utils.clip_grad_norm_, error_if_nonfinite=True)
+    compiled = torch.compile(clip, backend="eager")
+
+    with watch() as watched:
+        compiled([x], 1.0)  # break: caller
+
+    caller = linecache.getlines(__file__).index("        compiled([x], 1.0)  # break: caller\n") + 1
+    report = watched.report()
+    assert report.graph_breaks
+    assert set(places(report)) == {(__file__, caller)}
+
+
+def test_a_break_in_code_of_torch_alone_is_never_placed_in_the_audit() -> None:
+    x = torch.ones(3, requires_grad=True)
+    x.grad = torch.ones(3)
+
+    report = audit(torch.nn.utils.clip_grad_norm_, ([x], 1.0), {"error_if_nonfinite": True})
+
+    assert report.graph_breaks
+    for graph_break in report.graph_breaks:
+        assert graph_break.file.startswith(torch.__path__[0])
+
+
+def test_a_module_is_audited_as_a_function_is() -> None:
+    report = audit(breaks.Model(), (torch.ones(2, 3),), backward=True)
+
+    assert places(report) == expected("Model")
+
+
+def test_the_exception_that_the_caller_is_handling_is_not_the_break() -> None:
+    try:
+        torch.compile(breaks.at_start, fullgraph=True, backend="eager")(torch.ones(3))
+    except torch._dynamo.exc.Unsupported:
+        report = audit(breaks.branch, (torch.ones(3),))
+
+    assert places(report) == expected("branch")
+    assert report.graph_breaks[0].reason.startswith("Data-dependent branching")
+
+
+def test_breaks_do_not_depend_on_the_backend() -> None:
+    report = audit(breaks.item, (torch.ones(3),), backend="eager")
+
+    assert places(report) == expected("item")

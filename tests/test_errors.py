@@ -1,0 +1,217 @@
+"""Every error of the contract: its type and its text, eager and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import expecttest
+import pytest
+import torch
+
+import dmask
+
+BIAS = torch.zeros(2, 2, 3, 8)
+MASK = torch.ones(2, 8, dtype=torch.bool)
+
+
+def create(**changes: Any) -> Callable[[], object]:
+    """One call of create_mask that is right but for `changes`."""
+    arguments = {
+        "attention_bias": BIAS,
+        "attention_mask": MASK,
+        "batch_size": 2,
+        "query_len": 3,
+        "key_len": 8,
+        "window_size": 4,
+    }
+    return lambda: dmask.create_mask(**(arguments | changes))
+
+
+def attend(**changes: Any) -> Callable[[], object]:
+    tensors = {
+        "query": torch.zeros(2, 4, 3, 8),
+        "key": torch.zeros(2, 2, 5, 8),
+        "value": torch.zeros(2, 2, 5, 8),
+    }
+    return lambda: dmask.dynamic_mask_attention(**(tensors | changes))
+
+
+def zeros(*shape: int, **kwargs: Any) -> torch.Tensor:
+    return torch.zeros(shape, **kwargs)
+
+
+BAD_CALLS: dict[str, Callable[[], object]] = {
+    "bias of integers": create(attention_bias=zeros(2, 2, 3, 8, dtype=torch.int64)),
+    "bias not 4-D": create(attention_bias=zeros(2, 3, 8)),
+    "float mask": create(attention_mask=zeros(2, 8)),
+    "complex mask": create(attention_mask=zeros(2, 8, dtype=torch.complex64)),
+    "3-D mask": create(attention_mask=zeros(2, 3, 8, dtype=torch.bool)),
+    "mask of another length": create(attention_mask=zeros(2, 5, dtype=torch.bool)),
+    "mask that cannot be padded": create(
+        attention_bias=zeros(2, 2, 3, 1), attention_mask=zeros(2, 3, dtype=torch.bool), key_len=2
+    ),
+    "mask of another batch": create(attention_mask=zeros(3, 8, dtype=torch.bool)),
+    "4-D mask of another length": create(attention_mask=zeros(2, 1, 3, 7, dtype=torch.bool)),
+    "heads that do not divide": create(attention_mask=zeros(2, 3, 3, 8, dtype=torch.bool)),
+    "batch_size against the bias": create(batch_size=3),
+    "query_len against the bias": create(query_len=4),
+    "key_len against the bias": create(key_len=9),
+    "negative size": create(batch_size=-1),
+    "two devices": create(attention_mask=zeros(2, 8, dtype=torch.bool, device="meta")),
+    "window of 0": create(window_size=0),
+    "window of None": create(window_size=None),
+    "block of 0": create(block_size=0),
+    "floor out of range": create(attention_bias=BIAS.half(), min_dtype=-1e5),
+    "floor NaN": create(min_dtype=float("nan")),
+    "unknown type": create(type="tpok"),
+    "unknown tie_break": create(tie_break="highest"),
+    "unknown option": create(type="relu", options={"p": 0.5}),
+    "topk_mask: 2-D mask": lambda: dmask.topk_mask(BIAS, MASK, 4),
+    "topk_mask: no broadcast": lambda: dmask.topk_mask(BIAS, MASK[:, None, None, :5], 4),
+    "topk_mask: window of 0": lambda: dmask.topk_mask(BIAS, None, 0),
+    "dynamic_mask: bias of integers": lambda: dmask.dynamic_mask(BIAS.int(), None, 4),
+    "relu_mask: float mask": lambda: dmask.relu_mask(BIAS, BIAS),
+    "topk_indices: window of 0": lambda: dmask.topk_indices(BIAS, None, 0),
+    "block_smooth: float mask": lambda: dmask.block_smooth(BIAS, 2),
+    "block_smooth: 2-D": lambda: dmask.block_smooth(MASK, 2),
+    "block_smooth: block of 0": lambda: dmask.block_smooth(BIAS > 0, 0),
+    "block_smooth: no broadcast": lambda: dmask.block_smooth(BIAS > 0, 2, BIAS[..., :5] > 0),
+    "attention: unknown backend": attend(backend="flash"),
+    "attention: window without bias": attend(window_size=2),
+    "attention: 3-D query": attend(query=zeros(4, 3, 8)),
+    "attention: head size": attend(query=zeros(2, 4, 3, 16)),
+    "attention: value length": attend(value=zeros(2, 2, 6, 8)),
+    "attention: heads": attend(query=zeros(2, 3, 3, 8)),
+    "attention: bias heads": attend(attention_bias=zeros(2, 3, 1, 5)),
+    "attention: float mask": attend(attention_mask=zeros(2, 5)),
+    "attention: mask heads": attend(attention_mask=zeros(2, 3, 1, 5, dtype=torch.bool)),
+}
+
+
+def test_the_texts() -> None:
+    lines = []
+    for name, call in BAD_CALLS.items():
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call()
+        lines.append(f"{name}\n    {caught.type.__name__}: {caught.value}")
+    expecttest.assert_expected_inline(
+        "\n".join(lines),
+        """\
+bias of integers
+    TypeError: attention_bias must have a floating dtype, got torch.int64
+bias not 4-D
+    ValueError: attention_bias must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 3, 8)
+float mask
+    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; an additive mask becomes one with `attention_mask == 0`
+complex mask
+    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.complex64
+3-D mask
+    ValueError: attention_mask must be 2-D (B, S) or 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 3, 8)
+mask of another length
+    ValueError: attention_mask of shape (2, 5) must cover key_len=8 or query_len=3 positions, got 5
+mask that cannot be padded
+    ValueError: attention_mask of shape (2, 3) covers query_len=3 positions and cannot be padded to key_len=2: key_len must not be less than query_len
+mask of another batch
+    ValueError: attention_mask of shape (3, 8) contradicts batch_size=2: dimension 0 must be 2 or 1
+4-D mask of another length
+    ValueError: attention_mask of shape (2, 1, 3, 7) contradicts key_len=8: dimension 3 must be 8 or 1
+heads that do not divide
+    ValueError: shapes (2, 2, 3, 8) and (2, 3, 3, 8) of attention_bias and attention_mask do not broadcast: of the head counts 2 and 3 neither divides the other
+batch_size against the bias
+    ValueError: attention_bias of shape (2, 2, 3, 8) contradicts batch_size=3: dimension 0 must be 3 or 1
+query_len against the bias
+    ValueError: attention_bias of shape (2, 2, 3, 8) contradicts query_len=4: dimension 2 must be 4 or 1
+key_len against the bias
+    ValueError: attention_bias of shape (2, 2, 3, 8) contradicts key_len=9: dimension 3 must be 9 or 1
+negative size
+    ValueError: batch_size must not be negative, got -1
+two devices
+    ValueError: attention_bias and attention_mask must be on one device, got cpu and meta
+window of 0
+    ValueError: window_size must be at least 1, got 0
+window of None
+    ValueError: type 'topk' needs a window_size, got None
+block of 0
+    ValueError: block_size must be at least 1, got 0
+floor out of range
+    ValueError: min_dtype must be a number that torch.float16 can hold (-65504 to 65504), got -100000
+floor NaN
+    ValueError: min_dtype must be a number that torch.float32 can hold, got nan
+unknown type
+    ValueError: unknown type 'tpok'; expected one of ('relu', 'topk')
+unknown tie_break
+    ValueError: unknown tie_break 'highest'; expected one of ('lowest', 'torch')
+unknown option
+    ValueError: unknown 'relu' option 'p'; expected one of ()
+topk_mask: 2-D mask
+    ValueError: attention_mask must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 8); create_mask takes (B, S) masks too
+topk_mask: no broadcast
+    ValueError: shapes (2, 2, 3, 8) and (2, 1, 1, 5) of attention_bias and attention_mask do not broadcast: dimension 3 is 8 and 5
+topk_mask: window of 0
+    ValueError: window_size must be at least 1, got 0
+dynamic_mask: bias of integers
+    TypeError: attention_bias must have a floating dtype, got torch.int32
+relu_mask: float mask
+    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; an additive mask becomes one with `attention_mask == 0`
+topk_indices: window of 0
+    ValueError: window_size must be at least 1, got 0
+block_smooth: float mask
+    TypeError: mask must be bool (True = kept), got torch.float32
+block_smooth: 2-D
+    ValueError: mask must be 4-D ({B|1}, {H|1}, {Lq|1}, Lk), got shape (2, 8)
+block_smooth: block of 0
+    ValueError: block_size must be at least 1, got 0
+block_smooth: no broadcast
+    ValueError: shapes (2, 2, 3, 8) and (2, 2, 3, 5) of mask and attention_mask do not broadcast: dimension 3 is 8 and 5
+attention: unknown backend
+    ValueError: unknown backend 'flash'; expected one of ('eager', 'sdpa')
+attention: window without bias
+    ValueError: window_size needs an attention_bias to choose keys by, got None
+attention: 3-D query
+    ValueError: query, key and value must be 4-D [B, H, L, D], got shapes ((4, 3, 8), (2, 2, 5, 8), (2, 2, 5, 8))
+attention: head size
+    ValueError: key must have the batch and head size of query, got shapes ((2, 4, 3, 16), (2, 2, 5, 8), (2, 2, 5, 8))
+attention: value length
+    ValueError: value must have the batch, heads and length of key, got shapes ((2, 4, 3, 8), (2, 2, 5, 8), (2, 2, 6, 8))
+attention: heads
+    ValueError: key heads must divide query heads, got 2 and 3
+attention: bias heads
+    ValueError: attention_bias of shape (2, 3, 1, 5) must have a number of heads that divides 4, got 3
+attention: float mask
+    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; an additive mask becomes one with `attention_mask == 0`
+attention: mask heads
+    ValueError: attention_mask of shape (2, 3, 1, 5) must have a number of heads that divides 4, got 3""",
+    )
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_the_text_survives_compilation(name: str) -> None:
+    call = BAD_CALLS[name]
+    with pytest.raises((TypeError, ValueError)) as eager:
+        call()
+    with pytest.raises(Exception) as compiled:  # noqa: PT011  (what Dynamo makes of it varies)
+        torch.compile(call, fullgraph=True, backend="eager")()
+    # Dynamo quotes the original error by its repr.
+    assert repr(str(eager.value))[1:-1] in str(compiled.value).replace("\\'", "'").replace(
+        '\\"', '"'
+    ) or str(eager.value) in str(compiled.value)
+
+
+def test_maybe_asks_for_a_floating_bias_only_where_there_is_a_window() -> None:
+    integers = torch.zeros(1, 1, 1, 8, dtype=torch.int64)
+    assert dmask.maybe_create_mask(integers, None, 1, 1, 8, None) is None
+    with pytest.raises(TypeError, match="attention_bias must have a floating dtype"):
+        dmask.maybe_create_mask(integers, None, 1, 1, 8, 4)
+
+
+def test_a_typo_in_an_argument_is_an_error() -> None:
+    with pytest.raises(TypeError, match="block_sze"):
+        create(block_sze=4)()
+
+
+def test_nothing_is_done_before_a_call_is_checked() -> None:
+    before = BIAS.clone()
+    with pytest.raises(ValueError, match="unknown type"):
+        create(type="tpok")()
+    assert torch.equal(BIAS, before)
