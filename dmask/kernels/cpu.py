@@ -1,67 +1,162 @@
 """The fast CPU way: NumPy's vectorised quickselect finds each row's threshold, a compare the mask.
 
 `torch.topk` finds the best keys, then a scatter writes them out one by one. A threshold is enough
-to know which keys are kept, except where scores tie at the last place; only such rows go to the
-reference.
+to know which keys are kept, except where scores tie at the last place. The rows are worked on in
+boxes that stay in a core's cache, see `parallel`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dmask.kernels import reference
+from dmask.kernels import order, prefixes, quickselect, reference
+from dmask.kernels.order import Array
+from dmask.kernels.parallel import Box, boxes, for_each
+from dmask.kernels.quickselect import Flags
+from dmask.kernels.selection import Rows
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = order.DTYPES
+
+# Up to so many scores, a few calls of PyTorch take less time than the calls around a quickselect.
+FEW_SCORES = 2**13
+# From so many queries on, a heap that follows a growing prefix beats a quickselect per query.
+MANY_QUERIES = 128
 
 
 def topk_mask(
     bias: Tensor, allowed: Tensor | None, window_size: int, floor: float, tie_break: str
 ) -> Tensor:
-    """As `reference.topk_mask`, for a bias of one of DTYPES and no sizes of 0.
+    """As `reference.topk_mask`, for a 4-D bias of one of DTYPES."""
+    shape = bias.shape if allowed is None else torch.broadcast_shapes(bias.shape, allowed.shape)
+    if shape.numel() <= FEW_SCORES:
+        return reference.topk_mask(bias, allowed, window_size, floor, tie_break)
+    kept = torch.empty(shape, dtype=torch.bool)
+    tied = np.zeros(shape[:-1], dtype=np.bool_)
+    bits, mask = order.bits(bias), None if allowed is None else allowed.numpy()
+    out, floor_key = kept.numpy(), order.key_of(floor, bias.dtype)
 
-    The calls are few and cheap on purpose: at decode sizes a call costs more than its work.
-    """
-    # Autograd is out of the way in a kernel, but a leaf keeps its flag and numpy() would refuse it.
-    scores = (bias.detach() if bias.requires_grad else bias).numpy()
-    lowest = scores.dtype.type(floor)  # a floor between two scores counts as the nearer one
-    if allowed is not None:
-        scores = np.where(allowed.numpy(), scores, lowest)
-    keys = scores.shape[-1]
-    if window_size >= keys:
-        return reference.eligible_keys(torch.from_numpy(scores), None, floor)
-    place = keys - window_size
-    ranked = scores.copy()
-    ranked.partition(place)
-    threshold = ranked[..., place, None]
-    # Python's min is the quickest for few rows; a NaN may hide in it, and shows in the count below.
-    thresholds = threshold.ravel().tolist()
-    above_floor = min(thresholds) > lowest
-    if not above_floor:
-        # Where fewer keys than the window are above the floor, all of these and no others are kept.
-        threshold = np.maximum(threshold, np.nextafter(lowest, np.inf))
-    # NaN ranks above everything: it is never less. A NaN threshold drops nothing, and so counts as
-    # a tie.
-    dropped = np.less(scores, threshold, order="C")
-    settled = above_floor and np.count_nonzero(dropped) == place * len(thresholds)
-    kept = np.logical_not(dropped, dropped)
-    if not settled:
-        rows = (-1, keys)
-        _settle_ties(kept.reshape(rows), scores.reshape(rows), window_size, floor, tie_break)
-    return torch.from_numpy(kept)
+    def work(box: Box) -> None:
+        keys, seen = _keys(bits, None if mask is None else _part(mask, box), box, bias.dtype)
+        into = out[box]
+        if keys.shape[-1] == 0:
+            into[:] = False
+            return
+        rows = keys.reshape(-1, keys.shape[-1])
+        whole = into.reshape(rows.shape) if keys.shape == into.shape else None
+        choice = quickselect.choose(rows, window_size, floor_key, out=whole)
+        over = choice.counts > window_size
+        if tie_break == "torch":
+            tied[box] = over.reshape(into.shape[:-1])
+        elif over.any():
+            quickselect.drop_late_ties(choice, window_size)
+        if whole is None:
+            into[:] = False
+            into[..., seen] = choice.kept.reshape(keys.shape)
 
-
-def _settle_ties(
-    kept: NDArray[np.bool_],
-    rows: NDArray[np.floating],
-    window_size: int,
-    floor: float,
-    tie_break: str,
-) -> None:
-    """Lets the reference decide the rows that keep more keys than the window."""
-    tied = kept.sum(axis=-1) > window_size
+    for_each(work, boxes(shape, bits.itemsize))
     if tied.any():
-        scores = torch.from_numpy(rows[tied])
-        kept[tied] = reference.topk_mask(scores, None, window_size, floor, tie_break).numpy()
+        # Which of equal scores torch.topk takes depends on the whole row: it is asked for those.
+        rows = torch.from_numpy(tied)
+        scores_of = bias.expand(shape)[rows]
+        allowed_of = None if allowed is None else allowed.expand(shape)[rows]
+        kept[rows] = reference.topk_mask(scores_of, allowed_of, window_size, floor, tie_break)
+    return kept
+
+
+def select(rows: Rows, shape: tuple[int, int, int], window_size: int) -> tuple[Tensor, Tensor]:
+    """As `selection.select`, for a 4-D bias of one of DTYPES."""
+    bits, positions = order.bits(rows.bias), rows.positions
+    per_key = rows.bias.shape[2] == 1 and (rows.allowed is None or rows.allowed.shape[2] == 1)
+    threshold = np.full(shape, order.nan(bits.dtype), bits.dtype)
+    cutoff = np.full(shape, -1, np.int32)
+    if per_key and positions.is_causal and positions.query_len >= MANY_QUERIES:
+        _select_prefixes(rows, bits, window_size, threshold, cutoff)
+    else:
+        _select_rows(rows, bits, window_size, threshold, cutoff)
+    return order.scores(threshold, rows.bias.dtype), torch.from_numpy(cutoff)
+
+
+def _select_rows(
+    rows: Rows, bits: Array, window_size: int, threshold: Array, cutoff: Array
+) -> None:
+    """Selects for every row by itself."""
+    dtype, positions = rows.bias.dtype, rows.positions
+    floor_key = order.key_of(rows.floor, dtype)
+    allowed, lengths = (None if t is None else t.numpy() for t in (rows.allowed, rows.lengths))
+    every_key = np.arange(positions.key_len)
+
+    def work(box: Box) -> None:
+        query = np.arange(box[2].start, box[2].stop)[:, None]
+        length = None if lengths is None else _part(lengths, box)
+        permitted = positions.sees(query, every_key, length)
+        if allowed is not None:
+            part = _part(allowed, box)
+            permitted = part if permitted is None else permitted & part
+        if permitted is not None:
+            permitted = permitted.reshape((1,) * (4 - permitted.ndim) + permitted.shape)
+        keys, seen = _keys(bits, permitted, box, dtype)
+        budget: quickselect.Budget = window_size
+        always = positions.always(query, every_key[seen], length)
+        if always is not None:
+            eligible = keys > floor_key
+            shape = np.broadcast_shapes(keys.shape, always.shape)
+            forced = np.broadcast_to(eligible & always, shape)
+            budget = (window_size - forced.sum(axis=-1)).ravel()
+            keys = order.forbid(keys, ~np.broadcast_to(always, shape))
+        shape = threshold[box].shape
+        if keys.shape[-1] == 0:
+            return
+        flat = np.broadcast_to(keys, (*shape, keys.shape[-1])).reshape(-1, keys.shape[-1])
+        last, index = quickselect.bounds(quickselect.choose(flat, budget, floor_key), budget)
+        threshold[box] = last.reshape(shape)
+        cutoff[box] = np.where(index < 0, -1, index + seen.start).reshape(shape)
+
+    for_each(work, boxes((*threshold.shape, positions.key_len), bits.itemsize))
+
+
+def _select_prefixes(
+    rows: Rows, bits: Array, window_size: int, threshold: Array, cutoff: Array
+) -> None:
+    """Selects for all rows that rank prefixes of the same scores together."""
+    positions = rows.positions
+    every_key = np.arange(positions.key_len)
+    floor_key = order.key_of(rows.floor, rows.bias.dtype)
+    for b, h in np.ndindex(threshold.shape[:2]):
+        box = (slice(b, b + 1), slice(h, h + 1), slice(0, 1))
+        keys = order.keys(_part(bits, box), rows.bias.dtype)[0, 0, 0]
+        length = positions.key_len
+        if rows.lengths is not None:
+            length = _part(rows.lengths.numpy(), box).item()
+        eligible = (keys > floor_key) & (every_key < length)
+        if rows.allowed is not None:
+            eligible &= _part(rows.allowed.numpy(), box)[0, 0, 0]
+        last = prefixes.last_kept(keys, eligible, positions, length, window_size)
+        found = last != prefixes.NOTHING
+        threshold[b, h, found] = keys[last[found]]
+        cutoff[b, h] = last
+
+
+def _part(array: Array, box: Box) -> Array:
+    """A box of an array that broadcasts to the shape the box was cut from."""
+    cuts = (slice(None) if n == 1 else cut for n, cut in zip(array.shape, box, strict=False))
+    return array[tuple(cuts)]
+
+
+def _keys(
+    bits: Array, allowed: Flags | None, box: Box, dtype: torch.dtype
+) -> tuple[Array, slice]:
+    """The keys of a box's scores from the first to the last that any of its rows may see.
+
+    Forbidden keys have a key below all others.
+    """
+    scores = _part(bits, box)
+    if allowed is None:
+        return order.keys(scores, dtype), slice(0, scores.shape[-1])
+    # A box of a causal mask has a prefix, one of a padded batch leaves the padding out.
+    columns = np.flatnonzero(np.logical_or.reduce(allowed, axis=(0, 1, 2)))
+    seen = slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)
+    return order.forbid(order.keys(scores[..., seen], dtype), allowed[..., seen]), seen
