@@ -15,15 +15,19 @@ from dmask.mask import (
     topk_mask,
 )
 from dmask.registry import register_strategy, strategies, unregister_strategy
+from dmask.selection import Selection, mask_from_indices, select
 
 __all__ = [
+    "Selection",
     "block_smooth",
     "create_mask",
     "dynamic_mask",
     "dynamic_mask_attention",
+    "mask_from_indices",
     "maybe_create_mask",
     "register_strategy",
     "relu_mask",
+    "select",
     "strategies",
     "topk_indices",
     "topk_mask",

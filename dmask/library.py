@@ -27,12 +27,18 @@ def destroy(library: Library) -> None:
 
 
 def define(
-    library: Library, schema: str, *, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]
+    library: Library,
+    schema: str,
+    *,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    floating: bool = False,
 ) -> None:
     """Registers one op.
 
-    `kernel` runs on every device and sees no autograd: masks and indices have no gradient. `fake`
-    gives shape, dtype and device. Under `vmap` the new dimension is folded into the batch, which is
+    `kernel` runs on every device and sees no autograd: masks and indices have no gradient, nor have
+    `floating` results, which autograd would otherwise take for differentiable. `fake` gives shape,
+    dtype and device. Under `vmap` the new dimension is folded into the batch, which is
     right for every op whose batch entries do not depend on each other.
     """
     name = schema.partition("(")[0]
@@ -41,10 +47,20 @@ def define(
     library.impl(name, kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(qualname, fake, lib=library)
     op = getattr(getattr(torch.ops, NAMESPACE), name).default
+    if floating:
+        library.impl(name, _without_gradient(op), "Autograd")  # type: ignore[no-untyped-call]
     torch.library.register_vmap(qualname, _fold_rule(op), lib=library)
 
 
-def _fold_rule(op: torch._ops.OpOverload) -> Callable[..., tuple[Tensor, int]]:
+def _without_gradient(op: torch._ops.OpOverload) -> Callable[..., Any]:
+    def rule(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*args, **kwargs)
+
+    return rule
+
+
+def _fold_rule(op: torch._ops.OpOverload) -> Callable[..., Any]:
     """The vmap rule of an op with tensors `[B|1, ...]`, and perhaps their `batch_size`."""
     names = [argument.name for argument in op._schema.arguments]
 
@@ -61,7 +77,10 @@ def _fold_rule(op: torch._ops.OpOverload) -> Callable[..., tuple[Tensor, int]]:
         ]
         if "batch_size" in names:
             folded[names.index("batch_size")] = count * batch
-        return op(*folded, **kwargs).unflatten(0, (count, batch)), 0
+        result = op(*folded, **kwargs)
+        if isinstance(result, Tensor):
+            return _unfold(result, count, batch), 0
+        return tuple(_unfold(each, count, batch) for each in result), (0,) * len(result)
 
     return rule
 
@@ -75,3 +94,8 @@ def _fold(tensor: Tensor, count: int, batch: int) -> Tensor:
     """`[count, B|1, ...]` to `[count * B, ...]`."""
     rest = tensor.shape[2:]
     return tensor.expand(count, batch, *rest).reshape(count * batch, *rest)
+
+
+def _unfold(tensor: Tensor, count: int, batch: int) -> Tensor:
+    """The opposite of `_fold`."""
+    return tensor.reshape(count, batch, *tensor.shape[1:])

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmask import library, registry, validation
-from dmask.kernels import cpu, reference
+from dmask import library, registry, selection_ops, validation
+from dmask.kernels import cpu, reference, strategies
 from dmask.registry import MaskMaker, Plan
 from dmask.validation import Shape, TensorMeta, meta, optional_meta
 
@@ -32,8 +32,7 @@ def _plan_topk(
     min_dtype: float | None,
     tie_break: str,
 ) -> MaskMaker:
-    fast = bias.device.type == "cpu" and bias.dtype in cpu.DTYPES and 0 not in shape
-    topk_mask = cpu.topk_mask if fast else reference.topk_mask
+    topk_mask = cpu.topk_mask if cpu.takes(bias.device, bias.dtype) else reference.topk_mask
 
     def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
         return topk_mask(bias, allowed, window_size, floor, tie_break)
@@ -48,10 +47,55 @@ def _plan_relu(
     *,
     min_dtype: float | None,
 ) -> MaskMaker:
-    def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
-        return reference.eligible_keys(bias, allowed, max(floor, 0.0))
+    return partial(strategies.relu_mask, floor=floor)
 
-    return run
+
+def _plan_topp(
+    bias: TensorMeta,
+    shape: Shape,
+    floor: float,
+    *,
+    window_size: int | None,
+    min_dtype: float | None,
+    p: float,
+) -> MaskMaker:
+    validation.check_share("p", p)
+    return partial(strategies.topp_mask, floor=floor, p=p, window_size=window_size)
+
+
+def _plan_ratio(
+    bias: TensorMeta,
+    shape: Shape,
+    floor: float,
+    *,
+    window_size: int | None,
+    min_dtype: float | None,
+    ratio: float,
+) -> MaskMaker:
+    validation.check_share("ratio", ratio)
+    return partial(strategies.ratio_mask, floor=floor, ratio=ratio, window_size=window_size)
+
+
+def _plan_block_topk(
+    bias: TensorMeta,
+    shape: Shape,
+    floor: float,
+    *,
+    window_size: int,
+    min_dtype: float | None,
+    key_block: int,
+    pool: str,
+) -> MaskMaker:
+    validation.check_positive("key_block", key_block)
+    if pool not in strategies.POOLS:
+        raise validation.unknown("pool", pool, strategies.POOLS)
+    return partial(
+        strategies.block_topk_mask,
+        floor=floor,
+        window_size=window_size,
+        key_block=key_block,
+        pool=pool,
+    )
 
 
 # ------------------------------------------------------------------ create_mask
@@ -140,7 +184,8 @@ def _topk_indices(
 ) -> Tensor:
     shape, floor = _check_topk_indices(attention_bias, attention_mask, window_size, min_dtype)
     bias, allowed = validation.align(attention_bias, attention_mask, shape)
-    return reference.topk_indices(bias, allowed, window_size, floor)
+    topk_mask = cpu.topk_mask if cpu.takes(bias.device, bias.dtype) else reference.topk_mask
+    return reference.indices_of(topk_mask(bias, allowed, window_size, floor, "lowest"), window_size)
 
 
 def _topk_indices_fake(
@@ -196,7 +241,7 @@ library.define(
     kernel=_block_smooth,
     fake=_block_smooth_fake,
 )
-OPS = ("block_smooth", "create_mask", "topk_indices")
+OPS = ("block_smooth", "create_mask", "topk_indices", *selection_ops.OPS)
 
 registry.add(
     "topk",
@@ -211,13 +256,34 @@ registry.add(
     _plan_relu,
     builtin=True,
 )
+registry.add(
+    "topp",
+    "(Tensor attention_bias, Tensor? attention_mask, SymInt? window_size=None, "
+    "float? min_dtype=None, *, float p=0.9) -> Tensor",
+    _plan_topp,
+    builtin=True,
+)
+registry.add(
+    "ratio",
+    "(Tensor attention_bias, Tensor? attention_mask, SymInt? window_size=None, "
+    "float? min_dtype=None, *, float ratio=0.25) -> Tensor",
+    _plan_ratio,
+    builtin=True,
+)
+registry.add(
+    "block_topk",
+    "(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, float? min_dtype=None, *, "
+    'int key_block=64, str pool="max") -> Tensor',
+    _plan_block_topk,
+    builtin=True,
+)
 
 
 def op_names() -> tuple[str, ...]:
     """The names of all ops, those of registered strategies included, sorted.
 
     >>> import dmask.ops
-    >>> dmask.ops.op_names()
-    ('block_smooth', 'create_mask', 'relu_mask', 'topk_indices', 'topk_mask')
+    >>> "create_mask" in dmask.ops.op_names() and "topk_mask" in dmask.ops.op_names()
+    True
     """
     return tuple(sorted([*OPS, *(f"{name}_mask" for name in registry.strategies())]))

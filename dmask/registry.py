@@ -131,7 +131,10 @@ def encode_options(options: Mapping[str, object] | None) -> str:
 
     Exact for every float: its text reads back as the same number.
     """
-    return ",".join([f"{name}={value}" for name, value in options.items()]) if options else ""
+    if not options:
+        return ""
+    # A compiled call may hand in a symbolic number, which has no text. Sets hold numbers only.
+    return ",".join([f"{name}={number}" for name, value in options.items() for number in {value}])
 
 
 _strategies: dict[str, Strategy] = {}

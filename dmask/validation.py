@@ -23,6 +23,7 @@ TIE_BREAKS = ("lowest", "torch")
 _MASK_DTYPES = frozenset(
     {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 )
+INDEX_DTYPES = (torch.int32, torch.int64)
 _SHAPE_4D = "({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})"
 
 Shape = tuple[int, int, int, int]
@@ -58,6 +59,11 @@ def unknown(what: str, given: object, valid: Iterable[str]) -> ValueError:
 def check_positive(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_share(name: str, value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
 
 
 def check_call(
@@ -257,6 +263,93 @@ def check_block_smooth(mask: TensorMeta, allowed: TensorMeta | None, block_size:
     check_positive("block_size", block_size)
     check_mask_4d(allowed, mask, "mask")
     return mask_shape(mask, allowed, name="mask")
+
+
+def check_key_lengths(lengths: TensorMeta | None, beside: TensorMeta) -> None:
+    if lengths is None:
+        return
+    if lengths.dtype not in INDEX_DTYPES:
+        raise TypeError(f"key_lengths must be int32 or int64, got {lengths.dtype}")
+    check_device(lengths, beside, "attention_bias", "key_lengths")
+    if len(lengths.shape) != 1:
+        raise ValueError(f"key_lengths must be 1-D (B,), got shape {tuple(lengths.shape)}")
+
+
+def check_always_kept(window_size: int, sinks: int, local: int) -> None:
+    for name, value in (("sinks", sinks), ("local", local)):
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    if sinks + local > window_size:
+        raise ValueError(
+            f"sinks and local count inside window_size={window_size}, got {sinks} + {local}"
+        )
+
+
+def selection_sizes(
+    bias: TensorMeta,
+    mask: TensorMeta | None,
+    lengths: TensorMeta | None,
+    query_len: int | None,
+) -> tuple[Shape, int]:
+    """Checks the tensors of a selection against each other.
+
+    Returns:
+        The broadcast shape of bias and restrictions, and `query_len`: as given, or what the tensors
+        say.
+    """
+    keys = bias.shape[3]
+    if mask is not None and len(mask.shape) == 4 and keys == 1:
+        keys = mask.shape[3]
+    if query_len is None:
+        query_len = bias.shape[2]
+        if mask is not None and len(mask.shape) == 4 and query_len == 1:
+            query_len = mask.shape[2]
+    batches = [tensor.shape[0] for tensor in (bias, mask, lengths) if tensor is not None]
+    batch = next((size for size in batches if size != 1), 1)
+    check_sizes(bias, mask, (batch, query_len, keys))
+    if lengths is not None and lengths.shape[0] not in (1, batch):
+        raise ValueError(
+            f"key_lengths of shape {tuple(lengths.shape)} contradicts batch_size={batch}: "
+            f"dimension 0 must be {batch} or 1"
+        )
+    _, heads, queries, keys = mask_shape(bias, mask, keys)
+    return (batch, heads, queries, keys), query_len
+
+
+def check_bounds(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta) -> None:
+    """Checks what `select` gave, handed back with the bias it was made of."""
+    check_bias(bias)
+    for name, tensor in (("threshold", threshold), ("cutoff", cutoff)):
+        if len(tensor.shape) != 3:
+            raise ValueError(f"{name} must be 3-D [B, H, Lq], got shape {tuple(tensor.shape)}")
+        check_device(tensor, bias, "attention_bias", name)
+    if threshold.shape != cutoff.shape:
+        raise ValueError(
+            f"threshold and cutoff must have one shape, got {tuple(threshold.shape)} "
+            f"and {tuple(cutoff.shape)}"
+        )
+
+
+def check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
+    if indices.dtype not in INDEX_DTYPES:
+        raise TypeError(f"indices must be int32 or int64, got {indices.dtype}")
+    if len(indices.shape) != 4:
+        raise ValueError(
+            f"indices must be 4-D ({{B|1}}, {{H|1}}, {{Lq|1}}, K), got shape {tuple(indices.shape)}"
+        )
+    if key_len < 0:
+        raise ValueError(f"key_len must not be negative, got {key_len}")
+    check_positive("block_size", block_size)
+
+
+def check_composed(mask: TensorMeta, named: TensorMeta) -> Shape:
+    """Checks a mask that is composed with one made of indices; returns the shape of both."""
+    if not mask.dtype.is_floating_point:
+        _check_mask_dtype(mask)
+    check_device(mask, named, "indices")
+    if len(mask.shape) != 4:
+        raise ValueError(f"attention_mask must be 4-D {_SHAPE_4D}, got shape {tuple(mask.shape)}")
+    return mask_shape(named, mask, name="indices (as a mask)")
 
 
 def check_strategy_result(name: str, kept: object, shape: Shape) -> None:

@@ -7,8 +7,6 @@ boxes that stay in a core's cache, see `parallel`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,11 +25,18 @@ FEW_SCORES = 2**13
 MANY_QUERIES = 128
 
 
+def takes(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether these kernels are for a bias of that kind."""
+    return device.type == "cpu" and dtype in DTYPES
+
+
 def topk_mask(
     bias: Tensor, allowed: Tensor | None, window_size: int, floor: float, tie_break: str
 ) -> Tensor:
     """As `reference.topk_mask`, for a 4-D bias of one of DTYPES."""
-    shape = bias.shape if allowed is None else torch.broadcast_shapes(bias.shape, allowed.shape)
+    shape = bias.shape
+    if allowed is not None:
+        shape = torch.broadcast_shapes(shape, allowed.shape)  # type: ignore[no-untyped-call]
     if shape.numel() <= FEW_SCORES:
         return reference.topk_mask(bias, allowed, window_size, floor, tie_break)
     kept = torch.empty(shape, dtype=torch.bool)
@@ -146,9 +151,7 @@ def _part(array: Array, box: Box) -> Array:
     return array[tuple(cuts)]
 
 
-def _keys(
-    bits: Array, allowed: Flags | None, box: Box, dtype: torch.dtype
-) -> tuple[Array, slice]:
+def _keys(bits: Array, allowed: Flags | None, box: Box, dtype: torch.dtype) -> tuple[Array, slice]:
     """The keys of a box's scores from the first to the last that any of its rows may see.
 
     Forbidden keys have a key below all others.

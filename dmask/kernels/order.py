@@ -26,7 +26,7 @@ _INTEGERS = {
 }
 DTYPES = tuple(_INTEGERS)
 _INFINITY = {
-    dtype: torch.tensor(torch.inf, dtype=dtype).view(integer).item()
+    dtype: int(torch.tensor(torch.inf, dtype=dtype).view(integer).item())
     for dtype, integer in _INTEGERS.items()
 }
 # Quickselect takes up to ten times longer where one key stands in most places: forbidden ones get
@@ -85,7 +85,8 @@ def forbid(keys: Array, allowed: NDArray[np.bool_]) -> Array:
     shape = np.broadcast_shapes(keys.shape, allowed.shape)
     columns = np.arange(keys.shape[-1], dtype=keys.dtype) % _SPREAD
     forbidden = np.subtract(allowed.view(np.int8), 1, dtype=keys.dtype)  # 0 or -1
-    kept = np.bitwise_and(keys, ~forbidden, out=scratch("allowed", shape, keys.dtype))
+    kept = scratch("allowed", shape, keys.dtype)
+    np.bitwise_and(keys, ~forbidden, out=kept)
     forbidden &= columns + np.iinfo(keys.dtype).min
     kept |= forbidden
     return kept

@@ -71,7 +71,8 @@ def scratch(role: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if memory is None or memory.nbytes < count * dtype.itemsize:
         memory = np.empty(max(BOX_BYTES, count * dtype.itemsize), np.uint8)
         setattr(_scratch, role, memory)
-    return memory[: count * dtype.itemsize].view(dtype).reshape(shape)
+    part: NDArray[Any] = memory[: count * dtype.itemsize].view(dtype).reshape(shape)
+    return part
 
 
 def for_each(work: Callable[[Box], None], parts: Iterator[Box]) -> None:

@@ -56,13 +56,13 @@ def _lowest_kept(merits: list[int], ends: list[int], budgets: list[int]) -> list
     lowest = []
     at = 0
     for end, budget in zip(ends, budgets, strict=True):
+        while spare and len(kept) < budget:
+            heappush(kept, -heappop(spare))
         for merit in merits[at:end]:
             if merit != NOTHING:
                 heappush(kept, merit)
         at = end
         while len(kept) > budget:
             heappush(spare, -heappop(kept))
-        while spare and len(kept) < budget:
-            heappush(kept, -heappop(spare))
         lowest.append(kept[0] if kept else NOTHING)
     return lowest

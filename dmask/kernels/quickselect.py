@@ -1,11 +1,11 @@
-"""The selection rule on rows of sortable keys: NumPy's quickselect, then the ties at the last place.
+"""The selection rule on rows of sortable keys: NumPy's quickselect, then the ties at the end.
 
 A row is `[Lk]` keys as `order` makes them. No row looks at another one.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray

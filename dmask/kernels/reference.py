@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 # Dtypes that torch.topk knows. Others (the 8-bit floats) rank the same after an exact conversion.
-_RANKED = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+RANKED = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def masked_scores(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
     """The scores a selection ranks: those of forbidden keys are `floor`. Broadcasts."""
-    if bias.dtype not in _RANKED:
+    if bias.dtype not in RANKED:
         bias = bias.float()
     return bias if allowed is None else torch.where(allowed, bias, floor)
 
@@ -53,19 +53,28 @@ def best_keys(scores: Tensor, count: int, tie_break: str) -> tuple[Tensor, Tenso
     return values[..., :count], keys[..., :count]
 
 
-def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
-    """The keys that `topk_mask` keeps with `tie_break="lowest"`, ascending, then -1.
+def indices_of(mask: Tensor, width: int) -> Tensor:
+    """The kept keys of each row as int32 indices `[..., width]`: ascending, then -1.
 
-    Returns:
-        int32 `[..., window_size]`.
+    No row keeps more than `width` keys.
     """
-    scores = masked_scores(bias, allowed, floor)
-    key_len = scores.shape[-1]
-    values, keys = best_keys(scores, min(window_size, key_len), "lowest")
-    # A dropped key is given an index past the end, so that sorting brings it into the tail.
-    keys = keys.masked_fill(values <= floor, key_len).sort(dim=-1).values
-    indices = keys.masked_fill_(keys == key_len, -1).int()
-    return torch.nn.functional.pad(indices, (0, window_size - keys.shape[-1]), value=-1)
+    key = torch.arange(mask.shape[-1], device=mask.device, dtype=torch.int32)
+    # Every kept key goes to the place that counting gives it, all others to one that is cut off.
+    place = mask.cumsum(dim=-1).sub_(1).masked_fill_(~mask, width)
+    indices = key.new_full((*mask.shape[:-1], width + 1), -1)
+    return indices.scatter_(-1, place, key.expand(mask.shape))[..., :width].contiguous()
+
+
+def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
+    """The mask `[..., key_len]` of the keys, or blocks of keys, that indices name; negative ones
+    name none.
+    """
+    count = -(-key_len // block_size)
+    place = indices.long().masked_fill(indices < 0, count)  # one more than there are, cut off
+    named = torch.zeros(
+        (*indices.shape[:-1], count + 1), dtype=torch.bool, device=indices.device
+    ).scatter_(-1, place, True)[..., :count]
+    return named.repeat_interleave(block_size, dim=-1)[..., :key_len].contiguous()
 
 
 def block_smooth(mask: Tensor, block_size: int) -> Tensor:

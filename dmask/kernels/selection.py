@@ -72,23 +72,21 @@ class Rows(NamedTuple):
 
     def cut(self, queries: slice) -> Rows:
         """The rows of some queries."""
-        bias, allowed = (
-            tensor if tensor is None or tensor.shape[2] == 1 else tensor[:, :, queries]
-            for tensor in (self.bias, self.allowed)
-        )
+        bias = self.bias if self.bias.shape[2] == 1 else self.bias[:, :, queries]
+        allowed = self.allowed
+        if allowed is not None and allowed.shape[2] != 1:
+            allowed = allowed[:, :, queries]
         return self._replace(bias=bias, allowed=allowed)
 
     def permits(self, query: Tensor, key: Tensor) -> Tensor | None:
         """Which keys are allowed: all restrictions together."""
-        sees = self.positions.sees(query, key, self.lengths)
+        sees: Tensor | None = self.positions.sees(query, key, self.lengths)
         if sees is None or self.allowed is None:
             return self.allowed if sees is None else sees
         return sees & self.allowed
 
 
-def keeps(
-    rows: Rows, threshold: Tensor, cutoff: Tensor, query: Tensor, key: Tensor
-) -> Tensor:
+def keeps(rows: Rows, threshold: Tensor, cutoff: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Which keys a selection keeps: the rule, element by element.
 
     NaN is above every number and equal to itself; the threshold NaN with the cutoff -1 is reached
@@ -140,17 +138,60 @@ def _select(rows: Rows, query: Tensor, key: Tensor, window_size: int) -> tuple[T
 
 
 def chunks(
-    shape: tuple[int, int, int], rows: Rows
+    shape: tuple[int, int, int], rows: Rows, multiple_of: int = 1
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Cuts `[B, H, Lq]` rows by queries, into slices whose dense mask has CHUNK_ENTRIES at most.
+    """Cuts `[B, H, Lq]` rows by queries, into slices whose dense mask has CHUNK_ENTRIES at most
+    where that is possible with whole multiples.
 
     Returns:
         Per slice, the slice itself and the indices of its queries `[Lq, 1]` and of all keys `[Lk]`.
     """
     batch, heads, queries = shape
     device, key_len = rows.bias.device, rows.positions.key_len
-    step = max(1, CHUNK_ENTRIES // max(1, batch * heads * key_len))
+    step = max(1, CHUNK_ENTRIES // max(1, batch * heads * key_len * multiple_of)) * multiple_of
     key = torch.arange(key_len, device=device)
     for start in range(0, queries, step):
         stop = min(start + step, queries)
         yield slice(start, stop), torch.arange(start, stop, device=device)[:, None], key
+
+
+def kept_indices(rows: Rows, threshold: Tensor, cutoff: Tensor, width: int) -> Tensor:
+    """The kept keys of each row `[B, H, Lq]` as int32 indices `[B, H, Lq, width]`."""
+    indices = cutoff.new_empty((*threshold.shape, width))
+    for queries, query, key in chunks(_shape(threshold), rows):
+        kept = _kept(rows, threshold, cutoff, queries, query, key)
+        indices[:, :, queries] = reference.indices_of(kept, width)
+    return indices
+
+
+def kept_blocks(
+    rows: Rows, threshold: Tensor, cutoff: Tensor, block_size: tuple[int, int]
+) -> Tensor:
+    """How many keys are kept in each block of queries and keys: int32 `[B, H, nq, nk]`."""
+    (batch, heads, query_len), key_len = threshold.shape, rows.positions.key_len
+    query_block, key_block = block_size
+    key_blocks = -(-key_len // key_block)
+    counts = cutoff.new_empty((batch, heads, -(-query_len // query_block), key_blocks))
+    for queries, query, key in chunks(_shape(threshold), rows, multiple_of=query_block):
+        kept = _kept(rows, threshold, cutoff, queries, query, key)
+        missing = (0, -key_len % key_block, 0, -len(query) % query_block)
+        kept = torch.nn.functional.pad(kept, missing)
+        first, some = queries.start // query_block, kept.shape[2] // query_block
+        blocks = kept.view(batch, heads, some, query_block, key_blocks, key_block)
+        counts[:, :, first : first + some] = blocks.sum(dim=(3, 5))
+    return counts
+
+
+def _kept(
+    rows: Rows, threshold: Tensor, cutoff: Tensor, queries: slice, query: Tensor, key: Tensor
+) -> Tensor:
+    """The dense mask of some queries."""
+    kept = keeps(
+        rows.cut(queries), threshold[:, :, queries, None], cutoff[:, :, queries, None], query, key
+    )
+    return kept.expand(*threshold.shape[:2], len(query), len(key))
+
+
+def _shape(threshold: Tensor) -> tuple[int, int, int]:
+    batch, heads, queries = threshold.shape
+    return batch, heads, queries

@@ -1,0 +1,363 @@
+"""One selection, every representation: which keys each query keeps, as two numbers per row.
+
+Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * groups`), `Lq` queries,
+`Lk` keys. In every bool mask `True` means *may be attended*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from dmask import selection_ops, validation
+from dmask.kernels import selection
+from dmask.kernels.selection import Positions, Rows
+from dmask.validation import meta
+
+_ops = torch.ops.dmask
+MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""What FlexAttention calls with the indices of batch, head, query and key."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `select` chose, and from what. Made by `select`.
+
+    A key is kept where it is allowed and its score is above the row's `threshold`, or equal to it
+    at an index up to `cutoff`; or where `sinks` or `local` keep it by its position. NaN is above
+    every number and equal to itself. A row that keeps nothing by its scores has the threshold NaN
+    and the cutoff -1, which nothing reaches.
+
+    It is a pytree, whose leaves are its tensors.
+    """
+
+    attention_bias: Tensor
+    """The scores, `({B|1}, {H|1}, {Lq|1}, Lk)`."""
+    threshold: Tensor
+    """The smallest kept score of each row, `[B, H, Lq]`; `Lq` is 1 where all rows are alike."""
+    cutoff: Tensor
+    """The largest index kept among scores equal to the threshold, int32, `[B, H, Lq]`."""
+    attention_mask: Tensor | None
+    """The allowed keys, bool and 4-D."""
+    key_lengths: Tensor | None
+    """How many keys each sequence has, `[B|1]`."""
+    window_size: int
+    query_len: int
+    is_causal: bool
+    sinks: int
+    local: int
+    min_dtype: float
+    """The floor: no key at or under it is kept."""
+
+    @property
+    def key_len(self) -> int:
+        return self.attention_bias.shape[3]
+
+    def to_mask(self) -> Tensor:
+        """The kept keys as a bool mask `[B, H, Lq, Lk]`.
+
+        It is made of plain comparisons, so that a compiled model fuses it into what consumes it.
+
+        >>> import torch, dmask
+        >>> scores = torch.tensor([[[[0.3, 0.1, 0.2]]]])
+        >>> dmask.select(scores, window_size=2).to_mask()
+        tensor([[[[ True, False,  True]]]])
+        """
+        rows = self._rows()
+        device = self.threshold.device
+        query = torch.arange(self.query_len, device=device)[:, None]
+        key = torch.arange(self.key_len, device=device)
+        kept = selection.keeps(rows, self.threshold[..., None], self.cutoff[..., None], query, key)
+        return kept.expand(*self.threshold.shape, self.key_len)
+
+    def to_bias(self, *, scores: bool = False, dtype: torch.dtype | None = None) -> Tensor:
+        """The selection as an additive mask `[B, H, Lq, Lk]`: 0 where a key is kept, and the
+        smallest finite value of the dtype elsewhere.
+
+        Args:
+            scores: give kept keys their score instead of 0. Gradients reach the scores.
+            dtype: of the result, that of the bias by default.
+
+        >>> import torch, dmask
+        >>> kept = dmask.select(torch.tensor([[[[0.5, 0.25]]]]), window_size=1)
+        >>> kept.to_bias(scores=True).tolist()
+        [[[[0.5, -3.4028234663852886e+38]]]]
+        """
+        dtype = dtype or self.attention_bias.dtype
+        value = (
+            self.attention_bias.to(dtype) if scores else self.threshold.new_zeros((), dtype=dtype)
+        )
+        return torch.where(self.to_mask(), value, torch.finfo(dtype).min)
+
+    def to_indices(self) -> Tensor:
+        """The kept keys as int32 indices `[B, H, Lq, window_size]`: ascending, then -1.
+
+        Sparse decode kernels read this form (`gather_kv_indices` of flash-sparse-attn, DeepSeek's
+        sparse attention).
+
+        >>> import torch, dmask
+        >>> dmask.select(torch.tensor([[[[0.3, 0.1, 0.2]]]]), window_size=2).to_indices()
+        tensor([[[[0, 2]]]], dtype=torch.int32)
+        """
+        indices: Tensor = _ops.kept_indices.default(*self._selected(), self.window_size)
+        return indices
+
+    def mask_mod(self, num_heads: int | None = None) -> MaskMod:
+        """The selection as a `mask_mod` for FlexAttention.
+
+        Args:
+            num_heads: query heads of the attention, where the selection has fewer: query head `h`
+                follows head `h // groups` of the selection.
+        """
+        groups = self._groups(num_heads)
+        bias, threshold, cutoff = self.attention_bias, self.threshold, self.cutoff
+
+        def mask_mod(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            head = head // groups if groups > 1 else head
+            row = (batch, head, query)
+            rows = self._rows()._replace(
+                bias=_at(bias, *row, key),
+                allowed=_optional_at(self.attention_mask, *row, key),
+                lengths=_optional_at(self.key_lengths, batch),
+            )
+            return selection.keeps(rows, _at(threshold, *row), _at(cutoff, *row), query, key)
+
+        return mask_mod
+
+    def to_block_mask(
+        self,
+        BLOCK_SIZE: int | tuple[int, int] = 128,  # noqa: N803  (FlexAttention's name)
+        num_heads: int | None = None,
+    ) -> Any:
+        """The selection as a `BlockMask` for FlexAttention, full blocks told from partial ones.
+
+        Blocks are counted a few queries at a time: there is no dense `Lq x Lk` mask.
+
+        Args:
+            BLOCK_SIZE: queries and keys per block, as in `create_block_mask`.
+            num_heads: as in `mask_mod`.
+        """
+        from torch.nn.attention.flex_attention import BlockMask  # it imports half of Inductor
+
+        block_size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
+        for name, size in zip(("query", "key"), block_size, strict=True):
+            validation.check_positive(f"BLOCK_SIZE of a {name} block", size)
+        counts = _ops.kept_blocks.default(*self._selected(), *block_size)
+        groups = self._groups(num_heads)
+        counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
+        full = counts == block_size[0] * block_size[1]
+        return BlockMask.from_kv_blocks(
+            *_ordered(~full & (counts > 0)),
+            *_ordered(full),
+            BLOCK_SIZE=block_size,
+            mask_mod=self.mask_mod(num_heads),
+            seq_lengths=(self.query_len, self.key_len),
+        )
+
+    def _positions(self) -> Positions:
+        return Positions(self.query_len, self.key_len, self.is_causal, self.sinks, self.local)
+
+    def _rows(self) -> Rows:
+        lengths = None if self.key_lengths is None else self.key_lengths[:, None, None, None]
+        return Rows(
+            self.attention_bias, self.attention_mask, lengths, self._positions(), self.min_dtype
+        )
+
+    def _selected(self) -> tuple[Any, ...]:
+        """The arguments of the ops that read a selection, with a row per query."""
+        shape = (*self.threshold.shape[:2], self.query_len)
+        return (
+            self.attention_bias,
+            self.threshold.expand(shape),
+            self.cutoff.expand(shape),
+            self.attention_mask,
+            self.key_lengths,
+            self.query_len,
+            self.is_causal,
+            self.sinks,
+            self.local,
+            self.min_dtype,
+        )
+
+    def _groups(self, num_heads: int | None) -> int:
+        heads = self.threshold.shape[1]
+        if num_heads is None or heads == 1:
+            return 1
+        validation.check_heads("threshold", meta(self.threshold), num_heads)
+        return num_heads // heads
+
+
+def select(
+    attention_bias: Tensor,
+    window_size: int,
+    *,
+    attention_mask: Tensor | None = None,
+    is_causal: bool = False,
+    query_len: int | None = None,
+    key_lengths: Tensor | None = None,
+    sinks: int = 0,
+    local: int = 0,
+    min_dtype: float | None = None,
+) -> Selection:
+    """Selects the keys that each query keeps, before any `Lq x Lk` tensor exists.
+
+    Args:
+        attention_bias: scores, floating, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`. With a bias per key
+            (`Lq` = 1) and `is_causal` every row ranks the keys of its own prefix.
+        window_size: how many keys a row keeps at most.
+        attention_mask: the allowed keys, bool or integer 0/1, 4-D as the bias or `(B, S)`, see
+            `create_mask`.
+        is_causal: query `q` may see the keys up to `q + Lk - Lq`, as in SDPA's
+            `causal_lower_right`.
+        query_len: `Lq`, where the tensors do not say it.
+        key_lengths: int32 or int64 `[B|1]`, how many keys each sequence has; the rest is padding.
+        sinks: the first so many keys are always kept (StreamingLLM's attention sinks).
+        local: so many keys up to the row's own position `q + Lk - Lq`, or up to the last key of a
+            shorter sequence, are always kept. Of both only allowed keys are, and they count inside
+            `window_size`.
+        min_dtype: the floor, as in `create_mask`.
+
+    Returns:
+        A `Selection`. Of equal scores the lower index wins: a row's selection depends on that row
+        alone. On the CPU with a bias per key and `is_causal`, memory and time grow with
+        `Lq * log(window_size)`.
+
+    Raises:
+        TypeError: for a bias that is not floating, a float mask, `key_lengths` of another dtype.
+        ValueError: for shapes that do not fit, tensors on two devices, sizes below 1,
+            `sinks + local > window_size`, a floor that the dtype cannot hold.
+
+    >>> import torch, dmask
+    >>> scores = torch.tensor([0.4, 0.1, 0.3, 0.2]).view(1, 1, 1, 4)
+    >>> kept = dmask.select(scores, window_size=2, is_causal=True, query_len=4)
+    >>> kept.to_mask().int()[0, 0]
+    tensor([[1, 0, 0, 0],
+            [1, 1, 0, 0],
+            [1, 0, 1, 0],
+            [1, 0, 1, 0]], dtype=torch.int32)
+    >>> kept.threshold
+    tensor([[[0.4000, 0.1000, 0.3000, 0.3000]]])
+    """
+    shape, positions, floor = selection_ops.check_select(
+        attention_bias,
+        window_size,
+        attention_mask,
+        is_causal,
+        query_len,
+        key_lengths,
+        sinks,
+        local,
+        min_dtype,
+    )
+    rows = selection_ops.rows_of(
+        attention_bias, attention_mask, key_lengths, positions, floor, shape[1]
+    )
+    threshold, cutoff = _ops.select.default(
+        rows.bias.detach(),
+        window_size,
+        rows.allowed,
+        is_causal,
+        positions.query_len,
+        key_lengths,
+        sinks,
+        local,
+        floor,
+    )
+    return Selection(
+        attention_bias=rows.bias,
+        threshold=threshold,
+        cutoff=cutoff,
+        attention_mask=rows.allowed,
+        key_lengths=key_lengths,
+        window_size=window_size,
+        query_len=positions.query_len,
+        is_causal=is_causal,
+        sinks=sinks,
+        local=local,
+        min_dtype=floor,
+    )
+
+
+def mask_from_indices(
+    indices: Tensor,
+    key_len: int,
+    *,
+    block_size: int = 1,
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """The mask of the keys, or blocks of keys, that indices name: the way back from `to_indices`.
+
+    Args:
+        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order; negative ones name none.
+        key_len: `Lk`.
+        block_size: keys per index. 1: indices of keys; more: of blocks, the last may be short.
+        attention_mask: a mask to compose with, 4-D: bool, integer 0/1, or additive (floating).
+
+    Returns:
+        A new mask of the broadcast shape of both. Bool; with an additive mask of its dtype: that
+        mask where a key is named, the smallest finite value elsewhere, with gradients to it.
+
+    Raises:
+        TypeError: for indices that are not int32 or int64, a complex mask.
+        ValueError: for shapes that do not fit, `block_size` below 1, an index past the end (on a
+            GPU, to wait for no result, a device-side assertion).
+
+    >>> import torch, dmask
+    >>> dmask.mask_from_indices(torch.tensor([[[[2, 0, -1]]]]), key_len=4)
+    tensor([[[[ True, False,  True, False]]]])
+    >>> dmask.mask_from_indices(torch.tensor([[[[1, -1]]]]), key_len=3, block_size=2)
+    tensor([[[[False, False,  True]]]])
+    """
+    named: Tensor = _ops.mask_from_indices.default(indices, key_len, block_size)
+    if attention_mask is None:
+        return named
+    shape = validation.check_composed(meta(attention_mask), meta(named))
+    named, given = (validation.repeat_heads(t, shape[1]) for t in (named, attention_mask))
+    if given.dtype.is_floating_point:
+        return torch.where(named, given, torch.finfo(given.dtype).min)
+    return named & (given != 0)
+
+
+def _at(tensor: Tensor, *indices: Tensor) -> Tensor:
+    """One entry. FlexAttention's compiler wants one indexing, and none of a dimension of size 1."""
+    places = tuple(i for i, n in zip(indices, tensor.shape, strict=True) if n != 1)
+    return tensor.squeeze()[places] if places else tensor.reshape(())
+
+
+def _optional_at(tensor: Tensor | None, *indices: Tensor) -> Tensor | None:
+    return None if tensor is None else _at(tensor, *indices)
+
+
+def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Flags of key blocks as FlexAttention lists them: how many, and first the indices of those."""
+    indices = blocks.int().argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(dim=-1, dtype=torch.int32), indices.int()
+
+
+# ------------------------------------------------------------------ a Selection is a pytree
+
+_TENSORS = ("attention_bias", "threshold", "cutoff", "attention_mask", "key_lengths")
+_OTHERS = tuple(field.name for field in fields(Selection) if field.name not in _TENSORS)
+
+
+def _flatten(selected: Selection) -> tuple[list[Any], tuple[Any, ...]]:
+    return [getattr(selected, n) for n in _TENSORS], tuple(getattr(selected, n) for n in _OTHERS)
+
+
+def _unflatten(tensors: Any, others: Any) -> Selection:
+    return Selection(*tensors, *others)
+
+
+pytree.register_pytree_node(
+    Selection,
+    _flatten,
+    _unflatten,
+    serialized_type_name="dmask.Selection",
+    to_dumpable_context=list,
+    from_dumpable_context=tuple,
+)
