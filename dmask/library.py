@@ -52,6 +52,28 @@ def define(
     torch.library.register_vmap(qualname, _fold_rule(op), lib=library)
 
 
+_PLAIN_CPU = torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
+_NO_MODES = torch._C._dispatch_tls_local_include_set().raw_repr()
+
+
+def is_plain(attention_bias: Tensor, attention_mask: Tensor | None) -> bool:
+    """Whether all that a dispatcher would do with a call is to find the kernel.
+
+    Not so for subclasses, meta and fake tensors, under `vmap`, `grad`, tracing and dispatch modes,
+    nor where autograd would have to be kept away. At decode sizes the way through the dispatcher to
+    a Python kernel takes half as long as the mask.
+    """
+    return (
+        torch._C._dispatch_keys(attention_bias).raw_repr() == _PLAIN_CPU
+        and torch._C._dispatch_tls_local_include_set().raw_repr() == _NO_MODES
+        and not attention_bias.requires_grad
+        and (
+            attention_mask is None
+            or torch._C._dispatch_keys(attention_mask).raw_repr() == _PLAIN_CPU
+        )
+    )
+
+
 def _without_gradient(op: torch._ops.OpOverload) -> Callable[..., Any]:
     def rule(*args: Any, **kwargs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():

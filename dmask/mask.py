@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-import dmask.ops  # noqa: F401  (registers torch.ops.dmask)
+import dmask.ops
+from dmask.library import is_plain
 from dmask.registry import encode_options
 
 _ops = torch.ops.dmask
@@ -121,7 +122,11 @@ def create_mask(
     """
     # Defaults are left out where they can be: at decode sizes, parsing them is much of a call.
     more = () if tie_break == "torch" and not options else (tie_break, encode_options(options))
-    mask: Tensor = _create_mask(
+    if not torch.compiler.is_compiling() and is_plain(attention_bias, attention_mask):
+        make = dmask.ops.create_mask
+    else:
+        make = _create_mask
+    mask: Tensor = make(
         attention_bias,
         attention_mask,
         batch_size,

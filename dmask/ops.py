@@ -7,13 +7,14 @@ same way eager and compiled.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dmask import library, registry, selection_ops, validation
+from dmask import inductor, library, registry, selection_ops, validation
 from dmask.kernels import cpu, reference, strategies
 from dmask.registry import MaskMaker, Plan
 from dmask.validation import Shape, TensorMeta, meta, optional_meta
@@ -32,7 +33,11 @@ def _plan_topk(
     min_dtype: float | None,
     tie_break: str,
 ) -> MaskMaker:
+    inductor.offer(torch.ops.dmask.topk_mask.default)
     topk_mask = cpu.topk_mask if cpu.takes(bias.device, bias.dtype) else reference.topk_mask
+    # Fakes plan too, and must not compare a symbolic size: a guard would come of it.
+    if all(isinstance(size, int) for size in shape) and math.prod(shape) <= cpu.FEW_SCORES:
+        topk_mask = reference.topk_mask
 
     def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
         return topk_mask(bias, allowed, window_size, floor, tie_break)
@@ -144,7 +149,7 @@ def _smoothed(
 _plan_create_mask = registry.cached_plan(_check_create_mask)
 
 
-def _create_mask(
+def create_mask(
     attention_bias: Tensor, attention_mask: Tensor | None, *args: Any, **kwargs: Any
 ) -> Tensor:
     bias, mask = meta(attention_bias), optional_meta(attention_mask)
@@ -157,6 +162,7 @@ def _create_mask_fake(
 ) -> Tensor:
     bias, mask = meta(attention_bias), optional_meta(attention_mask)
     plan = _check_create_mask(bias, mask, *args, **kwargs)
+    inductor.offer(torch.ops.dmask.create_mask.default)
     return attention_bias.new_empty(plan.shape, dtype=torch.bool)
 
 
@@ -225,7 +231,7 @@ library.define(
     "create_mask(Tensor attention_bias, Tensor? attention_mask, SymInt batch_size, "
     "SymInt query_len, SymInt key_len, SymInt? window_size, float? min_dtype=None, "
     'SymInt? block_size=None, str type="topk", str tie_break="torch", str options="") -> Tensor',
-    kernel=_create_mask,
+    kernel=create_mask,
     fake=_create_mask_fake,
 )
 library.define(

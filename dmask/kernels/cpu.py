@@ -39,7 +39,7 @@ def topk_mask(
         shape = torch.broadcast_shapes(shape, allowed.shape)  # type: ignore[no-untyped-call]
     if shape.numel() <= FEW_SCORES:
         return reference.topk_mask(bias, allowed, window_size, floor, tie_break)
-    kept = torch.empty(shape, dtype=torch.bool)
+    kept = torch.empty(shape, dtype=torch.bool, device="cpu")
     tied = np.zeros(shape[:-1], dtype=np.bool_)
     bits, mask = order.bits(bias), None if allowed is None else allowed.numpy()
     out, floor_key = kept.numpy(), order.key_of(floor, bias.dtype)

@@ -62,7 +62,7 @@ def _order(bits: Array, infinity: int, keys: Array) -> None:
 
 def key_of(number: float, dtype: torch.dtype) -> int:
     """The key of a number, rounded to `dtype` as `masked_fill` rounds it."""
-    return int(keys(bits(torch.tensor([number], dtype=dtype)), dtype)[0])
+    return int(keys(bits(torch.tensor([number], dtype=dtype, device="cpu")), dtype)[0])
 
 
 def scores(keys: Array, dtype: torch.dtype) -> Tensor:
