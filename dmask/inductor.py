@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,13 +34,13 @@ def offer(op: torch._ops.OpOverload) -> None:
         _register(op)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _register(op: torch._ops.OpOverload) -> None:
     from torch._inductor.pattern_matcher import CallFunctionVarArgs, register_graph_pattern
 
     @register_graph_pattern(
         CallFunctionVarArgs(op),
-        pass_dict=sys.modules[_PASSES].pass_patterns[0],  # type: ignore[arg-type]
+        pass_dict=sys.modules[_PASSES].pass_patterns[0],
         extra_check=lambda match: _is_small(match.nodes[0]),
     )
     def replace(match: Any, *args: Any, **kwargs: Any) -> None:

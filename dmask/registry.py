@@ -133,6 +133,11 @@ def encode_options(options: Mapping[str, object] | None) -> str:
     """
     if not options:
         return ""
+    for name, value in options.items():
+        if not isinstance(value, (int, float, str)):  # bool is an int
+            raise TypeError(
+                f"option {name!r} must be an int, float, bool or str, got {type(value).__name__}"
+            )
     # A compiled call may hand in a symbolic number, which has no text. Sets hold numbers only.
     return ",".join([f"{name}={number}" for name, value in options.items() for number in {value}])
 
@@ -151,12 +156,18 @@ def cached_plan(check: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", cached)
 
 
+def forget_plans() -> None:
+    """Lets every call be checked and planned anew."""
+    for forget in _plan_caches:
+        forget()
+
+
 def strategies() -> tuple[str, ...]:
     """The names of all registered strategies, sorted.
 
     >>> import dmask
     >>> dmask.strategies()
-    ('relu', 'topk')
+    ('block_topk', 'ratio', 'relu', 'topk', 'topp')
     """
     return tuple(sorted(_strategies))
 
@@ -219,8 +230,7 @@ def unregister_strategy(name: str) -> None:
     if strategy.builtin:
         raise ValueError(f"type {name!r} is built in and cannot be unregistered")
     del _strategies[name]
-    for forget in _plan_caches:
-        forget()
+    forget_plans()
     library.destroy(strategy.library)
 
 

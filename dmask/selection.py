@@ -6,7 +6,7 @@ Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * grou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,8 +30,8 @@ class Selection:
 
     A key is kept where it is allowed and its score is above the row's `threshold`, or equal to it
     at an index up to `cutoff`; or where `sinks` or `local` keep it by its position. NaN is above
-    every number and equal to itself. A row that keeps nothing by its scores has the threshold NaN
-    and the cutoff -1, which nothing reaches.
+    every number and equal to itself. A row that keeps nothing by its scores has an infinite
+    threshold and the cutoff -1, which nothing reaches.
 
     It is a pytree, whose leaves are its tensors.
     """
@@ -345,12 +345,22 @@ _TENSORS = ("attention_bias", "threshold", "cutoff", "attention_mask", "key_leng
 _OTHERS = tuple(field.name for field in fields(Selection) if field.name not in _TENSORS)
 
 
-def _flatten(selected: Selection) -> tuple[list[Any], tuple[Any, ...]]:
-    return [getattr(selected, n) for n in _TENSORS], tuple(getattr(selected, n) for n in _OTHERS)
+def _flatten(selected: Selection) -> tuple[list[Tensor], tuple[Any, ...]]:
+    """The tensors that there are, and with the rest, which these are: vmap wants no `None`."""
+    given = tuple(name for name in _TENSORS if getattr(selected, name) is not None)
+    others = tuple(getattr(selected, name) for name in _OTHERS)
+    return [getattr(selected, name) for name in given], (given, *others)
 
 
-def _unflatten(tensors: Any, others: Any) -> Selection:
-    return Selection(*tensors, *others)
+def _unflatten(tensors: Iterable[Any], context: tuple[Any, ...]) -> Selection:
+    given, *others = context
+    found: dict[str, Any] = {**dict.fromkeys(_TENSORS), **dict(zip(given, tensors, strict=True))}
+    return Selection(**found, **dict(zip(_OTHERS, others, strict=True)))
+
+
+def _from_json(context: list[Any]) -> tuple[Any, ...]:
+    given, *others = context
+    return (tuple(given), *others)
 
 
 pytree.register_pytree_node(
@@ -359,5 +369,5 @@ pytree.register_pytree_node(
     _unflatten,
     serialized_type_name="dmask.Selection",
     to_dumpable_context=list,
-    from_dumpable_context=tuple,
+    from_dumpable_context=_from_json,
 )

@@ -29,8 +29,7 @@ def rows_of(
     """Brings checked tensors together, for rows of `heads`."""
     shape = (attention_bias.shape[0], heads, positions.query_len, positions.key_len)
     bias, allowed = validation.align(attention_bias, attention_mask, shape)
-    if bias.dtype not in reference.RANKED:
-        bias = bias.float()
+    bias = reference.ranked(bias)
     lengths = None if key_lengths is None else key_lengths[:, None, None, None]
     return Rows(bias, allowed, lengths, positions, floor)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -134,3 +135,75 @@ def _masks(
         share = 1.0 if kind == "empty" else draw(st.sampled_from([0.1, 0.5, 0.9]))
         mask = torch.rand(shape, generator=generator) >= share
     return mask.to(draw(st.sampled_from([torch.bool, torch.bool, torch.int64, torch.uint8])))
+
+
+@dataclass(frozen=True)
+class Select:
+    """The arguments of one call of `select`, and the shape of its rows."""
+
+    bias: Tensor
+    mask: Tensor | None
+    lengths: Tensor | None
+    window_size: int
+    query_len: int
+    is_causal: bool
+    sinks: int
+    local: int
+    min_dtype: float | None
+    shape: tuple[int, int, int, int]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "attention_mask": self.mask,
+            "is_causal": self.is_causal,
+            "query_len": self.query_len,
+            "key_lengths": self.lengths,
+            "sinks": self.sinks,
+            "local": self.local,
+            "min_dtype": self.min_dtype,
+        }
+
+    @property
+    def floor(self) -> float:
+        if self.min_dtype is None:
+            return torch.finfo(self.bias.dtype).min
+        return torch.tensor(self.min_dtype, dtype=self.bias.dtype).item()
+
+
+@st.composite
+def selects(draw: st.DrawFn) -> Select:
+    call = draw(calls(max_key_len=24))
+    batch, query_len, key_len = call.sizes
+    # select has no argument for the number of keys: one of the tensors has to say it.
+    said = [call.bias, call.mask] if call.mask is not None and call.mask.dim() == 4 else [call.bias]
+    if all(tensor.shape[3] == 1 for tensor in said) and key_len != 1:
+        call = replace(call, bias=call.bias.expand(-1, -1, -1, key_len).contiguous())
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    lengths = draw(st.sampled_from([None, None, 1, batch]))
+    sinks, local = (draw(st.sampled_from([0, 0, 1, 2, 5])) for _ in range(2))
+    is_causal = draw(st.booleans())
+    tensors = [call.bias] + ([] if call.mask is None else [call.mask])
+    batches = [t.shape[0] for t in tensors] + ([] if lengths is None else [lengths])
+    rows = [t.shape[2] for t in tensors if t.dim() == 4]
+    return Select(
+        bias=call.bias,
+        mask=call.mask,
+        lengths=(
+            None
+            if lengths is None
+            else torch.randint(0, key_len + 2, (lengths,), generator=generator)
+        ),
+        window_size=max(call.window_size, sinks + local),
+        query_len=query_len,
+        is_causal=is_causal,
+        sinks=sinks,
+        local=local,
+        min_dtype=call.min_dtype,
+        shape=(
+            next((n for n in batches if n != 1), 1),
+            call.heads,
+            query_len if is_causal or local else next((n for n in rows if n != 1), 1),
+            key_len,
+        ),
+    )

@@ -124,3 +124,86 @@ def oracle_smooth(mask: Tensor, block_size: int, eligible: Tensor) -> Tensor:
                 keep = sum(block) * 2 > len(block) and bool(eligible[tuple(index)][k])
                 smooth[(*index, k)] = keep
     return smooth
+
+
+def oracle_selection(
+    bias: Tensor,
+    mask: Tensor | None,
+    lengths: list[int] | None,
+    shape: tuple[int, int, int, int],
+    window_size: int,
+    *,
+    floor: float,
+    query_len: int,
+    is_causal: bool,
+    sinks: int,
+    local: int,
+) -> Tensor:
+    """The mask of a selection, row by row, in `shape`."""
+    batches, heads, queries, key_len = shape
+    sizes = (batches, query_len, key_len)
+    kept = torch.zeros(shape, dtype=torch.bool)
+    for b in range(batches):
+        length = key_len if lengths is None else lengths[0 if len(lengths) == 1 else b]
+        for h in range(heads):
+            for q in range(queries):
+                own = min(q + key_len - query_len, length - 1)
+                scores = [_entry(bias, b, h, q, k, heads) for k in range(key_len)]
+                candidates = [
+                    k
+                    for k in range(key_len)
+                    if k < length
+                    and (not is_causal or k <= q + key_len - query_len)
+                    and _allowed(mask, b, h, q, k, sizes, heads)
+                    and not scores[k] <= floor
+                ]
+                always = [k for k in candidates if k < sinks or own - local < k <= own]
+                others = [k for k in candidates if k not in always]
+                others.sort(key=lambda k: (not math.isnan(scores[k]), -_number(scores[k]), k))
+                for k in always + others[: window_size - len(always)]:
+                    kept[b, h, q, k] = True
+    return kept
+
+
+def oracle_topp(scores: list[float], window_size: int | None, p: float) -> set[int]:
+    """Which of a row's eligible scores make up `p` of the softmax; `nan` marks keys not eligible."""
+    keys = [k for k, score in enumerate(scores) if not math.isnan(score)]
+    if not keys:
+        return set()
+    top = max(scores[k] for k in keys)
+    shares = {k: math.exp(scores[k] - top) for k in keys}
+    keys.sort(key=lambda k: (-scores[k], k))
+    chosen: set[int] = set()
+    while keys and math.fsum(shares[k] for k in chosen) < (p - 1e-12) * math.fsum(shares.values()):
+        chosen.add(keys.pop(0))
+    ranked = sorted(chosen, key=lambda k: (-scores[k], k))
+    return set(ranked[:window_size])
+
+
+def oracle_ratio(scores: list[float], window_size: int | None, percent: int) -> set[int]:
+    """Which of a row's eligible scores are its best percents, rounded up."""
+    keys = [k for k, score in enumerate(scores) if not math.isnan(score)]
+    count = -(-len(keys) * percent // 100)
+    return set(sorted(keys, key=lambda k: (-scores[k], k))[: min(count, window_size or count)])
+
+
+def oracle_block_topk(
+    scores: list[float], own_key: int, window_size: int, key_block: int, pool: str
+) -> set[int]:
+    """Which of a row's eligible scores lie in its own block or in the best others."""
+    blocks: dict[int, list[float]] = {}
+    for k, score in enumerate(scores):
+        blocks.setdefault(k // key_block, [])
+        if not math.isnan(score):
+            blocks[k // key_block].append(score)
+    own = own_key // key_block
+
+    def pooled(block: int) -> float:
+        members = blocks[block]
+        if not members:
+            return -math.inf
+        return max(members) if pool == "max" else math.fsum(members) / len(members)
+
+    ranked = sorted(blocks, key=lambda block: (block != own, -pooled(block), block))
+    chosen = ranked[: max(1, window_size // key_block)]
+    return {k for k, s in enumerate(scores) if k // key_block in chosen and not math.isnan(s)}

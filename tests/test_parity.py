@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,10 +10,25 @@ from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
 import dmask
+from dmask import registry
+from dmask.kernels import cpu, parallel
 from tests.generate import Call, calls
 from tests.oracle import inlined_path, oracle_mask, oracle_smooth
 
 EXAMPLES = {"eager": 2500, "compiled": 60}
+
+
+@pytest.fixture(autouse=True, params=["fast way", "few scores"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The CPU's way of large masks, in boxes small enough to cut up every example, and that of
+    small ones.
+    """
+    registry.forget_plans()
+    if request.param == "fast way":
+        monkeypatch.setattr(cpu, "FEW_SCORES", 0)
+        monkeypatch.setattr(parallel, "BOX_BYTES", 128)
+    yield
+    registry.forget_plans()
 
 
 def check_on_calls(mode: str, check: Callable[[Call, Callable[..., Tensor]], None]) -> None:

@@ -76,7 +76,7 @@ def select(rows: Rows, shape: tuple[int, int, int], window_size: int) -> tuple[T
     """As `selection.select`, for a 4-D bias of one of DTYPES."""
     bits, positions = order.bits(rows.bias), rows.positions
     per_key = rows.bias.shape[2] == 1 and (rows.allowed is None or rows.allowed.shape[2] == 1)
-    threshold = np.full(shape, order.nan(bits.dtype), bits.dtype)
+    threshold = np.full(shape, order.INFINITY[rows.bias.dtype], bits.dtype)
     cutoff = np.full(shape, -1, np.int32)
     if per_key and positions.is_causal and positions.query_len >= MANY_QUERIES:
         _select_prefixes(rows, bits, window_size, threshold, cutoff)
@@ -116,7 +116,8 @@ def _select_rows(
         if keys.shape[-1] == 0:
             return
         flat = np.broadcast_to(keys, (*shape, keys.shape[-1])).reshape(-1, keys.shape[-1])
-        last, index = quickselect.bounds(quickselect.choose(flat, budget, floor_key), budget)
+        choice = quickselect.choose(flat, budget, floor_key)
+        last, index = quickselect.bounds(choice, budget, nothing=order.INFINITY[dtype])
         threshold[box] = last.reshape(shape)
         cutoff[box] = np.where(index < 0, -1, index + seen.start).reshape(shape)
 
@@ -159,6 +160,7 @@ def _keys(bits: Array, allowed: Flags | None, box: Box, dtype: torch.dtype) -> t
     scores = _part(bits, box)
     if allowed is None:
         return order.keys(scores, dtype), slice(0, scores.shape[-1])
+    allowed = np.broadcast_to(allowed, (*allowed.shape[:-1], scores.shape[-1]))
     # A box of a causal mask has a prefix, one of a padded batch leaves the padding out.
     columns = np.flatnonzero(np.logical_or.reduce(allowed, axis=(0, 1, 2)))
     seen = slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)

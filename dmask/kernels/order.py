@@ -25,10 +25,11 @@ _INTEGERS = {
     torch.bfloat16: torch.int16,
 }
 DTYPES = tuple(_INTEGERS)
-_INFINITY = {
+INFINITY = {
     dtype: int(torch.tensor(torch.inf, dtype=dtype).view(integer).item())
     for dtype, integer in _INTEGERS.items()
 }
+"""The key of infinity."""
 # Quickselect takes up to ten times longer where one key stands in most places: forbidden ones get
 # so many different keys, all of them below -inf.
 _SPREAD = 64
@@ -46,7 +47,7 @@ def keys(bits: Array, dtype: torch.dtype) -> Array:
     keys = scratch("keys", bits.shape, bits.dtype)
     rows = max(1, bits.size // max(1, bits.shape[-1]))
     for cut in cuts(bits.shape[-1], max(1, BOX_BYTES // (rows * bits.itemsize))):
-        _order(bits[..., cut], _INFINITY[dtype], keys[..., cut])
+        _order(bits[..., cut], INFINITY[dtype], keys[..., cut])
     return keys
 
 

@@ -106,10 +106,10 @@ def drop_late_ties(choice: Choice, budget: int) -> None:
     choice.kept[over[ties.rows[late]], ties.columns[late]] = False
 
 
-def bounds(choice: Choice, budget: Budget) -> tuple[Array, Counts]:
+def bounds(choice: Choice, budget: Budget, nothing: int) -> tuple[Array, Counts]:
     """Per row the smallest key that is kept, and the last index at which a key equal to it is.
 
-    A row that keeps nothing has the bounds (NaN, -1).
+    A row that keeps nothing has the bounds (`nothing`, -1).
     """
     keys, threshold, kept, counts = choice
     nan = order.nan(keys.dtype)
@@ -122,5 +122,5 @@ def bounds(choice: Choice, budget: Budget) -> tuple[Array, Counts]:
     cutoff = np.full(len(keys), -1)
     some = np.minimum(counts, budget) > 0
     cutoff[some] = ties.columns[last[some]]
-    threshold[~some] = nan
+    threshold[~some] = nothing
     return threshold[:, 0], cutoff

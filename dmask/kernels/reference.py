@@ -5,20 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Dtypes that torch.topk knows. Others (the 8-bit floats) rank the same after an exact conversion.
+# Dtypes that torch.topk knows. The others, 8-bit floats, are converted exactly.
 RANKED = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def ranked(bias: Tensor) -> Tensor:
+    """The same scores in a dtype that PyTorch compares and ranks."""
+    return bias if bias.dtype in RANKED else bias.float()
 
 
 def masked_scores(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
     """The scores a selection ranks: those of forbidden keys are `floor`. Broadcasts."""
-    if bias.dtype not in RANKED:
-        bias = bias.float()
+    bias = ranked(bias)
     return bias if allowed is None else torch.where(allowed, bias, floor)
 
 
 def eligible_keys(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
     """The keys that a mask may keep: allowed, with a score above the floor. NaN is above it."""
-    eligible = (bias <= floor).logical_not_()
+    eligible = (ranked(bias) <= floor).logical_not_()
     return eligible.contiguous() if allowed is None else (eligible & allowed).contiguous()
 
 

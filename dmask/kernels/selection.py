@@ -54,8 +54,8 @@ class Positions(NamedTuple):
 
     def always(self, query: Index, key: Index, length: Index | None) -> Index | None:
         """Whether a row keeps a key whatever its score; `None` where it never does."""
-        if not (self.sinks or self.local):
-            return None
+        if not self.local:
+            return key < self.sinks if self.sinks else None
         own = self.own(query, length)
         return (key < self.sinks) | ((key > own - self.local) & (key <= own))
 
@@ -89,12 +89,12 @@ class Rows(NamedTuple):
 def keeps(rows: Rows, threshold: Tensor, cutoff: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Which keys a selection keeps: the rule, element by element.
 
-    NaN is above every number and equal to itself; the threshold NaN with the cutoff -1 is reached
-    by nothing.
+    NaN is above every number and equal to itself. With a cutoff of -1 a row keeps nothing by its
+    scores; its threshold is infinite.
     """
     score = rows.bias
     early = key <= cutoff
-    nan = (score != score) & (early | (threshold == threshold))
+    nan = (score != score) & (early | ((threshold == threshold) & (cutoff >= 0)))
     kept = (score > threshold) | ((score == threshold) & early) | nan
     always = rows.positions.always(query, key, rows.lengths)
     if always is not None:
@@ -106,7 +106,7 @@ def keeps(rows: Rows, threshold: Tensor, cutoff: Tensor, query: Tensor, key: Ten
 def select(rows: Rows, shape: tuple[int, int, int], window_size: int) -> tuple[Tensor, Tensor]:
     """The `threshold` and `cutoff` of every row `[B, H, Lq]`: in the dtype of the bias, and int32.
 
-    A row that keeps nothing by its scores has NaN and -1.
+    A row that keeps nothing by its scores has infinity and -1.
     """
     threshold = rows.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=rows.bias.device)
@@ -134,7 +134,7 @@ def _select(rows: Rows, query: Tensor, key: Tensor, window_size: int) -> tuple[T
     threshold = values.gather(-1, last).to(rows.bias.dtype) + 0.0  # never -0.0
     # Equal scores rank by index, so that the last one that is kept has the largest.
     cutoff = keys.gather(-1, last).int()
-    return threshold.masked_fill(empty, torch.nan)[..., 0], cutoff.masked_fill(empty, -1)[..., 0]
+    return threshold.masked_fill(empty, torch.inf)[..., 0], cutoff.masked_fill(empty, -1)[..., 0]
 
 
 def chunks(

@@ -7,10 +7,12 @@ and its score is above the floor; no other key is ever kept.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from dmask.kernels.reference import RANKED, best_keys, eligible_keys, masked_scores
+from dmask.kernels.reference import best_keys, eligible_keys, masked_scores, ranked
 
 POOLS = ("max", "mean")
 
@@ -26,15 +28,17 @@ def topp_mask(
     """Keeps the fewest best keys whose share of the softmax reaches `p`, at most `window_size`.
 
     The idea is that of nucleus sampling; Twilight (arXiv:2502.02770) and XAttention
-    (arXiv:2503.16428) prune attention so. Shares are added up in double precision. Where a NaN or
-    infinite score leaves no shares to add up, nothing is dropped.
+    (arXiv:2503.16428) prune attention so. Shares are added up in double precision, and reach `p`
+    where they come within 1e-12 of it. With `p` = 1, or where a NaN or infinite score leaves no
+    shares to add up, all are kept.
     """
     eligible = eligible_keys(bias, allowed, floor)
     values, keys = best_keys(masked_scores(bias, eligible, floor), bias.shape[-1], "lowest")
     logits = values.double().masked_fill(~eligible.gather(-1, keys), -torch.inf)
     mass = logits.softmax(dim=-1).cumsum(dim=-1)
     before = torch.nn.functional.pad(mass, (1, 0))[..., :-1]
-    return _first(~(before >= p), keys, window_size) & eligible
+    reached = before >= (p - 1e-12 if p < 1 else math.inf)
+    return _first(~reached, keys, window_size) & eligible
 
 
 def ratio_mask(
@@ -78,7 +82,7 @@ def block_topk_mask(
 
 def _pooled(bias: Tensor, eligible: Tensor, key_block: int, pool: str) -> Tensor:
     """The score of each block of keys `[..., blocks]`; -inf for one without an eligible key."""
-    scores = (bias if bias.dtype in RANKED else bias.float()).expand(eligible.shape)
+    scores = ranked(bias).expand(eligible.shape)
     missing = -eligible.shape[-1] % key_block
     scores, eligible = (torch.nn.functional.pad(t, (0, missing)) for t in (scores, eligible))
     blocks = (*scores.shape[:-1], scores.shape[-1] // key_block, key_block)

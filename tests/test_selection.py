@@ -1,0 +1,347 @@
+"""One selection, every representation: against the plain loop, and all of them against each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor
+from torch.func import vmap
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils import _pytree as pytree
+
+import dmask
+from dmask.kernels import cpu, parallel
+from tests.conftest import Mode
+from tests.generate import Select, selects
+from tests.oracle import oracle_selection
+from tests.test_mask import scores
+
+EXAMPLES = {"eager": 1500, "compiled": 40}
+
+
+@pytest.fixture
+def small_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that every example is cut up."""
+    monkeypatch.setattr(parallel, "BOX_BYTES", 128)
+
+
+@pytest.fixture(params=["heaps", "rows"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways of the CPU with a bias per key under causality."""
+    monkeypatch.setattr(cpu, "MANY_QUERIES", 1 if request.param == "heaps" else 10**9)
+
+
+def expected(call: Select) -> Tensor:
+    return oracle_selection(
+        call.bias,
+        call.mask,
+        None if call.lengths is None else call.lengths.tolist(),
+        call.shape,
+        call.window_size,
+        floor=call.floor,
+        query_len=call.query_len,
+        is_causal=call.is_causal,
+        sinks=call.sinks,
+        local=call.local,
+    )
+
+
+@pytest.mark.usefixtures("way", "small_boxes")
+@pytest.mark.parametrize("mode", EXAMPLES)
+def test_a_selection_equals_the_loop(mode: str) -> None:
+    @settings(max_examples=EXAMPLES[mode], suppress_health_check=list(HealthCheck))
+    @given(selects())
+    def run(call: Select) -> None:
+        def fn(bias: Tensor) -> Tensor:
+            return dmask.select(bias, call.window_size, **call.options).to_mask()
+
+        if mode == "compiled":
+            torch.compiler.reset()
+            fn = torch.compile(fn, fullgraph=True, backend="eager")
+        got = fn(call.bias)
+        assert got.shape == call.shape
+        assert torch.equal(got, expected(call))
+
+    run()
+
+
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@given(selects())
+def test_every_representation_denotes_the_same_keys(call: Select) -> None:
+    selected = dmask.select(call.bias, call.window_size, **call.options)
+    mask = expected(call)
+    full = mask.expand(-1, -1, call.query_len, -1)
+    assert torch.equal(selected.to_mask(), mask)
+    lowest = torch.finfo(call.bias.dtype).min
+    assert torch.equal(selected.to_bias() == 0, mask)
+    assert (selected.to_bias()[~mask] == lowest).all()
+    carried = selected.to_bias(scores=True)
+    assert (carried[~mask] == lowest).all()
+    heads = torch.arange(mask.shape[1]) // (mask.shape[1] // call.bias.shape[1])
+    bias = call.bias[:, heads].expand(mask.shape)
+    torch.testing.assert_close(carried[mask], bias[mask], rtol=0, atol=0, equal_nan=True)
+    indices = selected.to_indices()
+    assert indices.shape == (*full.shape[:3], call.window_size)
+    assert indices.dtype is torch.int32
+    for row, chosen in zip(full.flatten(0, 2), indices.flatten(0, 2), strict=True):
+        kept = row.nonzero().flatten().tolist()
+        assert chosen.tolist() == kept + [-1] * (call.window_size - len(kept))
+    assert torch.equal(dmask.mask_from_indices(indices, call.shape[3]), full)
+    places = [torch.arange(n) for n in full.shape]
+    b, h, q, k = torch.meshgrid(*places, indexing="ij")
+    assert torch.equal(selected.mask_mod()(b, h, q, k), full)
+
+
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(selects())
+def test_blocks_are_empty_partial_or_full(call: Select) -> None:
+    selected = dmask.select(call.bias, call.window_size, **call.options)
+    full = expected(call).expand(-1, -1, call.query_len, -1)
+    if 0 in full.shape:
+        return  # a BlockMask of nothing is not FlexAttention's to make
+    rows, columns = 2, 3
+    blocks = selected.to_block_mask((rows, columns))
+    assert blocks.seq_lengths == (call.query_len, call.shape[3])
+    partial = _listed(blocks.kv_num_blocks, blocks.kv_indices)
+    whole = _listed(blocks.full_kv_num_blocks, blocks.full_kv_indices)
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in whole.shape)).tolist():
+        b, h, i, j = place
+        block = full[b, h, i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
+        is_whole = bool(block.all()) and block.numel() == rows * columns
+        assert whole[tuple(place)] == is_whole
+        assert partial[tuple(place)] == (bool(block.any()) and not is_whole)
+
+
+def _listed(counts: Tensor, indices: Tensor) -> Tensor:
+    listed = torch.zeros(indices.shape, dtype=torch.bool)
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in counts.shape)).tolist():
+        for j in indices[tuple(place)][: counts[tuple(place)]].tolist():
+            assert not listed[(*place, j)]
+            listed[(*place, j)] = True
+    return listed
+
+
+# ------------------------------------------------------------------ a row depends on itself alone
+
+
+@pytest.mark.usefixtures("small_boxes")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_row_does_not_depend_on_what_stands_around_it(dtype: torch.dtype, tied: bool) -> None:
+    bias = scores(3, 2, 9, 40).to(dtype)
+    bias = bias.round() if tied else bias
+    whole = dmask.select(bias, 7)
+    bounds = torch.stack([whole.threshold.float(), whole.cutoff.float()])
+    padded = torch.nn.functional.pad(bias, (0, 11), value=9.0)
+    allowed = (torch.arange(51) < 40)[None, None, None]
+    others = {
+        "batch": [dmask.select(one, 7) for one in bias.split(1)],
+        "queries": [dmask.select(bias[:, :, i : i + 3], 7) for i in (0, 3, 6)],
+        "padding": [dmask.select(padded, 7, attention_mask=allowed)],
+        "lengths": [dmask.select(padded, 7, key_lengths=torch.tensor([40]))],
+    }
+    for name, parts in others.items():
+        dim = {"batch": 1, "queries": 3}.get(name, 1)
+        got = [torch.stack([p.threshold.float(), p.cutoff.float()]) for p in parts]
+        assert torch.equal(torch.cat(got, dim=dim), bounds), name
+
+
+@pytest.mark.usefixtures("way")
+def test_the_threshold_is_the_smallest_kept_score_and_the_cutoff_the_last_index_of_it() -> None:
+    bias = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 3.0]).view(1, 1, 1, 6)
+    selected = dmask.select(bias, 3, is_causal=True, query_len=6)
+    assert selected.threshold.flatten().tolist() == [2, 1, 1, 1, 1, 2]
+    assert selected.cutoff.flatten().tolist() == [0, 1, 1, 1, 1, 2]
+    empty = dmask.select(bias, 3, attention_mask=torch.zeros(1, 6, dtype=torch.bool))
+    assert empty.threshold.isinf().all()
+    assert empty.cutoff.flatten().tolist() == [-1]
+
+
+# ------------------------------------------------------------------ as PyTorch uses it
+
+SIZES = (2, 4, 24, 40)
+
+
+def choose(bias: Tensor, lengths: Tensor | None = None) -> dmask.Selection:
+    return dmask.select(
+        bias, 8, is_causal=True, query_len=24, key_lengths=lengths, sinks=1, local=2
+    )
+
+
+def test_a_selection_is_a_pytree_and_leaves_compiled_functions(mode: Mode) -> None:
+    bias, lengths = scores(2, 4, 1, 40), torch.tensor([40, 17])
+    selected = mode(choose)(bias, lengths)
+    assert isinstance(selected, dmask.Selection)
+    tensors, spec = pytree.tree_flatten(selected)
+    assert len(tensors) == 4
+    again = pytree.tree_unflatten(tensors, spec)
+    assert torch.equal(again.to_mask(), choose(bias, lengths).to_mask())
+
+
+def test_vmap_of_a_selection(mode: Mode) -> None:
+    biases, lengths = scores(5, 2, 4, 1, 40), torch.randint(0, 41, (5, 2))
+
+    def fn(bias: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        selected = choose(bias, lengths)
+        return selected.to_mask(), selected.to_bias(), selected.to_indices()
+
+    got = mode(vmap(fn))(biases, lengths)
+    for i, stacked in enumerate(got):
+        assert torch.equal(
+            stacked, torch.stack([fn(b, n)[i] for b, n in zip(biases, lengths, strict=True)])
+        )
+    stacked = vmap(choose)(biases)
+    assert isinstance(stacked, dmask.Selection)
+    assert torch.equal(stacked.cutoff, torch.stack([choose(b).cutoff for b in biases]))
+    nested = vmap(vmap(fn, in_dims=(0, None)), in_dims=(None, 0))(biases, lengths)
+    assert torch.equal(nested[0][2, 3], fn(biases[3], lengths[2])[0])
+
+
+class Representations(torch.nn.Module):
+    def forward(self, bias: Tensor) -> tuple[Tensor, ...]:
+        selected = dmask.select(bias, 8, is_causal=True, sinks=1)
+        return selected.to_mask(), selected.to_bias(scores=True), selected.to_indices()
+
+
+def test_export_with_dynamic_lengths() -> None:
+    auto = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        Representations(), (scores(2, 4, 6, 40),), dynamic_shapes=({0: auto, 2: auto, 3: auto},)
+    )
+    for shape in [(2, 4, 6, 40), (3, 4, 7, 9), (5, 4, 11, 33)]:
+        bias = scores(*shape)
+        for got, wanted in zip(program.module()(bias), Representations()(bias), strict=True):
+            assert torch.equal(got, wanted)
+
+
+def test_gradients_reach_the_scores_that_are_carried(mode: Mode) -> None:
+    bias = scores(2, 4, 6, 40).requires_grad_()
+
+    def fn(bias: Tensor) -> Tensor:
+        return dmask.select(bias, 8).to_bias(scores=True).softmax(dim=-1).square().sum()
+
+    mode(fn)(bias).backward()
+    mask = dmask.select(bias.detach(), 8).to_mask()
+    other = bias.detach().clone().requires_grad_()
+    torch.where(mask, other, torch.finfo(torch.float32).min).softmax(-1).square().sum().backward()
+    torch.testing.assert_close(bias.grad, other.grad)
+    assert (bias.grad[~mask] == 0).all()
+    assert not dmask.select(bias, 8).threshold.requires_grad
+
+
+def test_growing_keys_stay_within_a_budget_of_graphs() -> None:
+    counter = torch._dynamo.testing.CompileCounter()
+    fn = torch.compile(
+        lambda bias: dmask.select(bias, 16, is_causal=True, sinks=2).to_mask(),
+        fullgraph=True,
+        backend=counter,
+    )
+    for key_len in (8, 12, 16, 17, 24, 40):
+        bias = scores(1, 2, 3, key_len)
+        assert torch.equal(fn(bias), dmask.select(bias, 16, is_causal=True, sinks=2).to_mask())
+    assert counter.frame_count <= 2
+
+
+INPUTS = {
+    "per query": lambda: (scores(2, 4, 6, 16), 5),
+    "per key, causal": lambda: (scores(2, 2, 1, 16), 5, None, True, 6),
+    "mask": lambda: (scores(2, 2, 6, 16), 5, scores(2, 4, 1, 16) > 0, False),
+    "2-D mask, lengths": lambda: (
+        scores(1, 4, 6, 16).bfloat16(),
+        5,
+        scores(2, 16) > -0.5,
+        True,
+        6,
+        torch.tensor([16, 3]),
+        1,
+        2,
+    ),
+    "requires grad": lambda: (scores(2, 4, 6, 16).requires_grad_(), 5),
+    "transposed": lambda: (scores(2, 4, 16, 6).transpose(-1, -2), 5),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_opcheck(case: str) -> None:
+    ops = torch.ops.dmask
+    bias, window_size, *others = INPUTS[case]()
+    torch.library.opcheck(ops.select.default, (bias, window_size, *others))
+    names = ("attention_mask", "is_causal", "query_len", "key_lengths", "sinks", "local")
+    selected = dmask.select(bias.detach(), window_size, **dict(zip(names, others, strict=False)))
+    torch.library.opcheck(ops.kept_indices.default, (*selected._selected(), window_size))
+    torch.library.opcheck(ops.kept_blocks.default, (*selected._selected(), 4, 8))
+    indices = selected.to_indices()
+    torch.library.opcheck(ops.mask_from_indices.default, (indices, 16))
+    torch.library.opcheck(ops.mask_from_indices.default, (indices.long().clamp(max=3), 16, 4))
+
+
+# ------------------------------------------------------------------ consumers
+
+
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+def test_flex_attention_over_a_block_mask_equals_sdpa_over_the_dense_mask(key_heads: int) -> None:
+    query, key, value = scores(2, 4, 70, 16), scores(2, 4, 90, 16), scores(2, 4, 90, 16).sin()
+    bias, lengths = scores(2, key_heads, 1, 90).mul(3).round(), torch.tensor([90, 33])
+
+    def select(bias: Tensor, lengths: Tensor) -> dmask.Selection:
+        return dmask.select(
+            bias, 20, is_causal=True, query_len=70, key_lengths=lengths, sinks=2, local=3
+        )
+
+    def fn(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, lengths: Tensor) -> Tensor:
+        blocks = select(bias, lengths).to_block_mask(32, num_heads=4)
+        return flex_attention(query, key, value, block_mask=blocks)
+
+    got = torch.compile(fn, fullgraph=True)(query, key, value, bias, lengths)
+    mask = select(bias, lengths).to_mask().repeat_interleave(4 // key_heads, dim=1)
+    wanted = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_comparison_fuses_into_a_compiled_softmax() -> None:
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        mask = dmask.select(bias, 8, is_causal=True, query_len=24).to_mask()
+        logits = (query @ key.transpose(-2, -1)).masked_fill(~mask, -torch.inf)
+        return logits.softmax(dim=-1) @ value
+
+    arguments = (
+        scores(2, 4, 24, 16),
+        scores(2, 4, 40, 16),
+        scores(2, 4, 40, 16),
+        scores(2, 4, 1, 40),
+    )
+    compiled = torch.compile(attend, fullgraph=True)
+    got, (code, *_) = torch._inductor.utils.run_and_get_code(compiled, *arguments)
+    torch.testing.assert_close(got, attend(*arguments))
+    assert "torch.ops.dmask.select" in code
+    assert "torch.bool" not in code  # no buffer of flags
+
+
+# ------------------------------------------------------------------ the way back
+
+
+def test_indices_of_blocks_and_composition(mode: Mode) -> None:
+    indices = torch.tensor([[[[2, -1, 0]]]])
+    make = mode(dmask.mask_from_indices)
+    assert (
+        make(indices, 8, block_size=3).flatten().tolist() == [True] * 3 + [False] * 3 + [True] * 2
+    )
+    given = torch.tensor([[[[1, 0, 1, 1, 0]]]])
+    named = make(indices, 5, attention_mask=given)
+    assert named.flatten().tolist() == [True, False, True, False, False]
+    additive = torch.tensor([[[[0.5, 0.25, -1.0, 0.0, 0.0]]]], dtype=torch.float16)
+    lowest = torch.finfo(torch.float16).min
+    carried = make(indices, 5, attention_mask=additive)
+    assert carried.flatten().tolist() == [0.5, lowest, -1.0, lowest, lowest]
+    assert carried.dtype is torch.float16
+    per_head = make(indices.expand(2, 2, 3, 3), 5, attention_mask=torch.ones(1, 4, 1, 5).bool())
+    assert per_head.shape == (2, 4, 3, 5)
+
+
+def test_an_additive_mask_keeps_its_gradient() -> None:
+    additive = torch.zeros(1, 1, 1, 4).requires_grad_()
+    indices = torch.tensor([[[[2, -1, 0]]]])
+    dmask.mask_from_indices(indices, 4, attention_mask=additive).sum().backward()
+    assert additive.grad.flatten().tolist() == [1, 0, 1, 0]
