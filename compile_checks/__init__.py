@@ -5,14 +5,24 @@ whatever compiles within a block. `python -m compile_checks` audits all of dmask
 """
 
 from compile_checks.audit import Case, Watch, audit, audit_calls, watch
-from compile_checks.report import AuditReport, Finding
-from compile_checks.trace import GraphBreak, Recompile
+from compile_checks.findings import (
+    KINDS,
+    AuditReport,
+    CapturedGraph,
+    Finding,
+    GraphBreak,
+    Mode,
+    Recompile,
+)
 
 __all__ = [
+    "KINDS",
     "AuditReport",
+    "CapturedGraph",
     "Case",
     "Finding",
     "GraphBreak",
+    "Mode",
     "Recompile",
     "Watch",
     "audit",

@@ -6,6 +6,7 @@ or a function that it never saw. All three are findings here, so that a test can
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +16,8 @@ import torch
 import torch._dynamo
 from torch.utils._pytree import tree_leaves
 
-from compile_checks.report import AuditReport, Finding
-from compile_checks.trace import Compilation, Recompile, Trace, record
+from compile_checks.findings import AuditReport, Finding, GraphBreak, Recompile
+from compile_checks.trace import Compilation, Trace, record
 
 Call = tuple[Sequence[Any], Mapping[str, Any]]
 """The positional and the keyword arguments of one call."""
@@ -167,7 +168,7 @@ def judge(compilations: Sequence[Compilation], max_graphs: int | None = None) ->
         if c.recompile_reasons is not None
     )
     findings = [
-        *(Finding("graph-break", b.reason, b.file, b.line) for b in breaks),
+        *_merged(breaks),
         *_left_to_eager(compilations),
         *_beyond_budget(graphs, recompiles, max_graphs),
     ]
@@ -176,13 +177,32 @@ def judge(compilations: Sequence[Compilation], max_graphs: int | None = None) ->
     return AuditReport(graphs, breaks, recompiles, tuple(findings))
 
 
+def _merged(breaks: Iterable[GraphBreak]) -> list[Finding]:
+    """One finding for each place and reason, in the order in which they were first met."""
+    counts = Counter(replace(b, compile_id="") for b in breaks)
+    return [
+        Finding(
+            "graph-break",
+            b.reason,
+            hint=b.hint,
+            gb_id=b.gb_id,
+            file=b.file,
+            line=b.line,
+            source=b.source,
+            owner=b.owner,
+            count=count,
+        )
+        for b, count in counts.items()
+    ]
+
+
 def _left_to_eager(compilations: Iterable[Compilation]) -> Iterator[Finding]:
     for c in compilations:
         if c.failure is not None and not c.started:
             message = f"left to eager mode: {'; '.join(c.recompile_reasons or ())}"
-            yield Finding("recompile-limit", message, c.file, c.line)
+            yield Finding("recompile-limit", message, file=c.file, line=c.line)
         elif c.failure is not None and not c.breaks:
-            yield Finding("fallback", c.failure, c.file, c.line)
+            yield Finding("fallback", c.failure, file=c.file, line=c.line)
 
 
 def _beyond_budget(
@@ -190,7 +210,7 @@ def _beyond_budget(
 ) -> Iterator[Finding]:
     if max_graphs is None:
         for r in recompiles:
-            yield Finding("recompile", "; ".join(r.reasons), r.file, r.line)
+            yield Finding("recompile", "; ".join(r.reasons), file=r.file, line=r.line)
     elif graphs > max_graphs:
         yield Finding("graph-budget", f"{graphs} graphs compiled, at most {max_graphs} expected")
 

@@ -22,32 +22,11 @@ from typing import Any
 import torch
 from torch._guards import TracingContext
 
+from compile_checks.findings import GraphBreak
+
 _LOGGER = logging.getLogger("torch.__trace")
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
-
-
-@dataclass(frozen=True)
-class GraphBreak:
-    """A place where Dynamo ended a graph and left the rest to eager Python, or to a new graph."""
-
-    reason: str
-    """What Dynamo says: a headline, then an explanation and hints."""
-    file: str
-    line: int
-    source: str
-    """The text of that line."""
-
-
-@dataclass(frozen=True)
-class Recompile:
-    """A frame that was compiled anew because the guards of what was compiled before failed."""
-
-    reasons: tuple[str, ...]
-    """The guard that failed, for each earlier compilation of the frame."""
-    file: str
-    line: int
-    """Where the frame begins."""
 
 
 @dataclass

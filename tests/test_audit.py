@@ -25,8 +25,8 @@ from tests.audit_samples import breaks
 audit_module = import_module("compile_checks.audit")  # the name is the function's
 
 
-def rules(report: AuditReport) -> list[str]:
-    return [finding.rule for finding in report.findings]
+def kinds(report: AuditReport) -> list[str]:
+    return [finding.kind for finding in report.findings]
 
 
 def double(x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def test_nothing_compiled_is_a_finding(fn: Callable[..., Any]) -> None:
 
 def test_a_compiler_that_is_switched_off_is_a_finding() -> None:
     with torch.compiler.set_stance("force_eager"):
-        assert rules(audit(double, (torch.ones(3),))) == ["nothing-compiled"]
+        assert kinds(audit(double, (torch.ones(3),))) == ["nothing-compiled"]
 
 
 def test_a_recompile_of_the_same_inputs_is_a_finding() -> None:
@@ -82,7 +82,7 @@ def test_a_recompile_of_the_same_inputs_is_a_finding() -> None:
     assert "calls" in recompile.reasons[0]
     assert (recompile.file, recompile.line) == (__file__, counting.__code__.co_firstlineno)
     (finding,) = report.findings
-    assert (finding.rule, finding.file, finding.line) == (
+    assert (finding.kind, finding.file, finding.line) == (
         "recompile",
         recompile.file,
         recompile.line,
@@ -106,7 +106,7 @@ def test_a_budget_allows_recompiles_up_to_its_graphs() -> None:
     assert within.ok
     assert (within.graphs, len(within.recompiles)) == (2, 1)
     assert str(beyond) == "graph-budget: 2 graphs compiled, at most 1 expected"
-    assert rules(without) == ["recompile"]
+    assert kinds(without) == ["recompile"]
     assert audit_calls(double, calls, dynamic=True, max_graphs=1).ok
 
 
@@ -116,8 +116,8 @@ def test_falling_back_past_the_recompile_limit_is_a_finding() -> None:
 
     assert report.graphs == 2
     (finding,) = report.findings
-    assert finding.rule == "recompile-limit"
-    assert "size mismatch" in finding.message
+    assert finding.kind == "recompile-limit"
+    assert "size mismatch" in finding.reason
     assert (finding.file, finding.line) == (__file__, double.__code__.co_firstlineno)
 
 
@@ -129,8 +129,8 @@ def test_a_frame_that_dynamo_gave_up_on_is_a_finding() -> None:
         report = audit(double, (torch.ones(3),), backend=broken)
 
     assert report.graphs == 0
-    assert rules(report) == ["fallback", "nothing-compiled"]
-    assert "this backend takes nothing" in report.findings[0].message
+    assert kinds(report) == ["fallback", "nothing-compiled"]
+    assert "this backend takes nothing" in report.findings[0].reason
     assert report.findings[0].file == __file__
 
 
@@ -140,7 +140,7 @@ def test_what_the_caller_has_dynamo_raise_is_reported(setting: str) -> None:
         report = audit_calls(double, on_shapes(3, 4), dynamic=False)
         assert getattr(torch._dynamo.config, setting)
 
-    assert rules(report) == ["recompile-limit"]
+    assert kinds(report) == ["recompile-limit"]
 
 
 # ------------------------------------------------------------------ backward
@@ -167,7 +167,7 @@ def test_nothing_to_back_propagate_is_a_finding() -> None:
     report = audit(lambda x: x > 0, (torch.ones(3),), backward=True)
 
     assert report.graphs == 1
-    assert rules(report) == ["no-gradient"]
+    assert kinds(report) == ["no-gradient"]
 
 
 # ------------------------------------------------------------------ state
@@ -211,7 +211,7 @@ def unchanged() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unchanged")
 def test_state_is_as_before() -> None:
-    assert rules(audit(breaks.item, (torch.ones(3),))) == ["graph-break"]
+    assert kinds(audit(breaks.item, (torch.ones(3),))) == ["graph-break"]
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -272,14 +272,14 @@ def test_watch_sees_only_its_block_and_can_be_asked_midway() -> None:
     compiled(torch.ones(2))
 
     with watch(max_graphs=1) as watched:
-        assert rules(watched.report()) == ["nothing-compiled"]
+        assert kinds(watched.report()) == ["nothing-compiled"]
         compiled(torch.ones(3))
         assert watched.report().ok
         compiled(torch.ones(4))
     compiled(torch.ones(5))
 
     assert watched.report().graphs == 2
-    assert rules(watched.report()) == ["graph-budget"]
+    assert kinds(watched.report()) == ["graph-budget"]
 
 
 def test_watches_nest() -> None:

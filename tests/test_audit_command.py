@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import dmask
-from compile_checks import Case, __main__, audit, report
+from compile_checks import AuditReport, Case, __main__, audit
 from compile_checks.cases import builtin_cases, uncovered
 from tests.audit_samples import breaks
 
@@ -92,7 +92,7 @@ def test_a_finding_exits_with_1_and_is_shown(
     assert document["cases"][1]["graph_breaks"][0]["source"].startswith("return x * x.sum()")
 
 
-def dumped(audited: report.AuditReport) -> str:
+def dumped(audited: AuditReport) -> str:
     return json.dumps(audited.as_dict())
 
 
