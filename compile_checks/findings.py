@@ -130,7 +130,7 @@ class Recompile:
     category: Category = "other"
     """What changed since the latest compilation whose guards failed. So are `guard`, `argument`."""
     guard: str = ""
-    """What failed, in Dynamo's words: `tensor 'x' size mismatch at index 0. expected 3, actual 4`."""
+    """What failed, in Dynamo's words: `tensor 'x' size mismatch at 0. expected 3, actual 4`."""
     argument: str = ""
     """The argument, global or attribute that the guard speaks of, such as `x` or `self.n`."""
     owner: str = ""
