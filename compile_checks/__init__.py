@@ -4,7 +4,8 @@
 whatever compiles within a block. `python -m compile_checks` audits all of dmask.
 """
 
-from compile_checks.audit import Case, Watch, audit, audit_calls, watch
+from compile_checks.audit import audit, audit_calls
+from compile_checks.case import Case, audit_modes
 from compile_checks.findings import (
     KINDS,
     AuditReport,
@@ -14,6 +15,8 @@ from compile_checks.findings import (
     Mode,
     Recompile,
 )
+from compile_checks.scenarios import Step
+from compile_checks.watching import Watch, watch
 
 __all__ = [
     "KINDS",
@@ -24,8 +27,10 @@ __all__ = [
     "GraphBreak",
     "Mode",
     "Recompile",
+    "Step",
     "Watch",
     "audit",
     "audit_calls",
+    "audit_modes",
     "watch",
 ]

@@ -150,6 +150,8 @@ class CapturedGraph:
     """Where the frame begins."""
     text: str
     """The graph as readable Python."""
+    canonical: str = ""
+    """The same without names, places and types, to be compared with what was expected."""
     ops: tuple[tuple[str, int], ...] = ()
     """How often each op occurs, by name."""
 
@@ -170,7 +172,7 @@ class Finding:
     owner: str = ""
     count: int = 1
     """How often, resume frames and second inlinings of the same code taken together."""
-    case: str = ""
+    case: str = field(default="", compare=False)
     """The name of the audited case, where it has one."""
     guard: str = ""
     argument: str = ""
@@ -223,6 +225,8 @@ class AuditReport:
     """How it was compiled and called; `None` where the audit only watched."""
     captured_graphs: tuple[CapturedGraph, ...] = field(default=(), compare=False)
     """The graphs in the order of their compilations."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was not judged, and why not."""
 
     @property
     def ok(self) -> bool:
@@ -270,6 +274,7 @@ class AuditReport:
                 CapturedGraph(**{**item, "ops": tuple(map(tuple, item["ops"]))})
                 for item in document["captured_graphs"]
             ),
+            notes=tuple(document["notes"]),
         )
 
     def __str__(self) -> str:
