@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
 Kind = Literal[
+    "crash",
     "cudagraph-skip",
     "disagreement",
     "error",
@@ -33,6 +34,7 @@ Kind = Literal[
 ]
 
 KINDS: Final[Mapping[Kind, str]] = {
+    "crash": "the process of a case ended before the case did",
     "cudagraph-skip": "a compiled graph runs without CUDA graphs, for a reason that Inductor gives",
     "disagreement": "PyTorch's own counters differ in a way that the audit cannot explain",
     "error": "the audited code raised",
