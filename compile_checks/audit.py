@@ -18,7 +18,7 @@ from torch._dynamo.exc import Unsupported, UserError
 from compile_checks import gates as checks
 from compile_checks import judge
 from compile_checks.breaks import break_of
-from compile_checks.capture import Backend, CapturingBackend
+from compile_checks.capture import Backend, CapturingBackend, name_of
 from compile_checks.compare import NotComparableError, Reference, back_propagate
 from compile_checks.crosscheck import Counts, disagreements
 from compile_checks.findings import AuditReport, Finding, GraphBreak, Mode
@@ -117,8 +117,7 @@ def audit_calls(
     graph-budget: 2 graphs compiled, at most 1 expected
     """
     checks.check_names(gates, backend)
-    name = backend if isinstance(backend, str) else getattr(backend, "__name__", repr(backend))
-    mode = Mode(fullgraph, dynamic, backward, name)
+    mode = Mode(fullgraph, dynamic, backward, name_of(backend))
     with clean_compiler(), record() as trace:
         run = _Run(fn, mode, CapturingBackend(backend), trace, compare, frozenset(gates))
         run.make(calls)

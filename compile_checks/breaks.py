@@ -15,9 +15,6 @@ from torch._guards import TracingContext
 from compile_checks.findings import GraphBreak
 from compile_checks.places import place_of
 
-BRANCH = "Data-dependent branching"
-"""The headline of a break on a branch: Dynamo raises nothing at it, and does not count it."""
-
 _HINT = re.compile(r"^  Hint: (.*(?:\n    .*)*)", re.MULTILINE)
 
 

@@ -34,6 +34,10 @@ class CapturingBackend:
     backend: Backend
     captures: list[Capture] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # Dynamo names a backend so in its errors.
+        self.__name__ = name_of(self.backend)
+
     def __call__(self, graph: GraphModule, inputs: list[Any]) -> Any:
         compile_id = CompileContext.current_compile_id()
         self.captures.append(
@@ -48,6 +52,14 @@ class CapturingBackend:
 
     # Dynamo keeps one cache for each backend, and looks at its identity.
     __hash__ = object.__hash__
+
+
+def name_of(backend: Backend) -> str:
+    """
+    >>> name_of("inductor"), name_of(canonical)
+    ('inductor', 'canonical')
+    """
+    return backend if isinstance(backend, str) else getattr(backend, "__name__", repr(backend))
 
 
 def canonical(graph: Graph) -> str:

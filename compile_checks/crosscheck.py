@@ -7,15 +7,14 @@ PyTorch has changed; a person should know.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch._dynamo.utils import counters, graph_break_reasons
 
-from compile_checks.breaks import BRANCH, headline
+from compile_checks.breaks import headline
 from compile_checks.findings import AuditReport, Finding, GraphBreak
-from compile_checks.places import place_of
+from compile_checks.places import place_at, place_of
 from compile_checks.trace import Compilation
 
 # What `fullgraph=True` takes where the default mode breaks, from torch 2.13 on: it captures the
@@ -37,12 +36,11 @@ class Counts:
 
     @property
     def breaks(self) -> int:
-        """`counters["graph_break"]`: no break on a branch, none whose frame is skipped."""
         return counters["graph_break"].total() - self.breaks_before
 
     @property
     def reasons(self) -> list[tuple[str, int]]:
-        """The places in `graph_break_reasons`: none of a break whose frame is skipped."""
+        """The places in `graph_break_reasons`."""
         places = (place_of(r.user_stack) for r in graph_break_reasons[self.reasons_before :])
         return [(place.file, place.line) for place in places]
 
@@ -56,39 +54,39 @@ def disagreements(
         handed_over: how many graphs the backend was given, as `torch._dynamo.explain` counts them.
     """
     started = [c for c in compilations if c.started]
-    resumed = [b for c in started if c.failure is None for b in c.breaks]
     graphs = sum(c.has_graph for c in started)
+    if graphs != counts.graphs:
+        yield _disagreement("counters['stats']['unique_graphs']", counts.graphs, graphs, "graphs")
     drawn = sum(c.graph is not None for c in started)
-    counted = sum(headline(b.reason) != BRANCH for b in resumed)
-    yield from _differing("graphs, counters['stats']['unique_graphs']", graphs, counts.graphs)
-    yield from _differing("graph breaks, counters['graph_break']", counted, counts.breaks)
-    if handed_over is not None:
-        yield from _differing("graphs, calls of the backend", drawn, handed_over)
-    yield from _misplaced(resumed, counts.reasons)
+    if handed_over is not None and drawn != handed_over:
+        yield _disagreement("the backend", handed_over, drawn, "graphs")
+    # The counter knows no break on a branch, none whose frame is skipped, and takes others back
+    # when it tries another way: fewer are no surprise.
+    met = sum(c.breaks_met for c in started)
+    if counts.breaks > met:
+        yield _disagreement("counters['graph_break']", counts.breaks, met, "graph breaks")
+    yield from _misplaced(started, set(counts.reasons))
 
 
-def _differing(what: str, traced: int, counted: int) -> Iterator[Finding]:
-    if traced != counted:
-        yield Finding(
-            "disagreement",
-            f"{what}: {counted}; the structured trace accounts for {traced}",
-            hint=_HINT,
-        )
+def _disagreement(who: str, counted: int, traced: int, what: str) -> Finding:
+    reason = f"{who} has {counted} {what}, the structured trace {traced}"
+    return Finding("disagreement", reason, hint=_HINT)
 
 
 _HINT = "one of the two misses something: read TORCH_LOGS=graph_breaks,recompiles, and report it"
 
 
-def _misplaced(
-    breaks: Iterable[GraphBreak], reasons: Iterable[tuple[str, int]]
-) -> Iterator[Finding]:
-    traced, listed = Counter((b.file, b.line) for b in breaks), Counter(reasons)
-    for more, less, said in (
-        (listed, traced, "graph_break_reasons has a break here that the structured trace has not"),
-        (traced, listed, "the structured trace has a break here that graph_break_reasons has not"),
+def _misplaced(started: Iterable[Compilation], listed: set[tuple[str, int]]) -> Iterator[Finding]:
+    """`graph_break_reasons` has all breaks from which a frame resumed, and may have others."""
+    started = [*started]
+    traced = {(b.file, b.line) for c in started for b in c.breaks}
+    resumed = {(b.file, b.line) for c in started if c.failure is None for b in c.breaks}
+    for places, said in (
+        (listed - traced, "graph_break_reasons has a break here, the structured trace has not"),
+        (resumed - listed, "the structured trace has a break here, graph_break_reasons has not"),
     ):
-        for (file, line), count in (more - less).items():
-            yield Finding("disagreement", said, hint=_HINT, file=file, line=line, count=count)
+        for file, line in sorted(places):
+            yield place_at(file, line).of(Finding("disagreement", said, hint=_HINT))
 
 
 def unlike_fullgraph(default: AuditReport, full: AuditReport) -> Iterator[Finding]:
@@ -112,12 +110,5 @@ def _raised(report: AuditReport) -> bool:
 
 
 def _one_sided(graph_break: GraphBreak, reason: str) -> Finding:
-    return Finding(
-        "disagreement",
-        f"{reason}: {headline(graph_break.reason)}",
-        hint=_HINT,
-        file=graph_break.file,
-        line=graph_break.line,
-        source=graph_break.source,
-        owner=graph_break.owner,
-    )
+    finding = Finding("disagreement", f"{reason}: {headline(graph_break.reason)}", hint=_HINT)
+    return place_at(graph_break.file, graph_break.line, graph_break.owner).of(finding)

@@ -38,6 +38,8 @@ class Compilation:
     graph: str | None = None
     """The graph as readable Python."""
     breaks: list[GraphBreak] = field(default_factory=list)
+    breaks_met: int = 0
+    """The same, and each time anew that Dynamo started over and met one of them again."""
     recompile_reasons: tuple[str, ...] | None = None
     failure: str | None = None
     """Why there is no compiled code for this frame."""
@@ -130,6 +132,7 @@ class Trace(logging.Handler):
         error = sys.exc_info()[1]
         known = None if error is self._outer_error else error
         graph_break = break_of(known, payload, compilation.compile_id)
+        compilation.breaks_met += 1
         # Dynamo may start over within one compilation, and then meets the same break again.
         if graph_break not in compilation.breaks:
             compilation.breaks.append(graph_break)
