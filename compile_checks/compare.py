@@ -98,9 +98,9 @@ def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:
         into: the leaves whose `.grad` it adds to. `None`: all.
     """
     outputs = [
-        leaf.sum()
-        for leaf in leaves(result, "").values()
-        if isinstance(leaf, Tensor) and leaf.requires_grad and leaf.is_floating_point()
+        tensor.sum()
+        for tensor in _tensors(result)
+        if tensor.requires_grad and tensor.is_floating_point()
     ]
     if outputs and (into is None or into):
         torch.autograd.backward(outputs, inputs=into)
@@ -157,9 +157,12 @@ def _state(fn: Callable[..., Any], step: Step) -> Leaves:
 
 
 def _leaf_tensors(fn: Callable[..., Any], step: Step) -> list[Tensor]:
-    state = leaves((_module(fn), list(step.args), dict(step.kwargs)), "").values()
-    tensors = {id(t): t for t in state if isinstance(t, Tensor) and t.is_leaf and t.requires_grad}
-    return [*tensors.values()]
+    state = _tensors((_module(fn), list(step.args), dict(step.kwargs)))
+    return [*{id(t): t for t in state if t.is_leaf and t.requires_grad}.values()]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in leaves(value, "").values() if isinstance(leaf, Tensor)]
 
 
 def _module(fn: Callable[..., Any]) -> torch.nn.Module | None:
@@ -173,18 +176,20 @@ def _function(fn: Callable[..., Any]) -> Any:
 
 def _copied(value: tuple[Callable[..., Any], Any]) -> tuple[Callable[..., Any], Any]:
     fn, inputs = value
-    module = _module(fn)
+    original = _module(fn), inputs
+    tensors = _tensors(original)
     # Only leaves can be copied by `deepcopy`.
     memo: dict[int, Any] = {
-        id(t): t.detach().clone().requires_grad_(t.requires_grad)
-        for t in leaves(inputs, "").values()
-        if isinstance(t, Tensor) and not t.is_leaf
+        id(t): t.detach().clone().requires_grad_(t.requires_grad) for t in tensors if not t.is_leaf
     }
     try:
-        module, inputs = copy.deepcopy((module, inputs), memo)
+        module, inputs = copied = copy.deepcopy(original, memo)
     except Exception as error:
         raise NotComparableError(f"the inputs cannot be copied: {error}") from error
-    if module is None or module is getattr(fn, "__self__", None):
+    for tensor, other in zip(tensors, _tensors(copied), strict=True):
+        if tensor.is_leaf and tensor.grad is not None:
+            other.grad = tensor.grad.clone()  # a copied parameter has none
+    if module is None:
         return fn, inputs
     return (module if isinstance(fn, torch.nn.Module) else getattr(module, fn.__name__)), inputs
 

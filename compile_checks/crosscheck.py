@@ -57,7 +57,7 @@ def disagreements(
     graphs = sum(c.has_graph for c in started)
     if graphs != counts.graphs:
         yield _disagreement("counters['stats']['unique_graphs']", counts.graphs, graphs, "graphs")
-    drawn = sum(c.graph is not None for c in started)
+    drawn = sum(c.graphs_drawn for c in started)
     if handed_over is not None and drawn != handed_over:
         yield _disagreement("the backend", handed_over, drawn, "graphs")
     # The counter knows no break on a branch, none whose frame is skipped, and takes others back

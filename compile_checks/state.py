@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -29,6 +30,9 @@ def clean_compiler() -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(_devices()))
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())
+        stack.enter_context(warnings.catch_warnings())
+        # What Dynamo warns of becomes a finding. Where warnings are errors, it would not get there.
+        warnings.filterwarnings("ignore", module=r"torch\.")
         torch.compiler.reset()
         stack.callback(torch.compiler.reset)
         if eval_frame._stance.stance in _HIDING:
