@@ -6,6 +6,7 @@ or a function that it never saw. All are findings here, so that a test can asser
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -170,7 +171,8 @@ class _Run:
     def report(self, max_graphs: int | None) -> AuditReport:
         """What Dynamo did, and what is wrong with that."""
         compilations, captures = self.trace.compilations, self.backend.captures
-        report = judge.report(compilations, self.allowances, max_graphs, captures)
+        names = _parameters(self.fn)
+        report = judge.report(compilations, self.allowances, max_graphs, captures, names)
         found = [*report.findings, *disagreements(compilations, self.counts, len(captures))]
         if self.refused is None:
             return replace(report, findings=tuple(found))
@@ -191,7 +193,7 @@ class _Run:
             self.findings += checks.opcheck_failures(self.fn, steps_of(calls)[0], captures)
         if "export" in self.gates:
             self.findings += checks.export_failure(self.fn, steps_of(calls)[0])
-        if not torch.cuda.is_available():
+        if not checks.has_gpu():
             needed = sorted(self.gates.intersection(checks.CUDA_GATES))
             self.notes += [f"{gate}: not checked, for there is no CUDA device" for gate in needed]
 
@@ -208,7 +210,7 @@ class _Run:
                 reference = None
 
     def _second_round(self, compiled: Callable[..., Any], steps: Sequence[Step]) -> Iterator[bool]:
-        watched = "host-sync" in self.gates and torch.cuda.is_available()
+        watched = "host-sync" in self.gates and checks.has_gpu()
         with checks.host_syncs(self.findings) if watched else nullcontext():
             for index, step in enumerate(steps):
                 yield self._call(compiled, step, f"{step.label(index)} made again", 0)[1]
@@ -242,3 +244,11 @@ class _Run:
             options["triton.cudagraphs"] = True
         patch: AbstractContextManager[Any] = torch._inductor.config.patch(options)
         return patch
+
+
+def _parameters(fn: Callable[..., Any]) -> list[str]:
+    called = fn.forward if isinstance(fn, torch.nn.Module) else fn
+    try:
+        return [*inspect.signature(called).parameters]
+    except (TypeError, ValueError):  # some builtins tell no signature
+        return []

@@ -43,6 +43,10 @@ def check_names(gates: Iterable[str], backend: Backend) -> None:
             raise ValueError(f"gate 'cudagraph' needs backend 'inductor', got {backend!r}")
 
 
+def has_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
 def not_compliant(captures: Iterable[Capture]) -> Iterator[Finding]:
     """Ops whose author has not said that they are fit for torch.compile."""
     overloads = dict.fromkeys(op for capture in captures for op in capture.overloads)

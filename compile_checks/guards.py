@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from compile_checks.findings import Category
@@ -31,6 +31,9 @@ _TENSOR = re.compile(r"tensor '(?P<argument>.*)' (?P<what>[\w ]+?) mismatch")
 _TYPE = re.compile(r"expected type of '(?P<argument>.*)' to be")
 _DUPLICATES = re.compile(r"Duplicate tensors? found:? *\[?(?P<argument>[^\]]*)")
 _MODULE = re.compile(r"\._(?:modules|parameters|buffers)\[['\"](\w+)['\"]\]")
+
+_POSITION = re.compile(r"^args\[(\d+)\]")
+_KEYWORD = re.compile(r"^kwargs\[['\"](\w+)['\"]\]")
 
 _TENSOR_CATEGORIES: dict[str, Category] = {
     "size": "size",
@@ -75,23 +78,24 @@ def read_guard(reason: str) -> FailedGuard:
     >>> read_guard("0/0: GLOBAL_STATE changed: grad_mode")
     FailedGuard(guard='GLOBAL_STATE changed: grad_mode', argument='', category='global state')
     """
-    line = _ID.sub("", reason.strip()).partition("\n")[0]
-    guard = _SCOPE.sub(r"\1", _COMMENT.split(line, maxsplit=1)[0].strip())
-    if found := _TENSOR.search(guard):
+    line = _SCOPE.sub(r"\1", _ID.sub("", reason.strip()).partition("\n")[0])
+    sentence = _COMMENT.split(line, maxsplit=1)[0].strip()
+    if found := _TENSOR.search(sentence):
         category = _TENSOR_CATEGORIES.get(found["what"], "other")
-        return FailedGuard(guard, _pretty(found["argument"]), category)
-    if found := _TYPE.search(guard) or _DUPLICATES.search(guard):
-        return FailedGuard(guard, _pretty(found["argument"]), "object identity")
-    if guard.startswith(_GLOBAL):
-        return FailedGuard(guard, "", "global state")
-    return _read_code(guard)
+        return FailedGuard(sentence, _pretty(found["argument"]), category)
+    if found := _TYPE.search(sentence) or _DUPLICATES.search(sentence):
+        return FailedGuard(sentence, _pretty(found["argument"]), "object identity")
+    if sentence.startswith(_GLOBAL):
+        return FailedGuard(sentence, "", "global state")
+    return _read_code(line, sentence)
 
 
-def _read_code(guard: str) -> FailedGuard:
+def _read_code(line: str, sentence: str) -> FailedGuard:
     try:
-        tree = ast.parse(guard.partition(", type=")[0], mode="eval").body
+        tree = ast.parse(line.partition(", type=")[0], mode="eval").body
     except SyntaxError:
-        return FailedGuard(guard, "", "other")
+        return FailedGuard(sentence, "", "other")
+    guard = ast.get_source_segment(line, tree) or sentence  # without the comment
     sources = dict.fromkeys(_pretty(source) for source in _sources(tree))
     return FailedGuard(guard, ", ".join(sources), _code_category(guard, tree))
 
@@ -151,6 +155,21 @@ def _sources(tree: ast.expr) -> Iterator[str]:
             for child in ast.iter_child_nodes(tree):
                 if isinstance(child, ast.expr):
                     yield from _sources(child)
+
+
+def as_called(argument: str, parameters: Sequence[str]) -> str:
+    """The name of a parameter, where Dynamo has only seen `*args` and `**kwargs` passed on.
+
+    >>> as_called("args[1].shape", ["x", "y"]), as_called("kwargs['y']", ["x", "y"])
+    ('y.shape', 'y')
+    """
+    if "args" in parameters:
+        return argument
+    argument = _KEYWORD.sub(r"\1", argument)
+    found = _POSITION.match(argument)
+    if found is None or int(found[1]) >= len(parameters):
+        return argument
+    return parameters[int(found[1])] + argument[found.end() :]
 
 
 def _pretty(source: str) -> str:

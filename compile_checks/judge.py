@@ -27,25 +27,27 @@ def report(
     allowances: Iterable[Allowance],
     max_graphs: int | None = None,
     captures: Iterable[Capture] = (),
+    parameters: Sequence[str] = (),
 ) -> AuditReport:
     """What Dynamo did, and what of that is wrong by itself.
 
     Args:
         allowances: who may recompile how often, where `max_graphs` is `None`.
         max_graphs: how many graphs may be compiled, recompiles included.
+        parameters: the names of those of the audited function.
     """
     graphs, breaks = graphs_in(compilations), breaks_in(compilations)
     findings = [*broken(breaks), *left_to_eager(compilations)]
     if max_graphs is None:
-        findings += beyond_recompiles(allowances)
+        findings += beyond_recompiles(allowances, parameters)
     else:
-        findings += beyond_graphs(compilations, max_graphs)
+        findings += beyond_graphs(compilations, max_graphs, parameters)
     if graphs == 0:
         findings.append(Finding("nothing-compiled", "no graph was compiled"))
     return AuditReport(
         graphs,
         breaks,
-        recompiles_in(compilations),
+        recompiles_in(compilations, parameters),
         tuple(findings),
         captured_graphs=captured(compilations, captures),
     )
@@ -59,8 +61,11 @@ def breaks_in(compilations: Iterable[Compilation]) -> tuple[GraphBreak, ...]:
     return tuple(b for c in compilations if c.started for b in c.breaks)
 
 
-def recompiles_in(compilations: Iterable[Compilation]) -> tuple[Recompile, ...]:
-    return tuple(c.recompile for c in compilations if c.started and c.recompile is not None)
+def recompiles_in(
+    compilations: Iterable[Compilation], parameters: Sequence[str]
+) -> tuple[Recompile, ...]:
+    found = (c.recompile(parameters) for c in compilations if c.started)
+    return tuple(recompile for recompile in found if recompile is not None)
 
 
 def captured(
@@ -126,19 +131,24 @@ def left_to_eager(compilations: Iterable[Compilation]) -> Iterator[Finding]:
             yield place.of(Finding("fallback", c.failure))
 
 
-def beyond_graphs(compilations: Sequence[Compilation], max_graphs: int) -> Iterator[Finding]:
+def beyond_graphs(
+    compilations: Sequence[Compilation], max_graphs: int, parameters: Sequence[str]
+) -> Iterator[Finding]:
     graphs = graphs_in(compilations)
     if graphs > max_graphs:
-        changes = [f"{r.category} of {r.argument or r.guard}" for r in recompiles_in(compilations)]
+        recompiles = recompiles_in(compilations, parameters)
+        changes = [f"{r.category} of {r.argument or r.guard}" for r in recompiles]
         hint = "recompiled for: " + "; ".join(dict.fromkeys(changes)) if changes else ""
         reason = f"{graphs} graphs compiled, at most {max_graphs} expected"
         yield Finding("graph-budget", reason, hint)
 
 
-def beyond_recompiles(allowances: Iterable[Allowance]) -> Iterator[Finding]:
+def beyond_recompiles(
+    allowances: Iterable[Allowance], parameters: Sequence[str]
+) -> Iterator[Finding]:
     """The recompiles of those who had more of them than they may have."""
     for allowance in allowances:
-        recompiles = recompiles_in(allowance.compilations)
+        recompiles = recompiles_in(allowance.compilations, parameters)
         if len(recompiles) <= allowance.recompiles:
             continue
         budget = f"{allowance.what} may cost {_counted(allowance.recompiles)}"

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from compile_checks.breaks import break_of
 from compile_checks.findings import GraphBreak, Recompile
-from compile_checks.guards import latest, read_guard
+from compile_checks.guards import as_called, latest, read_guard
 from compile_checks.places import owner_of
 
 _LOGGER = logging.getLogger("torch.__trace")
@@ -52,9 +52,12 @@ class Compilation:
         """Whether a graph was made, and the backend took it."""
         return self.graph is not None and self.failure is None
 
-    @property
-    def recompile(self) -> Recompile | None:
-        """Why the frame was compiled anew, where it was."""
+    def recompile(self, parameters: Sequence[str] = ()) -> Recompile | None:
+        """Why the frame was compiled anew, where it was.
+
+        Args:
+            parameters: the names of those of the audited function.
+        """
         if self.recompile_reasons is None:
             return None
         failed = read_guard(latest(self.recompile_reasons))
@@ -64,7 +67,7 @@ class Compilation:
             self.line,
             category=failed.category,
             guard=failed.guard,
-            argument=failed.argument,
+            argument=as_called(failed.argument, parameters),
             owner=owner_of(self.file) if self.file else "",
             compile_id=self.compile_id,
         )
