@@ -28,7 +28,7 @@ _COMMENT = re.compile(r"# finding: (?P<kind>[\w-]+)(?: (?P<ids>GB[\w|]+))?(?: x(
 SAMPLES = [
     name
     for _, name, _ in pkgutil.iter_modules(audit_samples.__path__)
-    if name not in ("breaks", "clean")
+    if name not in ("breaks", "clean", "models")
 ]
 
 # Before torch 2.13 an exception did not name its kind, and the ids were not all in the registry.
