@@ -4,18 +4,33 @@
 whatever compiles within a block. `python -m compile_checks` audits all of dmask.
 """
 
-from compile_checks.audit import Case, Watch, audit, audit_calls, watch
-from compile_checks.report import AuditReport, Finding
-from compile_checks.trace import GraphBreak, Recompile
+from compile_checks.audit import audit, audit_calls
+from compile_checks.case import Case, audit_modes
+from compile_checks.findings import (
+    KINDS,
+    AuditReport,
+    CapturedGraph,
+    Finding,
+    GraphBreak,
+    Mode,
+    Recompile,
+)
+from compile_checks.scenarios import Step
+from compile_checks.watching import Watch, watch
 
 __all__ = [
+    "KINDS",
     "AuditReport",
+    "CapturedGraph",
     "Case",
     "Finding",
     "GraphBreak",
+    "Mode",
     "Recompile",
+    "Step",
     "Watch",
     "audit",
     "audit_calls",
+    "audit_modes",
     "watch",
 ]

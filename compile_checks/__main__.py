@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compile_checks import report
 from compile_checks.cases import builtin_cases, uncovered
-from compile_checks.report import AuditReport, Finding
+from compile_checks.findings import AuditReport, Finding
 
 
 def main(argv: Sequence[str] | None = None) -> int:

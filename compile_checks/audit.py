@@ -1,83 +1,32 @@
 """Runs code under `torch.compile` and judges what Dynamo did with it.
 
 A graph break does not fail, it only makes a model slower. Nor does a frame that Dynamo gave up on,
-or a function that it never saw. All three are findings here, so that a test can assert `report.ok`.
+or a function that it never saw. All are findings here, so that a test can assert `report.ok`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch._dynamo
-from torch.utils._pytree import tree_leaves
+import torch._inductor.config
+from torch._dynamo.exc import Unsupported, UserError
 
-from compile_checks.report import AuditReport, Finding
-from compile_checks.trace import Compilation, Recompile, Trace, record
-
-Call = tuple[Sequence[Any], Mapping[str, Any]]
-"""The positional and the keyword arguments of one call."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """An audit with a name. The other fields are the arguments of `audit_calls`."""
-
-    name: str
-    fn: Callable[..., Any]
-    calls: Sequence[Call]
-    dynamic: bool | None = None
-    backward: bool = False
-    max_graphs: int | None = None
-    covers: str = ""
-    """What this case stands for, where each of a list of things must have one."""
-
-    def run(self) -> AuditReport:
-        """Audits it. An exception is a finding too, so that the other cases still run."""
-        try:
-            return audit_calls(
-                self.fn,
-                self.calls,
-                dynamic=self.dynamic,
-                backward=self.backward,
-                max_graphs=self.max_graphs,
-            )
-        except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            return AuditReport(findings=(Finding("error", message),))
-
-
-class Watch:
-    """What Dynamo did since a `watch()` block began."""
-
-    def __init__(self, trace: Trace, max_graphs: int | None) -> None:
-        self._trace = trace
-        self._max_graphs = max_graphs
-
-    def report(self) -> AuditReport:
-        """Judges what was recorded so far."""
-        return judge(self._trace.compilations, self._max_graphs)
-
-
-@contextmanager
-def watch(*, max_graphs: int | None = None) -> Iterator[Watch]:
-    """Records what Dynamo does within a block, whoever compiles there.
-
-    Args:
-        max_graphs: how many graphs the block may cost, recompiles included. `None`: as many as its
-            code needs, but no recompile.
-
-    >>> import torch
-    >>> with watch() as watched:
-    ...     _ = torch.compile(torch.nn.ReLU(), backend="eager")(torch.ones(3))
-    >>> watched.report().ok, watched.report().graphs
-    (True, 1)
-    """
-    with record() as trace:
-        yield Watch(trace, max_graphs)
+from compile_checks import gates as checks
+from compile_checks import judge
+from compile_checks.breaks import break_of
+from compile_checks.capture import Backend, CapturingBackend, name_of
+from compile_checks.compare import NotComparableError, Reference, back_propagate
+from compile_checks.crosscheck import Counts, disagreements
+from compile_checks.findings import AuditReport, Finding, GraphBreak, Mode
+from compile_checks.gates import DEFAULT_GATES, ExpectedGraph, Gate
+from compile_checks.scenarios import Calls, Step, steps_of
+from compile_checks.state import clean_compiler, seed
+from compile_checks.trace import Trace, record
 
 
 def audit(
@@ -87,24 +36,37 @@ def audit(
     *,
     dynamic: bool | None = None,
     backward: bool = False,
-    backend: str | Callable[..., Any] = "aot_eager",
+    backend: Backend = "aot_eager",
+    fullgraph: bool = False,
+    compare: bool = True,
+    gates: Collection[Gate] = DEFAULT_GATES,
+    expected_graph: ExpectedGraph | None = None,
 ) -> AuditReport:
     """Compiles a function or module, calls it twice with the same inputs and judges what happened.
 
     Args:
-        fn: what to audit. It is compiled in default mode, where a graph break is no error.
+        fn: what to audit.
         args, kwargs: the inputs of both calls.
         dynamic: as in `torch.compile`.
         backward: whether to back-propagate the sum of all floating outputs that require grad. As
             with any backward, gradients are added to `.grad`.
         backend: a backend of `torch.compile`. Graph breaks do not depend on it; `"aot_eager"` adds
             functionalisation and the fake kernels of ops.
+        fullgraph: as in `torch.compile`: a break ends the audit there and then, as a finding.
+        compare: whether to run the code in eager mode as well, on copies of the inputs and of the
+            module, and to compare the results, the gradients and what became of the inputs.
+            `compile_checks.compare` states the tolerances.
+        gates: what else to check, of `compile_checks.gates.GATES`. By default that no op lacks the
+            tag `pt2_compliant_tag`, which costs nothing.
+        expected_graph: what the graph is to be: its canonical text or its ops and their counts,
+            as a report's `captured_graphs` have them.
 
     Returns:
         A report that is `ok` where all code went into graphs, and the second call ran those of the
         first.
 
     Raises:
+        ValueError: for an unknown gate.
         Exception: what `fn` raises. As after any audit, the compiler is reset and all that was set
             for it is as before.
 
@@ -114,105 +76,179 @@ def audit(
     >>> print(audit(torch.nn.Identity(), (torch.ones(3),)))
     nothing-compiled: no graph was compiled
     """
-    call = (args, kwargs or {})
-    return audit_calls(fn, [call], dynamic=dynamic, backward=backward, backend=backend)
+    return audit_calls(
+        fn,
+        [(args, kwargs or {})],
+        dynamic=dynamic,
+        backward=backward,
+        backend=backend,
+        fullgraph=fullgraph,
+        compare=compare,
+        gates=gates,
+        expected_graph=expected_graph,
+    )
 
 
 def audit_calls(
     fn: Callable[..., Any],
-    calls: Sequence[Call],
+    calls: Calls,
     *,
     dynamic: bool | None = None,
     backward: bool = False,
-    backend: str | Callable[..., Any] = "aot_eager",
+    backend: Backend = "aot_eager",
     max_graphs: int | None = None,
+    fullgraph: bool = False,
+    compare: bool = True,
+    gates: Collection[Gate] = DEFAULT_GATES,
+    expected_graph: ExpectedGraph | None = None,
 ) -> AuditReport:
     """Audits a sequence of calls, made twice over. The arguments are those of `audit`, and:
 
     Args:
-        calls: pairs `(args, kwargs)`.
-        max_graphs: how many graphs all calls may cost together, recompiles included. With
-            `dynamic=None` the first change of a shape rightly recompiles, so that calls of several
-            shapes need such a budget. `None`: as many as the code needs, but no recompile.
+        calls: `Step`s, each with its own budget of recompiles, or pairs `(args, kwargs)`, which may
+            cost none; or a function that makes them anew each time.
+        max_graphs: how many graphs all calls may cost together, recompiles included; the budgets of
+            the steps do not count then. `None`: as many as the code needs.
 
     >>> import torch
-    >>> calls = [((torch.ones(n),), {}) for n in (3, 4, 5)]
-    >>> print(audit_calls(torch.nn.ReLU(), calls, max_graphs=2))
+    >>> calls = [Step([torch.ones(3)]), Step([torch.ones(4)], recompiles=1), Step([torch.ones(5)])]
+    >>> print(audit_calls(torch.nn.ReLU(), calls))
     ok
     >>> print(audit_calls(torch.nn.ReLU(), calls, max_graphs=1))
     graph-budget: 2 graphs compiled, at most 1 expected
     """
-    torch.compiler.reset()
+    checks.check_names(gates, backend)
+    mode = Mode(fullgraph, dynamic, backward, name_of(backend))
+    with clean_compiler(), record() as trace:
+        run = _Run(fn, mode, CapturingBackend(backend), trace, compare, frozenset(gates))
+        run.make(calls)
+        report = run.report(max_graphs)
+        if expected_graph is not None:
+            run.findings += checks.unlike_expected(report.captured_graphs, expected_graph)
+        run.check_gates(calls)
+    findings = (*report.findings, *run.findings)
+    return replace(report, findings=findings, mode=mode, notes=tuple(run.notes))
+
+
+@dataclass
+class _Run:
+    """The calls of one audit, and what is found beside their compilations."""
+
+    fn: Callable[..., Any]
+    mode: Mode
+    backend: CapturingBackend
+    trace: Trace
+    compare: bool
+    gates: frozenset[Gate]
+    counts: Counts = field(default_factory=Counts)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    allowances: list[judge.Allowance] = field(default_factory=list)
+    refused: GraphBreak | None = None
+    """Where `fullgraph=True` raised."""
+
+    def make(self, calls: Calls) -> None:
+        """Makes all calls, twice over: first to compile, then to see that nothing is recompiled."""
+        compiled = torch.compile(
+            self.fn,
+            fullgraph=self.mode.fullgraph,
+            dynamic=self.mode.dynamic,
+            backend=self.backend,
+        )
+        try:
+            with self._inductor():
+                gradients = [*self._first_round(compiled, steps_of(calls))]
+                gradients += self._second_round(compiled, steps_of(calls))
+        except (Unsupported, UserError) as error:
+            if not self.mode.fullgraph:
+                raise
+            self.refused = break_of(error, str(error))
+            return
+        if self.mode.backward and not all(gradients):
+            reason = "no output requires grad: no backward was audited"
+            self.findings.append(Finding("no-gradient", reason))
+
+    def report(self, max_graphs: int | None) -> AuditReport:
+        """What Dynamo did, and what is wrong with that."""
+        compilations, captures = self.trace.compilations, self.backend.captures
+        names = _parameters(self.fn)
+        report = judge.report(compilations, self.allowances, max_graphs, captures, names)
+        found = [*report.findings, *disagreements(compilations, self.counts, len(captures))]
+        if self.refused is None:
+            return replace(report, findings=tuple(found))
+        # Nothing was compiled because of the break, which is what there is to tell.
+        found = [f for f in found if f.kind not in ("nothing-compiled", "fallback")]
+        breaks = report.graph_breaks or (self.refused,)
+        broken = [] if report.graph_breaks else judge.broken(breaks)
+        return replace(report, graph_breaks=breaks, findings=(*broken, *found))
+
+    def check_gates(self, calls: Calls) -> None:
+        """Checks what else was asked for, with the inputs of the first call."""
+        captures = self.backend.captures
+        if "pt2" in self.gates:
+            self.findings += checks.not_compliant(captures)
+        if "cudagraph" in self.gates:
+            self.findings += checks.without_cudagraph(self.trace.compilations)
+        if "opcheck" in self.gates:
+            self.findings += checks.opcheck_failures(self.fn, steps_of(calls)[0], captures)
+        if "export" in self.gates:
+            self.findings += checks.export_failure(self.fn, steps_of(calls)[0])
+        if not checks.has_gpu():
+            needed = sorted(self.gates.intersection(checks.CUDA_GATES))
+            self.notes += [f"{gate}: not checked, for there is no CUDA device" for gate in needed]
+
+    def _first_round(self, compiled: Callable[..., Any], steps: Sequence[Step]) -> Iterator[bool]:
+        reference = self._reference(steps) if self.compare else None
+        for index, step in enumerate(steps):
+            result, with_gradient = self._call(compiled, step, step.label(index), step.recompiles)
+            yield with_gradient
+            try:
+                if reference is not None:
+                    self.findings += reference.differences(index, step, result)
+            except NotComparableError as reason:
+                self.notes.append(f"{step.label(index)}: not compared with eager mode: {reason}")
+                reference = None
+
+    def _second_round(self, compiled: Callable[..., Any], steps: Sequence[Step]) -> Iterator[bool]:
+        watched = "host-sync" in self.gates and checks.has_gpu()
+        with checks.host_syncs(self.findings) if watched else nullcontext():
+            for index, step in enumerate(steps):
+                yield self._call(compiled, step, f"{step.label(index)} made again", 0)[1]
+
+    def _call(
+        self, compiled: Callable[..., Any], step: Step, name: str, recompiles: int
+    ) -> tuple[Any, bool]:
+        """Makes a call: its result, and whether there was something to back-propagate."""
+        before = len(self.trace.compilations)
+        seed()
+        result = compiled(*step.args, **step.kwargs)
+        with_gradient = self.mode.backward and back_propagate(result)
+        compilations = self.trace.compilations[before:]
+        self.allowances.append(judge.Allowance(compilations, recompiles, name))
+        return result, with_gradient
+
+    def _reference(self, steps: Sequence[Step]) -> Reference | None:
+        try:
+            return Reference(self.fn, steps, backward=self.mode.backward)
+        except NotComparableError as reason:
+            self.notes.append(f"not compared with eager mode: {reason}")
+            return None
+
+    def _inductor(self) -> AbstractContextManager[Any]:
+        if self.mode.backend != "inductor":
+            return nullcontext()
+        options: dict[str, Any] = {}
+        if self.compare:  # else Inductor's random numbers are not those of eager mode
+            options["fallback_random"] = True
+        if "cudagraph" in self.gates:
+            options["triton.cudagraphs"] = True
+        patch: AbstractContextManager[Any] = torch._inductor.config.patch(options)
+        return patch
+
+
+def _parameters(fn: Callable[..., Any]) -> list[str]:
+    called = fn.forward if isinstance(fn, torch.nn.Module) else fn
     try:
-        with watch(max_graphs=max_graphs) as watched, _reported_not_raised():
-            compiled = torch.compile(fn, dynamic=dynamic, backend=backend)
-            gradients = [_run(compiled, call, backward) for call in (*calls, *calls)]
-        report = watched.report()
-    finally:
-        torch.compiler.reset()
-    if backward and not all(gradients):
-        finding = Finding("no-gradient", "no output requires grad: no backward was audited")
-        report = replace(report, findings=(*report.findings, finding))
-    return report
-
-
-def judge(compilations: Sequence[Compilation], max_graphs: int | None = None) -> AuditReport:
-    """What is wrong with these compilations."""
-    started = [compilation for compilation in compilations if compilation.started]
-    graphs = sum(compilation.has_graph for compilation in started)
-    breaks = tuple(b for compilation in started for b in compilation.breaks)
-    recompiles = tuple(
-        Recompile(c.recompile_reasons, c.file, c.line)
-        for c in started
-        if c.recompile_reasons is not None
-    )
-    findings = [
-        *(Finding("graph-break", b.reason, b.file, b.line) for b in breaks),
-        *_left_to_eager(compilations),
-        *_beyond_budget(graphs, recompiles, max_graphs),
-    ]
-    if graphs == 0:
-        findings.append(Finding("nothing-compiled", "no graph was compiled"))
-    return AuditReport(graphs, breaks, recompiles, tuple(findings))
-
-
-def _left_to_eager(compilations: Iterable[Compilation]) -> Iterator[Finding]:
-    for c in compilations:
-        if c.failure is not None and not c.started:
-            message = f"left to eager mode: {'; '.join(c.recompile_reasons or ())}"
-            yield Finding("recompile-limit", message, c.file, c.line)
-        elif c.failure is not None and not c.breaks:
-            yield Finding("fallback", c.failure, c.file, c.line)
-
-
-def _beyond_budget(
-    graphs: int, recompiles: Iterable[Recompile], max_graphs: int | None
-) -> Iterator[Finding]:
-    if max_graphs is None:
-        for r in recompiles:
-            yield Finding("recompile", "; ".join(r.reasons), r.file, r.line)
-    elif graphs > max_graphs:
-        yield Finding("graph-budget", f"{graphs} graphs compiled, at most {max_graphs} expected")
-
-
-def _run(fn: Callable[..., Any], call: Call, backward: bool) -> bool:
-    """Makes a call, and says whether there was something to back-propagate."""
-    args, kwargs = call
-    result = fn(*args, **kwargs)
-    if not backward:
-        return False
-    outputs = [
-        leaf.sum()
-        for leaf in tree_leaves(result)
-        if isinstance(leaf, torch.Tensor) and leaf.requires_grad and leaf.is_floating_point()
-    ]
-    if outputs:
-        torch.autograd.backward(outputs)
-    return bool(outputs)
-
-
-@contextmanager
-def _reported_not_raised() -> Iterator[None]:
-    """A caller may have told Dynamo to raise at a recompile; an audit reports it instead."""
-    with torch._dynamo.config.patch(error_on_recompile=False, fail_on_recompile_limit_hit=False):
-        yield
+        return [*inspect.signature(called).parameters]
+    except (TypeError, ValueError):  # some builtins tell no signature
+        return []

@@ -14,12 +14,16 @@ from torch import Tensor
 
 import dmask
 import dmask.ops
-from compile_checks.audit import Call, Case
+from compile_checks.case import Case
+from compile_checks.gates import Gate
+from compile_checks.scenarios import Call
 
 BATCH, HEADS, KV_HEADS, QUERY_LEN, KEY_LEN, HEAD_DIM = 2, 4, 2, 6, 24, 8
 WINDOW_SIZE = 16
 KEY_LENS = (8, 12, 16, 17, 24, 40)
 """A cache that grows past the window."""
+
+_GATES: tuple[Gate, ...] = ("export", "opcheck", "pt2")
 
 _Masking = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -124,7 +128,9 @@ def _variants(name: str, fn: _Masking, mask: Tensor) -> Iterator[Case]:
         ("mask, dynamic=True", mask, True),
     ):
         call = _call(_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), given)
-        yield Case(f"{name}, {suffix}", fn, [call], dynamic, backward=True, covers=covers)
+        yield Case(
+            f"{name}, {suffix}", fn, [call], dynamic, backward=True, covers=covers, gates=_GATES
+        )
 
 
 def _helper_cases() -> Iterator[Case]:
@@ -177,7 +183,9 @@ def _attention_cases() -> Iterator[Case]:
                 value = _scores(BATCH, kv_heads, KEY_LEN, HEAD_DIM, grad=backward)
                 call = _call(query, key, value, **options, backend=backend)
                 name = f"attention {backend}, {variant}{', backward' if backward else ''}"
-                yield Case(name, dmask.dynamic_mask_attention, [call], backward=backward)
+                yield Case(
+                    name, dmask.dynamic_mask_attention, [call], backward=backward, gates=_GATES
+                )
 
 
 def _attention_variants(grad: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:

@@ -10,65 +10,67 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from traceback import FrameSummary
-from types import FrameType
 from typing import Any
 
-import torch
-from torch._guards import TracingContext
+from compile_checks.breaks import break_of
+from compile_checks.findings import GraphBreak, Recompile
+from compile_checks.guards import as_called, latest, read_guard
+from compile_checks.places import owner_of
 
 _LOGGER = logging.getLogger("torch.__trace")
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_HERE = os.path.dirname(__file__) + os.sep
-
-
-@dataclass(frozen=True)
-class GraphBreak:
-    """A place where Dynamo ended a graph and left the rest to eager Python, or to a new graph."""
-
-    reason: str
-    """What Dynamo says: a headline, then an explanation and hints."""
-    file: str
-    line: int
-    source: str
-    """The text of that line."""
-
-
-@dataclass(frozen=True)
-class Recompile:
-    """A frame that was compiled anew because the guards of what was compiled before failed."""
-
-    reasons: tuple[str, ...]
-    """The guard that failed, for each earlier compilation of the frame."""
-    file: str
-    line: int
-    """Where the frame begins."""
 
 
 @dataclass
 class Compilation:
     """One frame that Dynamo set out to compile."""
 
+    compile_id: str = ""
+    name: str = ""
     file: str = ""
     line: int = 0
     started: bool = False
     """Past the recompile limit, Dynamo turns away before it starts."""
     ended: bool = False
-    made_graph: bool = False
+    graph: str | None = None
+    """The graph as readable Python."""
+    graphs_drawn: int = 0
+    """A backend may ask Dynamo to start over and then gets another graph, which counts."""
     breaks: list[GraphBreak] = field(default_factory=list)
+    breaks_met: int = 0
+    """The same, and each time anew that Dynamo started over and met one of them again."""
     recompile_reasons: tuple[str, ...] | None = None
     failure: str | None = None
     """Why there is no compiled code for this frame."""
+    cudagraph_skip_reason: str | None = None
 
     @property
     def has_graph(self) -> bool:
         """Whether a graph was made, and the backend took it."""
-        return self.made_graph and self.failure is None
+        return self.graph is not None and self.failure is None
+
+    def recompile(self, parameters: Sequence[str] = ()) -> Recompile | None:
+        """Why the frame was compiled anew, where it was.
+
+        Args:
+            parameters: the names of those of the audited function.
+        """
+        if self.recompile_reasons is None:
+            return None
+        failed = read_guard(latest(self.recompile_reasons))
+        return Recompile(
+            self.recompile_reasons,
+            self.file,
+            self.line,
+            category=failed.category,
+            guard=failed.guard,
+            argument=as_called(failed.argument, parameters),
+            owner=owner_of(self.file) if self.file else "",
+            compile_id=self.compile_id,
+        )
 
 
 class Trace(logging.Handler):
@@ -93,7 +95,8 @@ class Trace(logging.Handler):
             case {"artifact": {"name": "dynamo_graph_break_reason"}}:
                 self._add_break(self._current(metadata), payload)
             case {"dynamo_output_graph": _}:
-                self._current(metadata).made_graph = True
+                self._current(metadata).graph = payload
+                self._current(metadata).graphs_drawn += 1
             case {"compilation_metrics": metrics}:
                 self._end(metadata, metrics)
 
@@ -112,7 +115,9 @@ class Trace(logging.Handler):
         key = _compile_id(metadata)
         if key not in self._by_id:
             earlier = self._frames.get(key[:2], Compilation())
-            self._by_id[key] = Compilation(earlier.file, earlier.line)
+            self._by_id[key] = Compilation(
+                f"{key[1]}/{key[2]}", earlier.name, earlier.file, earlier.line
+            )
             self.compilations.append(self._by_id[key])
         return self._by_id[key]
 
@@ -121,26 +126,19 @@ class Trace(logging.Handler):
         compilation.ended = True
         if metrics["fail_type"] is not None:
             compilation.failure = metrics["fail_reason"] or metrics["fail_type"]
+        compilation.cudagraph_skip_reason = metrics.get("cudagraph_skip_reason")
         # Past the recompile limit the code is not named; the frame's earlier compilations name it.
         if metrics["co_filename"] is not None:
+            compilation.name = metrics["co_name"]
             compilation.file = metrics["co_filename"]
             compilation.line = metrics["co_firstlineno"]
             self._frames[_compile_id(metadata)[:2]] = compilation
 
     def _add_break(self, compilation: Compilation, payload: str) -> None:
         error = sys.exc_info()[1]
-        stack: Sequence[FrameSummary] | None = None
-        if error is not self._outer_error:
-            stack = getattr(error, "real_stack", None)
-        # A break on a branch is logged with no exception in flight.
-        reason = _reason(payload) if stack is None else str(error).strip()
-        frame = _user_frame(TracingContext.extract_stack() if stack is None else stack)
-        graph_break = GraphBreak(
-            reason=reason,
-            file=frame.filename,
-            line=frame.lineno or 0,
-            source=frame.line or "",
-        )
+        known = None if error is self._outer_error else error
+        graph_break = break_of(known, payload, compilation.compile_id)
+        compilation.breaks_met += 1
         # Dynamo may start over within one compilation, and then meets the same break again.
         if graph_break not in compilation.breaks:
             compilation.breaks.append(graph_break)
@@ -179,28 +177,3 @@ def _reasons(payload: str) -> tuple[str, ...]:
     """The payload is a JSON list, or from 2.13 on the plain text where there is one reason."""
     reasons = json.loads(payload) if payload.startswith("[") else [payload]
     return tuple(reason.strip() for reason in reasons)
-
-
-def _reason(payload: str) -> str:
-    text = payload.partition("Graph Break Reason: ")[2] or payload
-    return text.partition("User code traceback:")[0].strip()
-
-
-def _user_frame(traced: Sequence[FrameSummary]) -> FrameSummary:
-    """The innermost frame outside torch, of those Dynamo traced or of those that called it."""
-    for frame in reversed(traced):
-        if not frame.filename.startswith(_TORCH):
-            return frame
-    return _caller() or (traced[-1] if traced else FrameSummary("", 0, ""))
-
-
-def _caller() -> FrameSummary | None:
-    """Who called into Dynamo; `None` where it was the audit itself."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and not frame.f_code.co_filename.startswith(_TORCH):
-        frame = frame.f_back  # out of this file and `logging`
-    while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
-        frame = frame.f_back
-    if frame is None or frame.f_code.co_filename.startswith(_HERE):
-        return None
-    return FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

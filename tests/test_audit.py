@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import json
 import logging
 import re
+import time
+import warnings
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from types import ModuleType
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch._dynamo.config
 from torch import Tensor
+from torch._dynamo import eval_frame
 
+import compile_checks
 import dmask
-from compile_checks import AuditReport, Case, Finding, audit, audit_calls, trace, watch
-from compile_checks import report as report_module
+from compile_checks import AuditReport, Case, Finding, Mode, audit, audit_calls, watch
 from compile_checks.trace import record
 from tests.audit_samples import breaks
 
-audit_module = import_module("compile_checks.audit")  # the name is the function's
 
-
-def rules(report: AuditReport) -> list[str]:
-    return [finding.rule for finding in report.findings]
+def kinds(report: AuditReport) -> list[str]:
+    return [finding.kind for finding in report.findings]
 
 
 def double(x: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def test_nothing_compiled_is_a_finding(fn: Callable[..., Any]) -> None:
 
 def test_a_compiler_that_is_switched_off_is_a_finding() -> None:
     with torch.compiler.set_stance("force_eager"):
-        assert rules(audit(double, (torch.ones(3),))) == ["nothing-compiled"]
+        assert kinds(audit(double, (torch.ones(3),))) == ["nothing-compiled"]
 
 
 def test_a_recompile_of_the_same_inputs_is_a_finding() -> None:
@@ -82,7 +83,7 @@ def test_a_recompile_of_the_same_inputs_is_a_finding() -> None:
     assert "calls" in recompile.reasons[0]
     assert (recompile.file, recompile.line) == (__file__, counting.__code__.co_firstlineno)
     (finding,) = report.findings
-    assert (finding.rule, finding.file, finding.line) == (
+    assert (finding.kind, finding.file, finding.line) == (
         "recompile",
         recompile.file,
         recompile.line,
@@ -106,7 +107,7 @@ def test_a_budget_allows_recompiles_up_to_its_graphs() -> None:
     assert within.ok
     assert (within.graphs, len(within.recompiles)) == (2, 1)
     assert str(beyond) == "graph-budget: 2 graphs compiled, at most 1 expected"
-    assert rules(without) == ["recompile"]
+    assert kinds(without) == ["recompile"]
     assert audit_calls(double, calls, dynamic=True, max_graphs=1).ok
 
 
@@ -116,8 +117,8 @@ def test_falling_back_past_the_recompile_limit_is_a_finding() -> None:
 
     assert report.graphs == 2
     (finding,) = report.findings
-    assert finding.rule == "recompile-limit"
-    assert "size mismatch" in finding.message
+    assert finding.kind == "recompile-limit"
+    assert "size mismatch" in finding.reason
     assert (finding.file, finding.line) == (__file__, double.__code__.co_firstlineno)
 
 
@@ -129,8 +130,8 @@ def test_a_frame_that_dynamo_gave_up_on_is_a_finding() -> None:
         report = audit(double, (torch.ones(3),), backend=broken)
 
     assert report.graphs == 0
-    assert rules(report) == ["fallback", "nothing-compiled"]
-    assert "this backend takes nothing" in report.findings[0].message
+    assert kinds(report) == ["fallback", "nothing-compiled"]
+    assert "this backend takes nothing" in report.findings[0].reason
     assert report.findings[0].file == __file__
 
 
@@ -140,7 +141,7 @@ def test_what_the_caller_has_dynamo_raise_is_reported(setting: str) -> None:
         report = audit_calls(double, on_shapes(3, 4), dynamic=False)
         assert getattr(torch._dynamo.config, setting)
 
-    assert rules(report) == ["recompile-limit"]
+    assert kinds(report) == ["recompile-limit"]
 
 
 # ------------------------------------------------------------------ backward
@@ -167,7 +168,7 @@ def test_nothing_to_back_propagate_is_a_finding() -> None:
     report = audit(lambda x: x > 0, (torch.ones(3),), backward=True)
 
     assert report.graphs == 1
-    assert rules(report) == ["no-gradient"]
+    assert kinds(report) == ["no-gradient"]
 
 
 # ------------------------------------------------------------------ state
@@ -211,7 +212,7 @@ def unchanged() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unchanged")
 def test_state_is_as_before() -> None:
-    assert rules(audit(breaks.item, (torch.ones(3),))) == ["graph-break"]
+    assert kinds(audit(breaks.item, (torch.ones(3),))) == ["graph-break"]
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -231,6 +232,58 @@ def test_an_exception_is_its_own_and_state_is_as_before() -> None:
 def test_watch_leaves_state_as_before_on_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), watch():
         _ = 1 / 0
+
+
+def changing(*, raising: bool) -> Callable[[Tensor], Tensor]:
+    """Code that changes all that it can of Dynamo."""
+
+    @torch.compiler.disable
+    def change() -> None:
+        torch._dynamo.config.recompile_limit += 5
+        torch._dynamo.config.suppress_errors = True
+        torch.compiler.set_stance("eager_on_recompile")
+
+    def changes(x: Tensor) -> Tensor:
+        change()
+        if raising:
+            raise ZeroDivisionError
+        return x + 1
+
+    return changes
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("raising", [False, True])
+def test_what_the_audited_code_sets_is_put_back(raising: bool) -> None:
+    before = eval_frame._stance
+    with pytest.raises(ZeroDivisionError) if raising else nullcontext():
+        audit(changing(raising=raising), (torch.ones(3),), compare=False)
+
+    assert eval_frame._stance == before
+
+
+@pytest.mark.parametrize("stance", ["fail_on_recompile", "eager_on_recompile"])
+def test_a_stance_that_hides_recompiles_is_set_aside(stance: str) -> None:
+    with torch.compiler.set_stance(stance):
+        report = audit_calls(double, on_shapes(3, 4), dynamic=False)
+        assert eval_frame._stance.stance == stance
+
+    assert kinds(report) == ["recompile"]
+    assert eval_frame._stance.stance == "default"
+
+
+def test_where_warnings_are_errors_dynamos_are_findings() -> None:
+    def sleeps(x: Tensor) -> Tensor:
+        time.sleep(0)  # Dynamo warns that it does not know it
+        return x + 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = [*warnings.filters]
+        report = audit(sleeps, (torch.ones(3),))
+        assert warnings.filters == before
+
+    assert kinds(report) == ["graph-break"]
 
 
 def test_a_handler_added_meanwhile_stays() -> None:
@@ -272,14 +325,14 @@ def test_watch_sees_only_its_block_and_can_be_asked_midway() -> None:
     compiled(torch.ones(2))
 
     with watch(max_graphs=1) as watched:
-        assert rules(watched.report()) == ["nothing-compiled"]
+        assert kinds(watched.report()) == ["nothing-compiled"]
         compiled(torch.ones(3))
         assert watched.report().ok
         compiled(torch.ones(4))
     compiled(torch.ones(5))
 
     assert watched.report().graphs == 2
-    assert rules(watched.report()) == ["graph-budget"]
+    assert kinds(watched.report()) == ["graph-budget"]
 
 
 def test_watches_nest() -> None:
@@ -321,6 +374,65 @@ def test_reports_are_values() -> None:
             value.line = 1  # type: ignore[misc,union-attr]
 
 
+def test_a_report_goes_through_json() -> None:
+    report = audit_calls(breaks.branch, on_shapes(3, 4), dynamic=False)
+
+    again = AuditReport.from_dict(json.loads(report.to_json()))
+
+    assert again == report
+    assert again.to_json() == report.to_json()
+    assert again.captured_graphs == report.captured_graphs
+    assert again.mode == Mode(dynamic=False)
+    assert json.loads(report.to_json())["ok"] is False
+
+
+def test_a_report_shows_itself() -> None:
+    clean, broken = audit(double, (torch.ones(3),)), audit(breaks.twice, (torch.ones(3),))
+
+    assert repr(clean) == "<AuditReport: 1 graph, 0 graph breaks, 0 recompiles: ok>"
+    place = f"tests/audit_samples/breaks.py:{broken.findings[0].line}"
+    assert repr(broken) == (
+        "<AuditReport: 3 graphs, 3 graph breaks, 0 recompiles:\n"
+        f"  {place}: graph-break: Call to `torch._dynamo.graph_break()` (3 times)>"
+    )
+
+
+def test_assert_clean_tells_all_of_every_finding() -> None:
+    audit(double, (torch.ones(3),)).assert_clean()
+    report = audit(breaks.two_breaks, (torch.ones(3),))
+
+    with pytest.raises(AssertionError) as raised:
+        report.assert_clean()
+
+    text = str(raised.value)
+    for finding in report.findings:
+        assert str(finding) in text
+        assert f"source: {finding.source}" in text
+        assert finding.hint.splitlines()[0] in " ".join(text.split())
+
+
+def test_graphs_are_kept_with_the_break_that_ended_them() -> None:
+    report = audit(breaks.item, (torch.ones(3),))
+
+    before, after = report.captured_graphs
+    (graph_break,) = report.graph_breaks
+    assert before.compile_id == graph_break.compile_id
+    assert before.ops == (("sum", 1),)
+    assert after.ops == (("mul", 1),)
+    assert before.canonical == "%0 = input\n%1 = sum(%0)\nreturn (%1,)"
+    assert "def forward(self, L_x_" in before.text
+    assert (before.frame, before.file) == ("item", breaks.__file__)
+    assert "resume" in after.frame
+
+
+def test_errors_name_the_backend() -> None:
+    def broken_backend(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("this backend takes nothing")
+
+    with pytest.raises(Exception, match="backend='broken_backend' raised"):
+        audit(double, (torch.ones(3),), backend=broken_backend)
+
+
 def test_a_case_that_raises_is_a_finding() -> None:
     def fails(x: Tensor) -> Tensor:
         raise KeyError("here")
@@ -330,9 +442,32 @@ def test_a_case_that_raises_is_a_finding() -> None:
     assert report.findings == (Finding("error", "KeyError: 'here'"),)
 
 
-@pytest.mark.parametrize("module", [trace, audit_module, report_module])
-def test_the_engine_knows_nothing_of_masks(module: ModuleType) -> None:
-    assert not re.search("mask|attention", inspect.getsource(module))
+@pytest.mark.parametrize("number", range(15))
+def test_the_engine_knows_nothing_of_masks_and_imports_run_one_way(number: int) -> None:
+    code = (Path(compile_checks.__path__[0]) / f"{ENGINE[number]}.py").read_text()
+
+    assert not re.search("mask|attention", code)
+    imported = re.findall(r"from compile_checks(?: import |\.)(\w+)", code)
+    assert set(imported) <= set(ENGINE[:number])
+
+
+ENGINE = (
+    "findings",
+    "places",
+    "breaks",
+    "guards",
+    "trace",
+    "capture",
+    "scenarios",
+    "state",
+    "compare",
+    "crosscheck",
+    "gates",
+    "judge",
+    "watching",
+    "audit",
+    "case",
+)
 
 
 # ------------------------------------------------------------------ the budget of dmask's helpers

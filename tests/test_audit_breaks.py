@@ -7,8 +7,9 @@ import linecache
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
-from compile_checks import AuditReport, audit, watch
+from compile_checks import AuditReport, Case, Mode, audit, audit_modes, watch
 from tests.audit_samples import breaks
 
 # How often Dynamo breaks. It breaks three times in `twice`: where the helper is inlined for the
@@ -45,9 +46,9 @@ def test_every_kind_is_found_on_its_line(name: str) -> None:
     assert places(report) == expected(name, KINDS[name])
     assert all(graph_break.reason for graph_break in report.graph_breaks)
     assert all(b.source.endswith(f"# break: {name}") for b in report.graph_breaks)
-    found = [(f.rule, f.file, f.line) for f in report.findings]
-    skipped = [("nothing-compiled", "", 0)] if name == "in_loop" else []
-    assert found == [("graph-break", *place) for place in places(report)] + skipped
+    found = [(f.kind, f.file, f.line, f.count) for f in report.findings]
+    skipped = [("nothing-compiled", "", 0, 1)] if name == "in_loop" else []
+    assert found == [("graph-break", *expected(name)[0], KINDS[name]), *skipped]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,65 @@ def test_the_reason_begins_with_what_happened(name: str, headline: str) -> None:
     assert "User code traceback" not in graph_break.reason
 
 
+# Dynamo names the kinds in its exceptions from 2.13 on; before, the headline names them.
+IDS = {
+    "branch": "GB0170",
+    "item": "GB0124",
+    "at_start": "GB0025",
+    "at_end": "GB0025",
+    "in_loop": "GB7000",  # a break, and one more because there is no resuming in a loop
+    "twice": "GB0025",
+    "nonzero": "GB0036",
+    "disabled": "GB0098",
+}
+# What `fullgraph=True` captures from 2.13 on.
+CAPTURED = ("item", "nonzero")
+SINCE_2_13 = TorchVersion(torch.__version__) >= (2, 13)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_has_its_id_and_owner(name: str) -> None:
+    (finding,) = (
+        f
+        for f in audit(getattr(breaks, name), (torch.ones(3),)).findings
+        if f.kind == "graph-break"
+    )
+
+    ids = {IDS[name]} if SINCE_2_13 else {IDS[name], "GB0025", ""}
+    assert finding.gb_id in ids
+    assert finding.owner == "yours"
+
+
+@pytest.mark.parametrize("dynamic", [None, True, False])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+def test_breaks_are_the_same_in_every_mode(backend: str, dynamic: bool | None) -> None:
+    report = audit(breaks.branch, (torch.ones(3),), backend=backend, dynamic=dynamic)
+
+    assert places(report) == expected("branch")
+    assert [f.kind for f in report.findings] == ["graph-break"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_fullgraph_stops_at_the_first_or_captures_it(name: str) -> None:
+    case = Case(name, getattr(breaks, name), [((torch.ones(3),), {})])
+    reports = audit_modes(case, [Mode(), Mode(fullgraph=True)])
+    full = reports[Mode(fullgraph=True)]
+
+    assert places(reports[Mode()]) == expected(name, KINDS[name])
+    if SINCE_2_13 and name in CAPTURED:
+        assert full.ok, full
+    else:
+        assert places(full) == expected(name)[:1]
+        assert [f.kind for f in full.findings] == ["graph-break"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_the_counters_miss_is_explained(name: str) -> None:
+    report = audit(getattr(breaks, name), (torch.ones(3),))
+
+    assert "disagreement" not in [finding.kind for finding in report.findings]
+
+
 def test_breaks_come_in_the_order_they_are_met() -> None:
     report = audit(breaks.two_breaks, (torch.ones(3),))
 
@@ -82,6 +142,7 @@ def test_a_break_inside_torch_is_placed_where_torch_was_called() -> None:
 
     assert report.graph_breaks
     assert set(places(report)) == set(expected("in_torch"))
+    assert {graph_break.owner for graph_break in report.graph_breaks} == {"torch"}
 
 
 def test_a_break_in_code_of_torch_alone_is_placed_where_it_was_called() -> None:
@@ -108,6 +169,7 @@ def test_a_break_in_code_of_torch_alone_is_never_placed_in_the_audit() -> None:
     assert report.graph_breaks
     for graph_break in report.graph_breaks:
         assert graph_break.file.startswith(torch.__path__[0])
+        assert graph_break.owner == "torch"
 
 
 def test_a_module_is_audited_as_a_function_is() -> None:

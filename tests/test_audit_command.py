@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import dmask
-from compile_checks import Case, __main__, audit, report
+from compile_checks import AuditReport, Case, __main__
 from compile_checks.cases import builtin_cases, uncovered
 from tests.audit_samples import breaks
 
@@ -87,12 +87,12 @@ def test_a_finding_exits_with_1_and_is_shown(
     assert out.endswith("\n3 cases, 2 failed\n")
     document = json.loads(file.read_text())
     assert document["ok"] is False
-    expected = audit(breaks.item, (torch.ones(3),))
+    expected = broken().run()
     assert document["cases"][1] == {"name": "broken item", **json.loads(dumped(expected))}
     assert document["cases"][1]["graph_breaks"][0]["source"].startswith("return x * x.sum()")
 
 
-def dumped(audited: report.AuditReport) -> str:
+def dumped(audited: AuditReport) -> str:
     return json.dumps(audited.as_dict())
 
 

@@ -1,0 +1,173 @@
+"""Checks beside graph breaks and recompiles, each of which can be asked for by name."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import sys
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Literal, get_args
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from compile_checks.capture import Backend, Capture
+from compile_checks.findings import CapturedGraph, Finding
+from compile_checks.places import place_of
+from compile_checks.scenarios import Step
+from compile_checks.trace import Compilation
+
+Gate = Literal["cudagraph", "export", "host-sync", "opcheck", "pt2"]
+GATES: Final[tuple[Gate, ...]] = get_args(Gate)
+DEFAULT_GATES: Final[tuple[Gate, ...]] = ("pt2",)
+"""Those that cost nothing."""
+CUDA_GATES: Final[tuple[Gate, ...]] = ("cudagraph", "host-sync")
+"""Those that need a GPU."""
+
+ExpectedGraph = str | Mapping[str, int]
+"""The canonical text of all graphs, an empty line between two; or how often they call each op."""
+
+_BUILTIN = ("aten", "prims", "prim", "higher_order", "inductor", "c10d", "_c10d_functional")
+
+
+def check_names(gates: Iterable[str], backend: Backend) -> None:
+    """Raises a `ValueError` for a gate that there is not, or that the backend cannot pass."""
+    for gate in gates:
+        if gate not in GATES:
+            raise ValueError(f"unknown gate {gate!r}; expected some of {GATES}")
+        if gate == "cudagraph" and backend != "inductor":
+            raise ValueError(f"gate 'cudagraph' needs backend 'inductor', got {backend!r}")
+
+
+def has_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
+def not_compliant(captures: Iterable[Capture]) -> Iterator[Finding]:
+    """Ops whose author has not said that they are fit for torch.compile."""
+    overloads = dict.fromkeys(op for capture in captures for op in capture.overloads)
+    for op in overloads:
+        if torch.Tag.pt2_compliant_tag not in op.tags and op.namespace not in _BUILTIN:
+            hint = "check it by torch.library.opcheck, then tag it torch.Tag.pt2_compliant_tag"
+            yield Finding("not-pt2-compliant", f"{op} has no pt2_compliant_tag", hint)
+
+
+def export_failure(fn: Callable[..., Any], step: Step) -> Iterator[Finding]:
+    """Whether `torch.export.export` takes the code with the inputs of one call."""
+    module = fn if isinstance(fn, torch.nn.Module) else _Module(fn)
+    try:
+        args, kwargs = copy.deepcopy((tuple(step.args), dict(step.kwargs)))
+        torch.export.export(module, args, kwargs)
+    except Exception as error:
+        hint = "torch.export needs one graph of all the code, whatever the data"
+        finding = Finding("export", f"{type(error).__name__}: {str(error).strip()}", hint)
+        yield place_of(getattr(error, "real_stack", None) or []).of(finding)
+
+
+class _Module(torch.nn.Module):
+    """A function as the module that `torch.export` asks for."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        super().__init__()
+        self._fn = fn
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._fn(*args, **kwargs)
+
+
+def opcheck_failures(
+    fn: Callable[..., Any], step: Step, captures: Iterable[Capture]
+) -> Iterator[Finding]:
+    """`torch.library.opcheck` of the custom ops in the graphs, with the inputs that they are given.
+
+    The code is run once in eager mode to see these inputs.
+    """
+    wanted = {op for capture in captures for op in capture.overloads if _is_custom(op)}
+    with _Recorder(wanted) as recorder, torch.compiler.set_stance("force_eager"):
+        fn(*copy.deepcopy(tuple(step.args)), **copy.deepcopy(dict(step.kwargs)))
+    for op, args, kwargs in recorder.calls:
+        results = torch.library.opcheck(op, args, kwargs, raise_exception=False)
+        for utility, error in results.items():
+            if error != "SUCCESS":
+                hint = "https://docs.pytorch.org/docs/stable/library.html#torch.library.opcheck"
+                yield Finding("opcheck", f"{op}: {utility}: {error}", hint)
+
+
+def _is_custom(op: torch._ops.OpOverload) -> bool:
+    return op.namespace not in _BUILTIN
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps the inputs of the first call of each of some ops."""
+
+    def __init__(self, wanted: set[torch._ops.OpOverload]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._wanted = wanted
+        self.calls: list[tuple[torch._ops.OpOverload, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self._wanted:
+            self._wanted.remove(func)
+            inputs = torch.utils._pytree.tree_map_only(torch.Tensor, _detached, (args, kwargs))
+            self.calls.append((func, *inputs))
+        return func(*args, **kwargs)
+
+
+def _detached(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def host_syncs(found: list[Finding]) -> Iterator[None]:
+    """Adds what makes the host wait for the GPU within a block, once for each place."""
+    before, show = torch.cuda.get_sync_debug_mode(), warnings.showwarning
+    places: Counter[Any] = Counter()
+
+    def note(message: Any, category: Any, filename: Any, *rest: Any) -> None:
+        if "synchroniz" in str(message):
+            places[place_of(traceback.extract_stack(sys._getframe(1)))] += 1
+        else:
+            show(message, category, filename, *rest)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = note  # type: ignore[assignment]
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    hint = "keep the value on the GPU, or copy it with non_blocking=True"
+    for place, count in places.items():
+        finding = Finding("host-sync", "the host waits for the GPU here", hint, count=count)
+        found.append(place.of(finding))
+
+
+def without_cudagraph(compilations: Iterable[Compilation]) -> Iterator[Finding]:
+    """Graphs that Inductor did not put into a CUDA graph, and why."""
+    for c in compilations:
+        if c.cudagraph_skip_reason:
+            yield Finding("cudagraph-skip", c.cudagraph_skip_reason, file=c.file, line=c.line)
+
+
+def unlike_expected(graphs: Iterable[CapturedGraph], expected: ExpectedGraph) -> Iterator[Finding]:
+    """What of the captured graphs is not as expected."""
+    graphs = [*graphs]
+    if isinstance(expected, str):
+        actual = "\n\n".join(graph.canonical for graph in graphs)
+        was, now = expected.strip().splitlines(), actual.splitlines()
+    else:
+        counts: Counter[str] = Counter()
+        for graph in graphs:
+            counts.update(dict(graph.ops))
+        was = [f"{op}: {count}" for op, count in sorted(expected.items())]
+        now = [f"{op}: {count}" for op, count in sorted(counts.items())]
+    if was != now:
+        lines = difflib.unified_diff(was, now, "expected", "captured", lineterm="")
+        reason = "\n".join(["the captured graph is not the expected one", *lines])
+        yield Finding("graph-snapshot", reason, hint="look at the change, then expect it")

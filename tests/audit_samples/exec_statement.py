@@ -1,0 +1,6 @@
+"""`exec` makes names that Dynamo cannot know."""
+
+
+def audited(x):
+    exec("y = 1")  # finding: graph-break GB0059
+    return x + 1

@@ -1,0 +1,7 @@
+"""A number out of NumPy's generator."""
+
+import numpy
+
+
+def audited(x):
+    return x * numpy.random.rand()  # finding: graph-break GB0033|GB0124

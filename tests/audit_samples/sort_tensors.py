@@ -1,0 +1,5 @@
+"""Python's `sorted` over tensors: an order that depends on data."""
+
+
+def audited(x):
+    return sorted([x.sum(), x.max()])[0]  # finding: graph-break GB0207

@@ -1,0 +1,5 @@
+"""A list of floats out of a tensor."""
+
+
+def audited(x):
+    return x + x.tolist()[0]  # finding: graph-break GB0109
