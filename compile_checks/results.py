@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from compile_checks.findings import AuditReport, Finding
+from compile_checks.findings import AuditReport, Finding, GraphBreak
 
 _SITE_PACKAGES = re.compile(r".*/(?:site|dist)-packages/")
 # What differs from run to run within one and the same finding: addresses and measured differences.
@@ -107,7 +107,7 @@ def identity(case: str, finding: Finding) -> Identity:
     )
 
 
-def headline(finding: Finding) -> str:
+def headline(finding: Finding | GraphBreak) -> str:
     """The first line of what happened."""
     return " ".join(finding.reason.partition("\n")[0].split())
 

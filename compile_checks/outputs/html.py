@@ -135,8 +135,12 @@ def _surroundings(report: AuditReport, finding: Finding) -> Iterator[Markup]:
     """The graphs that end and begin at a graph break."""
     if finding.kind != "graph-break":
         return
-    place = (finding.file, finding.line, finding.reason)
-    ids = [b.compile_id for b in report.graph_breaks if (b.file, b.line, b.reason) == place]
+    ids = [
+        graph_break.compile_id
+        for graph_break in report.graph_breaks
+        if (graph_break.file, graph_break.line) == (finding.file, finding.line)
+        and headline(graph_break) == headline(finding)
+    ]
     for compile_id in dict.fromkeys(ids):
         before, after = _neighbours(report.captured_graphs, compile_id)
         yield _graphs("graph before the break", before)
