@@ -14,75 +14,76 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from compile_checks.audit import Case
 from compile_checks.findings import AuditReport, Finding
+from compile_checks.plan import Task
 from compile_checks.progress import Progress
 from compile_checks.results import CaseResult
-from compile_checks.targets import definition
 
-MakeCases = Callable[[], Sequence[Case]]
-"""Makes the cases anew in each process, always in the same order. It can be pickled."""
+MakeTasks = Callable[[], Sequence[Task]]
+"""Makes the tasks anew in each process, always in the same order. It can be pickled."""
 
 
 def run(
-    make_cases: MakeCases,
-    cases: Sequence[Case],
+    make_tasks: MakeTasks,
+    tasks: Sequence[Task],
     progress: Progress,
     *,
     jobs: int = 1,
     isolate: bool = False,
 ) -> list[CaseResult]:
-    """Runs all cases.
+    """Runs all tasks.
 
     Args:
-        make_cases: makes `cases` in another process.
-        jobs: how many processes share the cases.
-        isolate: whether each case has a process to itself. What a case leaves behind in its process
+        make_tasks: makes `tasks` in another process.
+        jobs: how many processes share the tasks.
+        isolate: whether each task has a process to itself. What a case leaves behind in its process
             then reaches no other, and one that crashes is a finding.
     """
-    if not isolate and jobs == 1:
-        return [_run_one(case, number, progress) for number, case in enumerate(cases)]
-    return _Pool(make_cases, cases, progress, jobs=jobs, isolate=isolate).run()
+    if isolate or jobs > 1:
+        return _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate).run()
+    results = []
+    for number, task in enumerate(tasks):
+        progress.show(number, task.name)
+        results += _run_one(task)
+    return results
 
 
-def _run_one(case: Case, number: int, progress: Progress) -> CaseResult:
-    progress.show(number, case.name)
-    return _timed(case)
-
-
-def _timed(case: Case) -> CaseResult:
+def _run_one(task: Task) -> list[CaseResult]:
+    """One result for each mode, with an equal share of the time."""
     began = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # what the audited code prints is no report
-        report = case.run()
-    seconds = time.perf_counter() - began
-    file, line = definition(case.fn)
-    return CaseResult(case.name, report, seconds=seconds, file=file, line=line)
+        reports = task.run()
+    seconds = (time.perf_counter() - began) / len(reports)
+    file, line = task.definition()
+    return [
+        CaseResult(name, report, seconds=seconds, file=file, line=line) for name, report in reports
+    ]
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
-    case: int
-    """The number of the case that it runs."""
+    task: int
+    """The number of the task that it runs."""
 
 
 class _Pool:
-    """Processes that ask for one case after the other."""
+    """Processes that ask for one task after the other."""
 
     def __init__(
         self,
-        make_cases: MakeCases,
-        cases: Sequence[Case],
+        make_tasks: MakeTasks,
+        tasks: Sequence[Task],
         progress: Progress,
         *,
         jobs: int,
         isolate: bool,
     ) -> None:
-        self._make_cases, self._cases, self._progress = make_cases, cases, progress
+        self._make_tasks, self._tasks, self._progress = make_tasks, tasks, progress
         self._jobs, self._isolate = jobs, isolate
-        self._waiting = list(reversed(range(len(cases))))
+        self._waiting = list(reversed(range(len(tasks))))
         self._workers: dict[Connection, _Worker] = {}
-        self._results: dict[int, CaseResult] = {}
+        self._results: dict[int, list[CaseResult]] = {}
 
     def run(self) -> list[CaseResult]:
         try:
@@ -95,13 +96,13 @@ class _Pool:
         finally:
             for worker in self._workers.values():  # interrupted
                 worker.process.terminate()
-        return [self._results[number] for number in range(len(self._cases))]
+        return [result for number in sorted(self._results) for result in self._results[number]]
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork of a torch with threads may hang
         connection, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._jobs)
-        process = context.Process(target=_work, args=(theirs, self._make_cases, threads))
+        process = context.Process(target=_work, args=(theirs, self._make_tasks, threads))
         process.start()
         theirs.close()  # so that the end of the process ends the connection
         self._workers[connection] = _Worker(process, -1)
@@ -109,17 +110,17 @@ class _Pool:
 
     def _hand_out(self, connection: Connection) -> None:
         number = self._waiting.pop()
-        self._progress.show(len(self._results), self._cases[number].name)
-        self._workers[connection].case = number
+        self._progress.show(len(self._results), self._tasks[number].name)
+        self._workers[connection].task = number
         _send(connection, number)
 
     def _receive(self, connection: Connection) -> None:
         worker = self._workers[connection]
         try:
-            self._results[worker.case] = connection.recv()
+            self._results[worker.task] = connection.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
-            self._results[worker.case] = self._crashed(worker)
+            self._results[worker.task] = self._crashed(worker)
             del self._workers[connection]
             return
         if self._waiting and not self._isolate:
@@ -129,13 +130,12 @@ class _Pool:
         worker.process.join()
         del self._workers[connection]
 
-    def _crashed(self, worker: _Worker) -> CaseResult:
+    def _crashed(self, worker: _Worker) -> list[CaseResult]:
         code = worker.process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
-        case = self._cases[worker.case]
-        file, line = definition(case.fn)
+        file, line = self._tasks[worker.task].definition()
         report = AuditReport(findings=(Finding("crash", f"the process of this case {how}"),))
-        return CaseResult(case.name, report, file=file, line=line)
+        return [CaseResult(self._tasks[worker.task].name, report, file=file, line=line)]
 
 
 def _send(connection: Connection, number: int | None) -> None:
@@ -143,9 +143,9 @@ def _send(connection: Connection, number: int | None) -> None:
         connection.send(number)
 
 
-def _work(connection: Connection, make_cases: MakeCases, threads: int) -> None:
-    """What a process does: runs the cases whose numbers it receives, until it receives `None`."""
+def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
+    """What a process does: runs the tasks whose numbers it receives, until it receives `None`."""
     torch.set_num_threads(threads)
-    cases = make_cases()
+    tasks = make_tasks()
     while (number := connection.recv()) is not None:
-        connection.send(_timed(cases[number]))
+        connection.send(_run_one(tasks[number]))

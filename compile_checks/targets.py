@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from compile_checks.audit import Call, Case
+from compile_checks.case import Case
+from compile_checks.scenarios import Call, Calls, Step
 
 _T = TypeVar("_T")
 
@@ -129,7 +130,7 @@ def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
         return _listed(target, found)
     if _is_factory_result(found):
         fn, inputs = found
-        return [Case(target, fn, _calls(inputs))]
+        return [Case(target, fn, _calls(target, inputs))]
     if not callable(found):
         raise TargetError(
             f"{target}: expected a function, a torch.nn.Module or a factory, "
@@ -163,7 +164,7 @@ def _listed(target: str, items: list[Any]) -> list[Case]:
         if isinstance(item, Case):
             cases.append(item)
         elif _is_factory_result(item) and isinstance(item, tuple):
-            cases.append(Case(f"{target}[{number}]", item[0], _calls(item[1])))
+            cases.append(Case(f"{target}[{number}]", item[0], _calls(target, item[1])))
         else:
             raise TargetError(
                 f"{target}[{number}]: expected a Case or (callable, inputs), "
@@ -177,16 +178,26 @@ def _listed(target: str, items: list[Any]) -> list[Case]:
 # ------------------------------------------------------------------ inputs
 
 
-def _calls(inputs: Any) -> list[Call]:
+def _calls(target: str, inputs: Any) -> Calls:
+    """Inputs as calls. A function makes them anew for each mode, and each time they are called."""
+    if not inspect.isroutine(inputs):
+        return _listed_calls(inputs)
+    _guarded(f"{target}: {inputs.__name__}() raised", inputs)
+    return lambda: _listed_calls(inputs())
+
+
+def _listed_calls(inputs: Any) -> list[Step | Call]:
     """A tuple is positional arguments, a dict keyword arguments, a list several calls in turn."""
     if isinstance(inputs, list):
-        return [call for item in inputs for call in _calls(item)]
+        return [call for item in inputs for call in _listed_calls(item)]
+    if isinstance(inputs, Step):
+        return [inputs]
     if isinstance(inputs, Mapping):
         return [((), dict(inputs))]
     return [(inputs if isinstance(inputs, tuple) else (inputs,), {})]
 
 
-def _example_inputs(target: str, found: Any, module: ModuleType) -> list[Call]:
+def _example_inputs(target: str, found: Any, module: ModuleType) -> Calls:
     """`example_inputs` of the function or module, or else of the file: inputs, or a function
     without parameters that makes them.
     """
@@ -195,9 +206,7 @@ def _example_inputs(target: str, found: Any, module: ModuleType) -> list[Call]:
         inputs = getattr(module, "example_inputs", None)
     if inputs is None:
         raise TargetError(_needs_inputs(target, found, module))
-    if inspect.isroutine(inputs):
-        inputs = _guarded(f"{target}: example_inputs() raised", inputs)
-    return _calls(inputs)
+    return _calls(target, inputs)
 
 
 def _needs_inputs(target: str, found: Any, module: ModuleType) -> str:
