@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 
 from compile_checks.case import Case
-from compile_checks.scenarios import Call, Calls, Step
+from compile_checks.scenarios import Call, Calls, Step, steps_of
 
 _T = TypeVar("_T")
 
@@ -136,7 +136,9 @@ def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
             f"{target}: expected a function, a torch.nn.Module or a factory, "
             f"got {type(found).__name__}"
         )
-    return [Case(target, found, _example_inputs(target, found, module))]
+    calls = _example_inputs(target, found, module)
+    _check_fit(target, found, calls)
+    return [Case(target, found, calls)]
 
 
 def _instance(target: str, found: type) -> Any:
@@ -207,6 +209,18 @@ def _example_inputs(target: str, found: Any, module: ModuleType) -> Calls:
     if inputs is None:
         raise TargetError(_needs_inputs(target, found, module))
     return _calls(target, inputs)
+
+
+def _check_fit(target: str, found: Any, calls: Calls) -> None:
+    """One `example_inputs` of a file may serve several functions, but not all of them."""
+    function = found.forward if isinstance(found, torch.nn.Module) else found
+    for step in steps_of(calls):
+        try:
+            inspect.signature(function).bind(*step.args, **step.kwargs)
+        except TypeError as error:
+            raise TargetError(f"{target}: example_inputs does not fit: {error}") from None
+        except ValueError:  # some builtins tell no signature
+            return
 
 
 def _needs_inputs(target: str, found: Any, module: ModuleType) -> str:

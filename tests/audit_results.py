@@ -28,7 +28,7 @@ def results(folder: Path) -> Results:
             CaseResult("model.py::step", _broken(str(file)), seconds=1.25),
             CaseResult("grow|s, <fast>", _growing(), seconds=0.5, file="/src/m:1,2.py", line=3),
             CaseResult("old", AuditReport(graphs=1), known=(_known(),)),
-            CaseResult("clean", AuditReport(graphs=1), seconds=0.125),
+            CaseResult("clean", AuditReport(graphs=1, notes=("no <GPU>",)), seconds=0.125),
         ),
     )
 

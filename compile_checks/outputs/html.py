@@ -70,9 +70,10 @@ class _Page:
                 folded(f"known until {k.expires}: {k.reason}", self._finding(case, k.finding))
                 for k in case.known
             ]
+            notes = [tag("p", f"note: {note}") for note in report.notes]
             graphs = _graphs("all captured graphs", report.captured_graphs)
-            title = tag("h2", case.name)
-            yield tag("section", title, *findings, *known, graphs, id=f"case-{number}")
+            shown = (tag("h2", case.name), *findings, *known, *notes, graphs)
+            yield tag("section", *shown, id=f"case-{number}")
 
     def _finding(self, case: CaseResult, finding: Finding) -> Markup:
         times = f" ({finding.count} times)" if finding.count > 1 else ""

@@ -31,13 +31,15 @@ def _row(case: CaseResult) -> str:
 
 
 def _findings(case: CaseResult) -> Iterator[str]:
-    if not case.report.ok or case.known:
+    if not case.report.ok or case.known or case.report.notes:
         yield from ("", f"## {_escaped(case.name)}")
     for finding in case.report.findings:
         yield from _finding(case, finding)
     for known in case.known:
         reason = _escaped(f"{known.finding} ({known.reason})")
         yield from ("", f"- known until {known.expires}: {reason}")
+    for note in case.report.notes:
+        yield from ("", f"- note: {_escaped(note)}")
 
 
 def _finding(case: CaseResult, finding: Finding) -> Iterator[str]:

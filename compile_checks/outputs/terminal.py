@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 
 from compile_checks.findings import Finding
 from compile_checks.outputs.text import details, printable, total
@@ -20,6 +21,7 @@ class Table:
 
     def __init__(self, *, color: bool = False) -> None:
         self._color = color
+        self._explained: set[Finding] = set()
 
     def render(self, results: Results) -> str:
         lines = [self._paint(f"{'case':{_NAME_WIDTH}} {_COLUMNS}", _BOLD)]
@@ -39,6 +41,8 @@ class Table:
             yield from self._finding(finding)
         for known in case.known:
             yield from self._known(known)
+        for note in report.notes:
+            yield from (self._paint(line, _DIM) for line in _wrapped(f"note: {note}", indent=2))
 
     def _verdict(self, case: CaseResult) -> str:
         if not case.report.ok:
@@ -48,6 +52,10 @@ class Table:
     def _finding(self, finding: Finding) -> Iterator[str]:
         for line in _wrapped(str(finding), indent=2):
             yield self._paint(line, _BOLD)
+        plain = replace(finding, case="", count=1)
+        if plain in self._explained:  # by another case, or in another mode
+            return
+        self._explained.add(plain)
         if finding.source:
             yield self._paint(printable(f"    > {finding.source.strip()}"), _YELLOW)
         for name, text in details(finding):
