@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from compile_checks import outputs
-from compile_checks.arguments import parse
 from compile_checks.baseline import Baseline, BaselineError
-from compile_checks.plan import Options, Plan
-from compile_checks.progress import Progress
+from compile_checks.command.arguments import parse
+from compile_checks.command.plan import Options, Plan
+from compile_checks.command.progress import Progress
+from compile_checks.command.runner import run
+from compile_checks.command.targets import TargetError
 from compile_checks.results import Results
-from compile_checks.runner import run
-from compile_checks.targets import TargetError
 
 CLEAN, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -14,9 +14,9 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from compile_checks.command.plan import Task
+from compile_checks.command.progress import Progress
 from compile_checks.findings import AuditReport, Finding
-from compile_checks.plan import Task
-from compile_checks.progress import Progress
 from compile_checks.results import CaseResult
 
 MakeTasks = Callable[[], Sequence[Task]]

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from compile_checks.case import Case, audit_modes
+from compile_checks.command.targets import TargetError, definition, load
 from compile_checks.findings import AuditReport, Finding, Mode
 from compile_checks.gates import Gate
 from compile_checks.results import CaseResult
-from compile_checks.targets import TargetError, definition, load
+
+_FULLGRAPH: Mapping[str, Sequence[bool]] = {
+    "default": (False,),
+    "fullgraph": (True,),
+    "all": (False, True),
+}
+_DYNAMIC: Mapping[str, Sequence[bool | None]] = {
+    "auto": (None,),
+    "true": (True,),
+    "false": (False,),
+    "all": (None, True, False),
+}
 
 
 @dataclass(frozen=True)
@@ -28,9 +40,9 @@ class Options:
 
     def modes(self, case: Case) -> tuple[Mode, ...]:
         """The modes to audit a case in, default before fullgraph."""
-        fullgraphs = {"default": [False], "fullgraph": [True], "all": [False, True]}
-        dynamics = {"auto": [None], "true": [True], "false": [False], "all": [None, True, False]}
         own = case.mode
+        fullgraphs = [own.fullgraph] if self.mode is None else _FULLGRAPH[self.mode]
+        dynamics = [own.dynamic] if self.dynamic is None else _DYNAMIC[self.dynamic]
         return tuple(
             Mode(
                 fullgraph,
@@ -38,8 +50,8 @@ class Options:
                 own.backward if self.backward is None else self.backward,
                 own.backend if self.backend is None else self.backend,
             )
-            for dynamic in ([own.dynamic] if self.dynamic is None else dynamics[self.dynamic])
-            for fullgraph in ([own.fullgraph] if self.mode is None else fullgraphs[self.mode])
+            for dynamic in dynamics
+            for fullgraph in fullgraphs
         )
 
     def applied(self, case: Case) -> Case:

@@ -7,30 +7,27 @@ What is no factory takes its inputs from `example_inputs`, see `_example_inputs`
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from compile_checks.case import Case
+from compile_checks.command.modules import (
+    FORMS,
+    TargetError,
+    guarded,
+    imported,
+    is_pair,
+    offers,
+    similar,
+)
 from compile_checks.scenarios import Call, Calls, Step, steps_of
 
-_T = TypeVar("_T")
-
-_HERE = str(Path(__file__).parent)
-_FORMS = "path/to/file.py::name or package.module:name"
-
-
-class TargetError(Exception):
-    """The user's error. Its text is all there is to say."""
+__all__ = ["TargetError", "definition", "load"]
 
 
 def load(target: str) -> list[Case]:
@@ -41,11 +38,11 @@ def load(target: str) -> list[Case]:
             fails, where it is nothing to audit, or where its inputs are not known.
     """
     where, name = _split(target)
-    module = _imported(where)
+    module = imported(where)
     if not name:
-        raise TargetError(f"{target}: expected {_FORMS}; {_offers(module)}")
+        raise TargetError(f"{target}: expected {FORMS}; {offers(module)}")
     if not hasattr(module, name):
-        raise TargetError(f"{target}: there is no {name!r}{_similar(name, module)}")
+        raise TargetError(f"{target}: there is no {name!r}{similar(name, module)}")
     return _resolved(target, getattr(module, name), module)
 
 
@@ -55,63 +52,8 @@ def _split(target: str) -> tuple[str, str]:
     if not separator and not target.endswith(".py"):
         where, separator, name = target.partition(":")
     if not where or (name and not name.isidentifier()):
-        raise TargetError(f"{target}: expected {_FORMS}")
+        raise TargetError(f"{target}: expected {FORMS}")
     return where, name
-
-
-# ------------------------------------------------------------------ import
-
-
-def _imported(where: str) -> ModuleType:
-    if where.endswith(".py"):
-        path = Path(where).resolve()
-        if not path.is_file():
-            raise TargetError(f"{where}: there is no such file")
-        return _guarded(f"cannot import {where}", _import_file, path)
-    if not all(part.isidentifier() for part in where.split(".")):
-        raise TargetError(f"{where}: expected {_FORMS}")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    return _guarded(f"cannot import {where}", importlib.import_module, where)
-
-
-def _import_file(path: Path) -> ModuleType:
-    """A file of a package is imported as a part of it, so that its relative imports work."""
-    root, name = path.parent, path.stem
-    while (root / "__init__.py").is_file():
-        root, name = root.parent, f"{root.name}.{name}"
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))  # as when Python runs the file
-    if "." in name:
-        return importlib.import_module(name)
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path):
-        return known
-    if known is not None:
-        name = f"audited_{name}"  # such as a `json.py`
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"nothing here loads {path.suffix} files")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
-    """Calls into the user's code. Its error is told with its own frames, not with the tool's."""
-    try:
-        return function(*args)
-    except (Exception, SystemExit) as error:
-        stack = traceback.extract_tb(error.__traceback__)
-        own = [f for f in stack if not f.filename.startswith((_HERE, "<frozen", "<string>"))]
-        while own and own[0].filename == importlib.__file__:
-            del own[0]
-        lines = traceback.format_list(own) + traceback.format_exception_only(error)
-        raise TargetError(f"{doing}:\n{''.join(lines).rstrip()}") from None
 
 
 # ------------------------------------------------------------------ what a name stands for
@@ -120,15 +62,13 @@ def _guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
 def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
     if inspect.isclass(found):
         found = _instance(target, found)
-    if inspect.isfunction(found) and not _required(found):
-        made = _guarded(f"{target}() raised", found)
-        if _is_factory_result(made):
+    if inspect.isfunction(found) and not inspect.signature(found).parameters:
+        made = guarded(f"{target}() raised", found)
+        if isinstance(made, list) or is_pair(made) or callable(made):
             found = made
-        else:
-            return [Case(target, found, [((), {})])]
     if isinstance(found, list):
         return _listed(target, found)
-    if _is_factory_result(found):
+    if is_pair(found):
         fn, inputs = found
         return [Case(target, fn, _calls(target, inputs))]
     if not callable(found):
@@ -150,14 +90,7 @@ def _instance(target: str, found: type) -> Any:
             f"Write a factory and name that:\n"
             f"    def audited():\n        return {found.__name__}(...), (x,)  # model, inputs"
         )
-    return _guarded(f"{target}() raised", found)
-
-
-def _is_factory_result(value: Any) -> bool:
-    """`(callable, inputs)`, or a list of cases or of such pairs."""
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(v, Case) or _is_factory_result(v) for v in value)
-    return isinstance(value, tuple) and len(value) == 2 and callable(value[0])
+    return guarded(f"{target}() raised", found)
 
 
 def _listed(target: str, items: list[Any]) -> list[Case]:
@@ -165,7 +98,7 @@ def _listed(target: str, items: list[Any]) -> list[Case]:
     for number, item in enumerate(items):
         if isinstance(item, Case):
             cases.append(item)
-        elif _is_factory_result(item) and isinstance(item, tuple):
+        elif is_pair(item):
             cases.append(Case(f"{target}[{number}]", item[0], _calls(target, item[1])))
         else:
             raise TargetError(
@@ -184,7 +117,7 @@ def _calls(target: str, inputs: Any) -> Calls:
     """Inputs as calls. A function makes them anew for each mode, and each time they are called."""
     if not inspect.isroutine(inputs):
         return _listed_calls(inputs)
-    _guarded(f"{target}: {inputs.__name__}() raised", inputs)
+    guarded(f"{target}: {inputs.__name__}() raised", inputs)
     return lambda: _listed_calls(inputs())
 
 
@@ -206,26 +139,30 @@ def _example_inputs(target: str, found: Any, module: ModuleType) -> Calls:
     inputs = getattr(found, "example_inputs", None)
     if inputs is None:
         inputs = getattr(module, "example_inputs", None)
-    if inputs is None:
+    if inputs is None and _required(_called(found)):
         raise TargetError(_needs_inputs(target, found, module))
-    return _calls(target, inputs)
+    return _calls(target, () if inputs is None else inputs)
 
 
 def _check_fit(target: str, found: Any, calls: Calls) -> None:
     """One `example_inputs` of a file may serve several functions, but not all of them."""
-    function = found.forward if isinstance(found, torch.nn.Module) else found
-    for step in steps_of(calls):
-        try:
-            inspect.signature(function).bind(*step.args, **step.kwargs)
-        except TypeError as error:
-            raise TargetError(f"{target}: example_inputs does not fit: {error}") from None
-        except ValueError:  # some builtins tell no signature
-            return
+    try:
+        signature = inspect.signature(_called(found))
+    except ValueError:  # some builtins tell none
+        return
+    try:
+        for step in steps_of(calls):
+            signature.bind(*step.args, **step.kwargs)
+    except TypeError as error:
+        raise TargetError(f"{target}: example_inputs does not fit: {error}") from None
+
+
+def _called(found: Any) -> Any:
+    return found.forward if isinstance(found, torch.nn.Module) else found
 
 
 def _needs_inputs(target: str, found: Any, module: ModuleType) -> str:
-    called = found.forward if isinstance(found, torch.nn.Module) else found
-    names = _parameters(called)
+    names = _required(_called(found))
     name = target.rpartition(":")[2]
     made = f"{name}()" if isinstance(getattr(module, name, None), type) else name
     given = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
@@ -239,48 +176,14 @@ def _needs_inputs(target: str, found: Any, module: ModuleType) -> str:
     )
 
 
-def _parameters(function: Callable[..., Any]) -> list[str]:
-    """The names of the parameters that must be given, or all where none must."""
+def _required(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters that have no default."""
     try:
-        return _required(function) or [*inspect.signature(function).parameters]
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # some builtins tell no signature
         return ["..."]
-
-
-def _required(function: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
-
-
-# ------------------------------------------------------------------ what a file offers
-
-
-def _similar(name: str, module: ModuleType) -> str:
-    close = difflib.get_close_matches(name, _offered(module), n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    return f" in {module.__name__}{guess}; {_offers(module)}"
-
-
-def _offers(module: ModuleType) -> str:
-    names = _offered(module)
-    return f"it offers: {', '.join(names)}" if names else "it offers nothing to audit"
-
-
-def _offered(module: ModuleType) -> list[str]:
-    """The public names that were made in this module and can be audited."""
-    return [name for name, value in vars(module).items() if _is_offer(name, value, module)]
-
-
-def _is_offer(name: str, value: Any, module: ModuleType) -> bool:
-    if name.startswith("_") or name == "example_inputs":
-        return False
-    if isinstance(value, torch.nn.Module):
-        return True
-    own = getattr(value, "__module__", None) == module.__name__
-    if inspect.isclass(value):
-        return own and issubclass(value, torch.nn.Module)
-    return (own and callable(value)) or _is_factory_result(value)
 
 
 def definition(fn: Callable[..., Any]) -> tuple[str, int]:
