@@ -48,8 +48,10 @@ def _broken(file: str) -> AuditReport:
         count=2,
     )
     graphs = (
-        CapturedGraph("0/0", "step", file, 4, "gt = x.sum() > 0  # <before>", (("sum", 1),)),
-        CapturedGraph("1/0", "resume_in_step", file, 5, "return x * 2", (("mul", 1), ("add", 2))),
+        CapturedGraph(
+            "0/0", "step", file, 4, "gt = x.sum() > 0  # <before>", ops=(("sum", 1), ("gt", 2))
+        ),
+        CapturedGraph("1/0", "resume_in_step", file, 5, "return x * 2", ops=(("mul", 1),)),
     )
     return AuditReport(2, (broken, broken), (), (found,), captured_graphs=graphs)
 

@@ -15,7 +15,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
 
 def render(results: Results) -> str:
     lines = ["# Audit of torch.compile", ""]
-    lines += [f"{'✅' if results.ok else '❌'} {total(results)} (torch {results.torch})", ""]
+    lines += [f"{'ok' if results.ok else '**FAIL**'}: {total(results)} (torch {results.torch})", ""]
     lines += ["| case | graphs | breaks | recompiles | result |", "| --- | --: | --: | --: | --- |"]
     lines += map(_row, results.cases)
     for case in results.cases:
