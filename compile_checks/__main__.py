@@ -16,7 +16,7 @@ from compile_checks.baseline import Baseline, BaselineError
 from compile_checks.command.arguments import parse
 from compile_checks.command.plan import Options, Plan
 from compile_checks.command.progress import Progress
-from compile_checks.command.runner import run
+from compile_checks.command.runner import quietly, run
 from compile_checks.command.targets import TargetError
 from compile_checks.results import Results
 
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         baseline = _baseline(arguments)
-        results = _audited(_plan(arguments), arguments)
+        with quietly():
+            results = _audited(_plan(arguments), arguments)
     except (TargetError, BaselineError) as error:
         print(f"compile_checks: error: {error}", file=sys.stderr)
         return USAGE

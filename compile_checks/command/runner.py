@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -48,11 +49,24 @@ def run(
     return results
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps standard output for the report, and Dynamo's warnings to those who ask for its logs."""
+    logger = logging.getLogger("torch._dynamo")
+    level = logger.level
+    try:
+        if not os.environ.get("TORCH_LOGS"):
+            logger.setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _run_one(task: Task) -> list[CaseResult]:
     """One result for each mode, with an equal share of the time."""
     began = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # what the audited code prints is no report
-        reports = task.run()
+    reports = task.run()
     seconds = (time.perf_counter() - began) / len(reports)
     file, line = task.definition()
     return [
@@ -146,6 +160,7 @@ def _send(connection: Connection, number: int | None) -> None:
 def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
     """What a process does: runs the tasks whose numbers it receives, until it receives `None`."""
     torch.set_num_threads(threads)
-    tasks = make_tasks()
-    while (number := connection.recv()) is not None:
-        connection.send(_run_one(tasks[number]))
+    with quietly():
+        tasks = make_tasks()
+        while (number := connection.recv()) is not None:
+            connection.send(_run_one(tasks[number]))
