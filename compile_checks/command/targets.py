@@ -64,8 +64,9 @@ def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
         found = _instance(target, found)
     if inspect.isfunction(found) and not inspect.signature(found).parameters:
         made = guarded(f"{target}() raised", found)
-        if isinstance(made, list) or is_pair(made) or callable(made):
-            found = made
+        if not (isinstance(made, list) or is_pair(made) or callable(made)):
+            return [Case(target, found, [((), {})])]
+        found = made
     if isinstance(found, list):
         return _listed(target, found)
     if is_pair(found):
