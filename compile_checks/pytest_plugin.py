@@ -14,8 +14,9 @@ import pytest
 if TYPE_CHECKING:
     from compile_checks.findings import AuditReport
 
+_NAME = "compile_audit"
 _MARKER = (
-    "compile_audit(*, max_graphs=None): fail the test where what it compiles breaks a graph, "
+    f"{_NAME}(*, max_graphs=None): fail the test where what it compiles breaks a graph, "
     "recompiles, falls back to eager mode, or is more than `max_graphs` graphs; or where it "
     "compiles nothing."
 )
@@ -42,28 +43,29 @@ def compile_audit() -> Callable[..., AuditReport]:
     return audited
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses a marker that is written wrongly, before any test runs."""
+    for item in items:
+        for marker in item.iter_markers(_NAME):
+            unknown = [*map(repr, marker.args), *marker.kwargs.keys() - {"max_graphs"}]
+            if unknown:
+                raise pytest.UsageError(f"{item.nodeid}: unknown {unknown[0]}: {_MARKER}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    marker = item.get_closest_marker("compile_audit")
+    marker = item.get_closest_marker(_NAME)
     if marker is None:
         return (yield)
-    options = _options(marker)
     import torch
 
     from compile_checks import watch
 
     torch.compiler.reset()  # what an earlier test has compiled is none of this test's graphs
-    with watch(**options) as watched:
+    with watch(**marker.kwargs) as watched:
         outcome = yield
     _fail_on_findings(watched.report())
     return outcome
-
-
-def _options(marker: pytest.Mark) -> dict[str, Any]:
-    unknown = [*map(repr, marker.args), *(name for name in marker.kwargs if name != "max_graphs")]
-    if unknown:
-        raise pytest.UsageError(f"marker compile_audit: unknown {unknown[0]}; it is {_MARKER}")
-    return dict(marker.kwargs)
 
 
 def _fail_on_findings(report: AuditReport) -> None:

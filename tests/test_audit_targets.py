@@ -271,7 +271,10 @@ def test_an_error_says_what_was_expected_and_what_came(target: str, text: str) -
 
 @pytest.mark.usefixtures("folder")
 def test_a_misspelt_name_lists_what_the_file_offers() -> None:
-    assert_expected_inline(error("model.py::stpe"), """model.py::stpe: there is no 'stpe' in model; did you mean 'step'?; it offers: Model, Sized, WithInputs, Failing, step, optional, alone, pair, pair_of_functions, made_model, several, no_cases, wrong_list, steps, failing, failing_inputs, broken_inputs, model, value_pair""")
+    assert_expected_inline(
+        error("model.py::stpe"),
+        """model.py::stpe: there is no 'stpe' in model; did you mean 'step'?; it offers: Model, Sized, WithInputs, Failing, step, optional, alone, pair, pair_of_functions, made_model, several, no_cases, wrong_list, steps, failing, failing_inputs, broken_inputs, model, value_pair""",
+    )
 
 
 @pytest.mark.usefixtures("folder")
