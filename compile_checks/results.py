@@ -89,7 +89,7 @@ class Identity(NamedTuple):
         >>> Identity("graph-break", "model.py", "x.item()", "Tensor.item()", "").fingerprint()
         '4b30e6c9ae7f1752'
         """
-        return hashlib.sha256("\0".join(self).encode()).hexdigest()[:16]
+        return hashlib.sha256("\0".join(self).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def identity(case: str, finding: Finding) -> Identity:

@@ -70,6 +70,14 @@ def passes_fullgraph(name: str) -> bool:
     return True
 
 
+def test_a_reset_does_not_clear_the_counters() -> None:
+    counted_by_dynamo("item")
+    torch.compiler.reset()
+
+    assert sum(counters["graph_break"].values()) == 1
+    counters.clear()
+
+
 def test_the_page_has_these_figures() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \|.*?\| (-?\d+) \| (\d+) \| (\d+) \| (\d+) \| ([^|]*) \|$", DOCS, re.M

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compile_checks.findings import KINDS, AuditReport, Finding
-from compile_checks.outputs import FILE_FORMATS, github, html, junit, markdown, terminal
+from compile_checks.outputs import FILE_FORMATS, github, html, json, junit, markdown, terminal
 from compile_checks.results import CaseResult, Known, Results
 from tests.audit_results import results
 
@@ -92,36 +91,28 @@ def test_a_long_name_has_a_line_of_its_own() -> None:
     assert len(table.splitlines()[2]) <= 80
 
 
-text = st.text(st.characters(codec=None), max_size=40)
-any_finding = st.builds(
-    Finding,
-    st.sampled_from(sorted(KINDS)),
-    text,
-    hint=text,
-    file=st.sampled_from(["", "a b.py", "/x:y,z%.py", "<string>"]),
-    line=st.integers(0, 3),
-    source=text,
-    owner=text,
-    count=st.integers(1, 3),
-    guard=text,
-    argument=text,
-)
-any_results = st.builds(
-    lambda name, finding, known, reason: Results(
-        (
-            CaseResult(
-                name,
-                AuditReport(1, findings=(finding,)),
-                known=(Known(known, reason, "2027-01-01"),),
-            ),
-        ),
-        "2.13.0",
-    ),
-    text,
-    any_finding,
-    any_finding,
-    text,
-)
+def results_with(text: st.SearchStrategy[str]) -> st.SearchStrategy[Results]:
+    """Results of one case, with a finding and a known one, whose words are any text."""
+    finding = st.builds(
+        Finding,
+        st.sampled_from(sorted(KINDS)),
+        text,
+        hint=text,
+        file=st.sampled_from(["", "a b.py", "/x:y,z%.py", "<string>"]),
+        line=st.integers(0, 3),
+        source=text,
+        owner=text,
+        count=st.integers(1, 3),
+        guard=text,
+        argument=text,
+    )
+    known = st.builds(Known, finding, text, st.just("2027-01-01"))
+    report = st.builds(AuditReport, st.just(1), findings=st.tuples(finding))
+    case = st.builds(CaseResult, text, report, known=st.tuples(known))
+    return st.builds(Results, st.tuples(case), st.just("2.13.0"))
+
+
+any_results = results_with(st.text(st.characters(codec=None), max_size=40))
 
 
 @given(any_results)
@@ -440,11 +431,24 @@ def test_every_output_names_every_case_and_finding(
     assert "waits for torch 2.16" in " ".join(written.split())
 
 
-def test_json_keeps_all_that_a_report_has(run: Results) -> None:
-    document = json.loads(FILE_FORMATS["json"](run))
+@given(results_with(st.text(max_size=40)))
+def test_json_read_back_is_the_same(run: Results) -> None:
+    again = json.read(json.render(run))
 
-    for case, item in zip(run.cases, document["cases"], strict=True):
-        assert (
-            AuditReport.from_dict(item | {"findings": []}).graph_breaks == case.report.graph_breaks
-        )
-        assert item["ok"] == case.report.ok
+    assert again == run
+    assert json.render(again) == json.render(run)
+
+
+def test_json_keeps_graphs_and_notes(run: Results) -> None:
+    again = json.read(json.render(run))
+
+    for case, same in zip(run.cases, again.cases, strict=True):
+        assert same.report.captured_graphs == case.report.captured_graphs
+        assert same.report.notes == case.report.notes
+        assert same.known == case.known
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": "2.0"}', '{"schema_version": 1}'])
+def test_json_of_another_kind_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a report with schema_version 1\.x, got "):
+        json.read(text)

@@ -18,4 +18,4 @@ FILE_FORMATS: Final[Mapping[str, Callable[[Results], str]]] = MappingProxyType(
 )
 """What the command can write to a file, by the name of its option."""
 
-__all__ = ["FILE_FORMATS", "github", "terminal"]
+__all__ = ["FILE_FORMATS", "github", "html", "json", "junit", "markdown", "sarif", "terminal"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from urllib.parse import quote
 
 from compile_checks.findings import KINDS, Finding
 from compile_checks.outputs.rules import RULES
-from compile_checks.outputs.text import details, graph_break_page
+from compile_checks.outputs.text import details, dumped, graph_break_page
 from compile_checks.results import CaseResult, Known, Results, headline, identity
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
@@ -27,7 +26,7 @@ def render(results: Results) -> str:
         "results": [*found, *known],
         "properties": {"torch": results.torch},
     }
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+    return dumped({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _rule(kind: Any) -> dict[str, Any]:

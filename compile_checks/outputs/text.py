@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from compile_checks.findings import YOURS, Finding
 from compile_checks.results import Results
@@ -22,6 +24,25 @@ def printable(text: str) -> str:
     '\\x1b[31mred'
     """
     return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def dumped(document: Any) -> str:
+    r"""A document as JSON that strict readers take too: no lone surrogates, as odd file names have.
+
+    >>> print(dumped(["\udc80"]), end="")
+    [
+      "\\udc80"
+    ]
+    """
+    return json.dumps(_encodable(document), indent=2) + "\n"
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value
 
 
 def plural(number: int, noun: str) -> str:
