@@ -16,8 +16,9 @@ from typing import NamedTuple
 from compile_checks.findings import AuditReport, Finding, GraphBreak
 
 _SITE_PACKAGES = re.compile(r".*/(?:site|dist)-packages/")
-# What differs from run to run within one and the same finding: addresses and measured differences.
-_VOLATILE = re.compile(r"0x[0-9a-fA-F]+|\b\d+\.\d+(?:e[+-]?\d+)?\b|\b\d+e[+-]?\d+\b")
+# What differs from run to run within one and the same finding: addresses, measured differences and
+# the numbers of compilations, such as `0/1: `.
+_VOLATILE = re.compile(r"\b\d+/\d+: |0x[0-9a-fA-F]+|\b\d+\.\d+(?:e[+-]?\d+)?\b|\b\d+e[+-]?\d+\b")
 
 
 @dataclass(frozen=True)
