@@ -2,10 +2,15 @@
 
 `audit(fn, args)` compiles and calls a function and reports what Dynamo did; `watch()` does so for
 whatever compiles within a block. `python -m compile_checks` audits all of dmask.
+
+Importing this imports no torch: pytest loads the plugin in it wherever this project is installed.
 """
 
-from compile_checks.audit import audit, audit_calls
-from compile_checks.case import Case, audit_modes
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from compile_checks.findings import (
     KINDS,
     AuditReport,
@@ -15,8 +20,23 @@ from compile_checks.findings import (
     Mode,
     Recompile,
 )
-from compile_checks.scenarios import Step
-from compile_checks.watching import Watch, watch
+
+if TYPE_CHECKING:
+    from compile_checks.case import Case, audit_modes
+    from compile_checks.engine import audit, audit_calls
+    from compile_checks.scenarios import Step
+    from compile_checks.watching import Watch, watch
+
+# No module may bear one of these names: once imported, it would stand in the function's place.
+_HOMES = {
+    "Case": "case",
+    "Step": "scenarios",
+    "Watch": "watching",
+    "audit": "engine",
+    "audit_calls": "engine",
+    "audit_modes": "case",
+    "watch": "watching",
+}
 
 __all__ = [
     "KINDS",
@@ -34,3 +54,14 @@ __all__ = [
     "audit_modes",
     "watch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs torch when it is asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

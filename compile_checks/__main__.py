@@ -1,61 +1,103 @@
-"""The command `python -m compile_checks`: audits all of dmask and prints a table."""
+"""The command `python -m compile_checks`: audits cases, prints a table, writes files."""
 
 from __future__ import annotations
 
+import os
 import sys
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
-from compile_checks import report
-from compile_checks.cases import builtin_cases, uncovered
-from compile_checks.findings import AuditReport, Finding
+import torch
+
+from compile_checks import outputs
+from compile_checks.baseline import Baseline, BaselineError
+from compile_checks.command.arguments import parse
+from compile_checks.command.plan import Options, Plan
+from compile_checks.command.progress import Progress
+from compile_checks.command.runner import quietly, run
+from compile_checks.command.targets import TargetError
+from compile_checks.results import Results
+
+CLEAN, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status: 0 where all is clean, 1 with findings.
+    """Runs the command and returns its exit status: 0 where all is clean, 1 with findings, 2 where
+    a target or a baseline cannot be loaded.
 
     Raises:
         SystemExit: with status 2 for wrong usage.
     """
-    parser = _parser()
-    file: Path | None = parser.parse_args(argv).json
-    if file is not None:
-        try:
-            file.touch()  # an audit takes a while: a file that cannot be written is said at once
-        except OSError as error:
-            parser.error(f"argument --json: {error}")
-    reports = _audit_all()
-    if file is not None:
-        file.write_text(report.to_json(reports) + "\n", encoding="utf-8")
-    return 0 if all(audited.ok for audited in reports.values()) else 1
+    arguments = parse(argv)
+    try:
+        baseline = _baseline(arguments)
+        with quietly():
+            results = _audited(_plan(arguments), arguments)
+    except (TargetError, BaselineError) as error:
+        print(f"compile_checks: error: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("compile_checks: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    if arguments.update_baseline:
+        baseline = baseline.updated(
+            results, reason=arguments.reason, expires=arguments.expires, today=date.today()
+        )
+        baseline.save(arguments.baseline)
+    results = baseline.judge(results, today=date.today())
+    _show(results, arguments)
+    return CLEAN if results.ok else FOUND
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m compile_checks",
-        description="Audits every op and strategy of dmask, its mask helpers and its attention "
-        "for graph breaks, recompiles and silent fallbacks of torch.compile.",
-        epilog="Exit status: 0 where all is clean, 1 where something was found, 2 for wrong usage.",
+def _baseline(arguments: Namespace) -> Baseline:
+    """What is accepted so far. A file that is to be updated need not be there."""
+    file: Path | None = arguments.baseline
+    if file is None or (arguments.update_baseline and not file.exists()):
+        return Baseline()
+    return Baseline.load(file)
+
+
+def _plan(arguments: Namespace) -> Plan:
+    options = Options(
+        mode=arguments.mode,
+        dynamic=arguments.dynamic,
+        backward=arguments.backward,
+        backend=arguments.backend,
+        budget=arguments.budget,
+        gates=tuple(arguments.gate),
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the reports to FILE too")
-    return parser
+    return Plan(tuple(arguments.target), options)
 
 
-def _audit_all() -> dict[str, AuditReport]:
-    """Audits all cases, and prints each as it is done."""
-    cases = builtin_cases()
-    reports: dict[str, AuditReport] = {}
-    print(report.header())
-    for name in uncovered(cases):
-        finding = Finding("missing-case", f"no case in compile_checks/cases.py covers {name}")
-        reports[name] = AuditReport(findings=(finding,))
-        print(report.row(name, reports[name]))
-    for case in cases:
-        reports[case.name] = case.run()
-        print(report.row(case.name, reports[case.name]), flush=True)
-    print(report.summary(reports))
-    return reports
+def _audited(plan: Plan, arguments: Namespace) -> Results:
+    tasks = plan.tasks()
+    progress = Progress(len(tasks))
+    try:
+        audited = run(plan.tasks, tasks, progress, jobs=arguments.jobs, isolate=arguments.isolate)
+    finally:
+        progress.close()
+    return Results((*plan.missing(), *audited), torch.__version__)
+
+
+def _show(results: Results, arguments: Namespace) -> None:
+    color = _wants_color(sys.stdout.isatty(), os.environ)
+    print(outputs.terminal.Table(color=color).render(results), end="")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(outputs.github.render(results), end="")
+    for name, render in outputs.FILE_FORMATS.items():
+        if (file := getattr(arguments, name)) is not None:
+            file.write_text(render(results), encoding="utf-8")
+
+
+def _wants_color(terminal: bool, environ: Mapping[str, str]) -> bool:
+    """As https://no-color.org has it.
+
+    >>> _wants_color(True, {}), _wants_color(True, {"NO_COLOR": "1"}), _wants_color(False, {})
+    (True, False, False)
+    """
+    return terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final
 
-from compile_checks.audit import audit_calls
 from compile_checks.crosscheck import unlike_fullgraph
+from compile_checks.engine import audit_calls
 from compile_checks.findings import AuditReport, Finding, Mode
 from compile_checks.gates import DEFAULT_GATES, ExpectedGraph, Gate
 from compile_checks.scenarios import Calls

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
 Kind = Literal[
+    "baseline-expired",
+    "baseline-vanished",
     "crash",
     "cudagraph-skip",
     "disagreement",
@@ -34,6 +36,8 @@ Kind = Literal[
 ]
 
 KINDS: Final[Mapping[Kind, str]] = {
+    "baseline-expired": "an entry of the baseline file has passed its date",
+    "baseline-vanished": "the baseline file accepts a finding that is no longer there",
     "crash": "the process of a case ended before the case did",
     "cudagraph-skip": "a compiled graph runs without CUDA graphs, for a reason that Inductor gives",
     "disagreement": "PyTorch's own counters differ in a way that the audit cannot explain",

@@ -465,7 +465,7 @@ ENGINE = (
     "gates",
     "judge",
     "watching",
-    "audit",
+    "engine",
     "case",
 )
 

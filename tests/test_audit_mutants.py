@@ -188,12 +188,12 @@ MUTANTS = {
         "judge:beyond_graphs", nothing, lambda: "graph-budget" in kinds(sizes(max_graphs=1))
     ),
     "second round": Mutant(
-        "audit:_Run._second_round",
+        "engine:_Run._second_round",
         nothing,
         lambda: "recompile" in kinds(audit(counting(), (X,))),
     ),
     "gradient": Mutant(
-        "audit:back_propagate",
+        "engine:back_propagate",
         lambda result: True,
         lambda: "no-gradient" in kinds(audit(double, (X,), backward=True)),
     ),
@@ -208,13 +208,13 @@ MUTANTS = {
         lambda: "mismatch" in kinds(audit(unlike_eager, (X,))),
     ),
     "seeds": Mutant(
-        "audit:seed",
+        "engine:seed",
         lambda: None,
         lambda: audit(torch.nn.Dropout(0.5), (torch.ones(64),)).notes == ()
         and audit(torch.nn.Dropout(0.5), (torch.ones(64),)).ok,
     ),
     "counters": Mutant(
-        "audit:disagreements", nothing, lambda: "disagreement" in kinds(unbalanced())
+        "engine:disagreements", nothing, lambda: "disagreement" in kinds(unbalanced())
     ),
     "both modes": Mutant(
         "case:unlike_fullgraph", nothing, lambda: "disagreement" in kinds(in_both_modes())

@@ -1,0 +1,1 @@
+"""What `python -m compile_checks` is made of: arguments, targets, the plan and its running."""

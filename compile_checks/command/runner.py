@@ -1,0 +1,166 @@
+"""Runs cases: here one after the other, or in processes, so that they share the work or no fate."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from compile_checks.command.plan import Task
+from compile_checks.command.progress import Progress
+from compile_checks.findings import AuditReport, Finding
+from compile_checks.results import CaseResult
+
+MakeTasks = Callable[[], Sequence[Task]]
+"""Makes the tasks anew in each process, always in the same order. It can be pickled."""
+
+
+def run(
+    make_tasks: MakeTasks,
+    tasks: Sequence[Task],
+    progress: Progress,
+    *,
+    jobs: int = 1,
+    isolate: bool = False,
+) -> list[CaseResult]:
+    """Runs all tasks.
+
+    Args:
+        make_tasks: makes `tasks` in another process.
+        jobs: how many processes share the tasks.
+        isolate: whether each task has a process to itself. What a case leaves behind in its process
+            then reaches no other, and one that crashes is a finding.
+    """
+    if isolate or jobs > 1:
+        return _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate).run()
+    results = []
+    for number, task in enumerate(tasks):
+        progress.show(number, task.name)
+        results += _run_one(task)
+    return results
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps standard output for the report, and Dynamo's warnings to those who ask for its logs."""
+    logger = logging.getLogger("torch._dynamo")
+    level = logger.level
+    try:
+        if not os.environ.get("TORCH_LOGS"):
+            logger.setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _run_one(task: Task) -> list[CaseResult]:
+    """One result for each mode, with an equal share of the time."""
+    began = time.perf_counter()
+    reports = task.run()
+    seconds = (time.perf_counter() - began) / len(reports)
+    file, line = task.definition()
+    return [
+        CaseResult(name, report, seconds=seconds, file=file, line=line) for name, report in reports
+    ]
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    task: int
+    """The number of the task that it runs."""
+
+
+class _Pool:
+    """Processes that ask for one task after the other."""
+
+    def __init__(
+        self,
+        make_tasks: MakeTasks,
+        tasks: Sequence[Task],
+        progress: Progress,
+        *,
+        jobs: int,
+        isolate: bool,
+    ) -> None:
+        self._make_tasks, self._tasks, self._progress = make_tasks, tasks, progress
+        self._jobs, self._isolate = jobs, isolate
+        self._waiting = list(reversed(range(len(tasks))))
+        self._workers: dict[Connection, _Worker] = {}
+        self._results: dict[int, list[CaseResult]] = {}
+
+    def run(self) -> list[CaseResult]:
+        try:
+            while self._waiting or self._workers:
+                while self._waiting and len(self._workers) < self._jobs:
+                    self._start()
+                for connection in wait(list(self._workers)):
+                    assert isinstance(connection, Connection)
+                    self._receive(connection)
+        finally:
+            for worker in self._workers.values():  # interrupted
+                worker.process.terminate()
+        return [result for number in sorted(self._results) for result in self._results[number]]
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork of a torch with threads may hang
+        connection, theirs = context.Pipe()
+        threads = max(1, (os.cpu_count() or 1) // self._jobs)
+        process = context.Process(target=_work, args=(theirs, self._make_tasks, threads))
+        process.start()
+        theirs.close()  # so that the end of the process ends the connection
+        self._workers[connection] = _Worker(process, -1)
+        self._hand_out(connection)
+
+    def _hand_out(self, connection: Connection) -> None:
+        number = self._waiting.pop()
+        self._progress.show(len(self._results), self._tasks[number].name)
+        self._workers[connection].task = number
+        _send(connection, number)
+
+    def _receive(self, connection: Connection) -> None:
+        worker = self._workers[connection]
+        try:
+            self._results[worker.task] = connection.recv()
+        except (EOFError, ConnectionError):
+            worker.process.join()
+            self._results[worker.task] = self._crashed(worker)
+            del self._workers[connection]
+            return
+        if self._waiting and not self._isolate:
+            self._hand_out(connection)
+            return
+        _send(connection, None)
+        worker.process.join()
+        del self._workers[connection]
+
+    def _crashed(self, worker: _Worker) -> list[CaseResult]:
+        code = worker.process.exitcode or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
+        file, line = self._tasks[worker.task].definition()
+        report = AuditReport(findings=(Finding("crash", f"the process of this case {how}"),))
+        return [CaseResult(self._tasks[worker.task].name, report, file=file, line=line)]
+
+
+def _send(connection: Connection, number: int | None) -> None:
+    with contextlib.suppress(OSError):  # it has died meanwhile, which the next `recv` tells
+        connection.send(number)
+
+
+def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
+    """What a process does: runs the tasks whose numbers it receives, until it receives `None`."""
+    torch.set_num_threads(threads)
+    with quietly():
+        tasks = make_tasks()
+        while (number := connection.recv()) is not None:
+            connection.send(_run_one(tasks[number]))

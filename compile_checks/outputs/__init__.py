@@ -1,0 +1,21 @@
+"""Ways to show the results of a run. Each is a function of the results to text."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from compile_checks.outputs import github, html, json, junit, markdown, sarif, terminal
+from compile_checks.results import Results
+
+FILE_FORMATS: Final[Mapping[str, Callable[[Results], str]]] = MappingProxyType(
+    {
+        "html": html.render,
+        "json": json.render,
+        "junit": junit.render,
+        "markdown": markdown.render,
+        "sarif": sarif.render,
+    }
+)
+"""What the command can write to a file, by the name of its option."""
+
+__all__ = ["FILE_FORMATS", "github", "html", "json", "junit", "markdown", "sarif", "terminal"]

@@ -1,0 +1,39 @@
+"""HTML elements as functions: whatever is not markup already is escaped."""
+
+from __future__ import annotations
+
+import html
+
+from compile_checks.outputs.text import printable
+
+
+class Markup(str):
+    """Text that is HTML."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *children: str, **attributes: str) -> Markup:
+    """An element. An attribute's name may end in `_`, as in `class_`.
+
+    >>> tag("a", "x < y", tag("b", "&"), href='"', class_="link")
+    '<a href="&quot;" class="link">x &lt; y<b>&amp;</b></a>'
+    """
+    listed = "".join(
+        f' {key.rstrip("_")}="{html.escape(printable(value))}"' for key, value in attributes.items()
+    )
+    return Markup(f"<{name}{listed}>{join(*children)}</{name}>")
+
+
+def join(*children: str) -> Markup:
+    """Children one after the other."""
+    return Markup("".join(map(_escaped, children)))
+
+
+def folded(summary: str, *children: str) -> Markup:
+    """Opens on a click."""
+    return tag("details", tag("summary", summary), *children)
+
+
+def _escaped(child: str) -> str:
+    return child if isinstance(child, Markup) else html.escape(printable(child))

@@ -1,0 +1,87 @@
+"""The table on the terminal: 80 columns, colour where it is asked for."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+
+from compile_checks.findings import Finding
+from compile_checks.outputs.text import details, printable, total
+from compile_checks.results import CaseResult, Known, Results
+
+WIDTH = 80
+_COLUMNS = "graphs breaks recompiles result"
+_NAME_WIDTH = WIDTH - len(_COLUMNS) - 1
+_RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
+
+
+class Table:
+    """Writes results as a table, every line of it within 80 columns unless a word is longer."""
+
+    def __init__(self, *, color: bool = False) -> None:
+        self._color = color
+        self._explained: set[Finding] = set()
+
+    def render(self, results: Results) -> str:
+        lines = [self._paint(f"{'case':{_NAME_WIDTH}} {_COLUMNS}", _BOLD)]
+        for case in results.cases:
+            lines += self._case(case)
+        lines += ["", self._paint(total(results), _GREEN if results.ok else _RED)]
+        return "\n".join(lines) + "\n"
+
+    def _case(self, case: CaseResult) -> Iterator[str]:
+        report, name = case.report, printable(case.name)
+        if len(name) > _NAME_WIDTH:
+            yield from textwrap.wrap(name, WIDTH, break_on_hyphens=False, subsequent_indent="  ")
+            name = ""
+        counts = f"{report.graphs:6} {len(report.graph_breaks):6} {len(report.recompiles):10}"
+        yield f"{name:{_NAME_WIDTH}} {counts} {self._verdict(case)}"
+        for finding in report.findings:
+            yield from self._finding(finding)
+        for known in case.known:
+            yield from self._known(known)
+        for note in report.notes:
+            yield from (self._paint(line, _DIM) for line in _wrapped(f"note: {note}", indent=2))
+
+    def _verdict(self, case: CaseResult) -> str:
+        if not case.report.ok:
+            return self._paint("FAIL", _RED)
+        return self._paint("known", _YELLOW) if case.known else self._paint("ok", _GREEN)
+
+    def _finding(self, finding: Finding) -> Iterator[str]:
+        for line in _wrapped(str(finding), indent=2):
+            yield self._paint(line, _BOLD)
+        plain = replace(finding, case="", count=1)
+        if plain in self._explained:  # by another case, or in another mode
+            return
+        self._explained.add(plain)
+        if finding.source:
+            yield self._paint(printable(f"    > {finding.source.strip()}"), _YELLOW)
+        for name, text in details(finding):
+            yield from _wrapped(f"{name}: {text}", indent=4)
+
+    def _known(self, known: Known) -> Iterator[str]:
+        text = f"known until {known.expires}: {known.finding} [{known.reason}]"
+        for line in _wrapped(text, indent=2):
+            yield self._paint(line, _DIM)
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._color else text
+
+
+def render(results: Results) -> str:
+    """The table without colour."""
+    return Table().render(results)
+
+
+def _wrapped(text: str, *, indent: int) -> list[str]:
+    """No wider than the table. Paths stay whole, to be clicked on."""
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,86 @@
+"""Words and characters that several outputs share."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from compile_checks.findings import YOURS, Finding
+from compile_checks.results import Results
+
+# Control characters, but for tab and newline, and lone surrogates: a terminal obeys them, XML and
+# UTF-8 have no place for them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+GRAPH_BREAK_SITE = "https://meta-pytorch.github.io/compile-graph-break-site/gb/"
+"""PyTorch's page on each of its graph breaks."""
+
+
+def printable(text: str) -> str:
+    r"""Control characters as escapes, which no terminal obeys and XML accepts.
+
+    >>> printable("\x1b[31mred")
+    '\\x1b[31mred'
+    """
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def dumped(document: Any) -> str:
+    r"""A document as JSON that strict readers take too: no lone surrogates, as odd file names have.
+
+    >>> print(dumped(["\udc80"]), end="")
+    [
+      "\\udc80"
+    ]
+    """
+    return json.dumps(_encodable(document), indent=2) + "\n"
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value
+
+
+def plural(number: int, noun: str) -> str:
+    """
+    >>> plural(1, "graph"), plural(2, "graph")
+    ('1 graph', '2 graphs')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def total(results: Results) -> str:
+    """One line that sums up a run."""
+    known = sum(len(case.known) for case in results.cases)
+    accepted = f", {plural(known, 'known finding')}" if known else ""
+    return f"{plural(len(results.cases), 'case')}, {results.failed or 'none'} failed{accepted}"
+
+
+def graph_break_page(finding: Finding) -> str:
+    """The address of PyTorch's page on this kind of graph break, where its id is known.
+
+    >>> graph_break_page(Finding("graph-break", "Data-dependent branching", gb_id="GB0170"))
+    'https://meta-pytorch.github.io/compile-graph-break-site/gb/gb0170.html'
+    """
+    return f"{GRAPH_BREAK_SITE}{finding.gb_id.lower()}.html" if finding.gb_id else ""
+
+
+def details(finding: Finding) -> list[tuple[str, str]]:
+    """What is known of a finding beside its place, kind and headline, each with its name.
+
+    >>> details(Finding("recompile", "size of x", guard="size of x", owner="einops", argument="x"))
+    [('argument', 'x'), ('owner', 'einops')]
+    """
+    named = [
+        ("guard", "" if finding.guard in finding.reason else finding.guard),
+        ("argument", finding.argument),
+        ("changed", finding.category),
+        ("owner", "" if finding.owner == YOURS else finding.owner),
+        *(("hint", hint) for hint in finding.hint.splitlines() if hint.strip()),
+        ("see", graph_break_page(finding)),
+    ]
+    return [(name, text) for name, text in named if text]

@@ -1,0 +1,74 @@
+"""The pytest plugin: a fixture `compile_audit` and a marker of the same name.
+
+pytest loads it wherever this project is installed. It costs nothing until a test asks for it: torch
+is imported by the first test that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from compile_checks.findings import AuditReport
+
+_NAME = "compile_audit"
+_MARKER = (
+    f"{_NAME}(*, max_graphs=None): fail the test where what it compiles breaks a graph, "
+    "recompiles, falls back to eager mode, or is more than `max_graphs` graphs; or where it "
+    "compiles nothing."
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture
+def compile_audit() -> Callable[..., AuditReport]:
+    """Audits a function or module, and fails the test where there is a finding.
+
+    It is called as `compile_checks.audit` is, and returns the report, which is clean.
+    """
+    from compile_checks import audit
+
+    def audited(*args: Any, **options: Any) -> AuditReport:
+        __tracebackhide__ = True
+        report = audit(*args, **options)
+        _fail_on_findings(report)
+        return report
+
+    return audited
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses a marker that is written wrongly, before any test runs."""
+    for item in items:
+        for marker in item.iter_markers(_NAME):
+            unknown = [*map(repr, marker.args), *marker.kwargs.keys() - {"max_graphs"}]
+            if unknown:
+                raise pytest.UsageError(f"{item.nodeid}: unknown {unknown[0]}: {_MARKER}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    marker = item.get_closest_marker(_NAME)
+    if marker is None:
+        return (yield)
+    import torch
+
+    from compile_checks import watch
+
+    torch.compiler.reset()  # what an earlier test has compiled is none of this test's graphs
+    with watch(**marker.kwargs) as watched:
+        outcome = yield
+    _fail_on_findings(watched.report())
+    return outcome
+
+
+def _fail_on_findings(report: AuditReport) -> None:
+    __tracebackhide__ = True
+    if not report.ok:
+        pytest.fail("\n\n".join(f.full_text() for f in report.findings), pytrace=False)
