@@ -36,6 +36,7 @@ def builtin_cases() -> tuple[Case, ...]:
         *_helper_cases(),
         *_growing_cases(),
         *_attention_cases(),
+        *_selection_cases(),
     )
 
 
@@ -92,17 +93,29 @@ def _masking(api: Any) -> dict[str, _Masking]:
     }
 
 
+def _strategy_ops() -> dict[str, _Masking]:
+    """One use of the op of each strategy that has no helper of its own."""
+    ops = torch.ops.dmask
+    return {
+        "block_topk_mask": lambda scores, mask: (
+            scores * ops.block_topk_mask(scores, mask, WINDOW_SIZE, key_block=4)
+        ),
+        "ratio_mask": lambda scores, mask: scores * ops.ratio_mask(scores, mask, ratio=0.5),
+        "topp_mask": lambda scores, mask: scores * ops.topp_mask(scores, mask, p=0.5),
+    }
+
+
 def _dynamic_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
     return scores * dmask.dynamic_mask(scores, mask, WINDOW_SIZE, tie_break="lowest")
 
 
 def _op_cases() -> Iterator[Case]:
-    for name, fn in _masking(torch.ops.dmask).items():
+    for name, fn in {**_masking(torch.ops.dmask), **_strategy_ops()}.items():
         yield from _variants(f"op {name}", fn, _mask(BATCH, 1, QUERY_LEN, KEY_LEN))
 
 
 def _strategy_cases() -> Iterator[Case]:
-    for name in ("relu", "topk"):
+    for name in ("block_topk", "ratio", "relu", "topk", "topp"):
         padding = _mask(BATCH, KEY_LEN)
         yield from _variants(f"strategy {name}", _created(name), padding)
         yield from _variants(f"strategy {name}, blocks", _created(name, block_size=4), padding)
@@ -204,3 +217,55 @@ def _attention_variants(grad: bool) -> Iterator[tuple[str, int, dict[str, Any]]]
     yield "GQA", KV_HEADS, {}
     yield "GQA, window, padding", KV_HEADS, {**window, **padding}
     yield "GQA, window, causal", KV_HEADS, {**window, **causal}
+
+
+# ------------------------------------------------------------------ selections
+
+
+def _selection_cases() -> Iterator[Case]:
+    lengths = torch.tensor([KEY_LEN, 9])
+    for name, covers, fn in (
+        ("to_mask", "op select", _masked),
+        ("to_bias", "", lambda selected, scores: selected.to_bias(scores=True).softmax(dim=-1)),
+        ("to_indices", "op kept_indices", lambda s, scores: _gathered(scores, s.to_indices())),
+        ("to_block_mask", "op kept_blocks", _blocked),
+        ("mask_from_indices", "op mask_from_indices", _there_and_back),
+    ):
+        for dynamic in (None, True):
+            end = ", dynamic=True" if dynamic else ""
+            scores = _scores(BATCH, HEADS, QUERY_LEN, KEY_LEN)
+            calls = [_call(scores, None), _call(scores, lengths)]
+            select = _selected(fn)
+            # One graph without and one with key_lengths: a None is not a tensor.
+            yield Case(
+                f"selection {name}{end}", select, calls, dynamic, True, 2, covers, gates=_GATES
+            )
+    growing = [_call(_scores(BATCH, HEADS, 1, key_len), None) for key_len in KEY_LENS]
+    for dynamic, graphs in ((None, 2), (True, 1)):
+        end = ", dynamic=True" if dynamic else ""
+        yield Case(f"selection, growing{end}", _selected(_masked), growing, dynamic, True, graphs)
+
+
+def _selected(use: Callable[[dmask.Selection, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Uses a selection of scores with all that restricts it."""
+
+    def fn(scores: Tensor, lengths: Tensor | None) -> Tensor:
+        selected = dmask.select(
+            scores, WINDOW_SIZE, is_causal=True, key_lengths=lengths, sinks=2, local=3
+        )
+        return use(selected, scores)
+
+    return fn
+
+
+def _masked(selected: dmask.Selection, scores: Tensor) -> Tensor:
+    return scores * selected.to_mask()
+
+
+def _blocked(selected: dmask.Selection, scores: Tensor) -> Tensor:
+    blocks: Tensor = selected.to_block_mask(4).kv_num_blocks
+    return scores * blocks.sum()
+
+
+def _there_and_back(selected: dmask.Selection, scores: Tensor) -> Tensor:
+    return scores * dmask.mask_from_indices(selected.to_indices(), selected.key_len)

@@ -28,6 +28,10 @@ def create(**changes: Any) -> Callable[[], object]:
     return lambda: dmask.create_mask(**(arguments | changes))
 
 
+def select(**changes: Any) -> Callable[[], object]:
+    return lambda: dmask.select(**({"attention_bias": BIAS, "window_size": 4} | changes))
+
+
 def attend(**changes: Any) -> Callable[[], object]:
     tensors = {
         "query": torch.zeros(2, 4, 3, 8),
@@ -77,6 +81,43 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "block_smooth: 2-D": lambda: dmask.block_smooth(MASK, 2),
     "block_smooth: block of 0": lambda: dmask.block_smooth(BIAS > 0, 0),
     "block_smooth: no broadcast": lambda: dmask.block_smooth(BIAS > 0, 2, BIAS[..., :5] > 0),
+    "topp: p of 0": create(type="topp", options={"p": 0.0}),
+    "ratio: above 1": create(type="ratio", options={"ratio": 1.5}),
+    "block_topk: block of 0": create(type="block_topk", options={"key_block": 0}),
+    "block_topk: pool": create(type="block_topk", options={"pool": "min"}),
+    "block_topk: no window": create(type="block_topk", window_size=None),
+    "option of another type": create(type="topp", options={"p": [0.5]}),
+    "select: bias of integers": select(attention_bias=BIAS.int()),
+    "select: window of 0": select(window_size=0),
+    "select: sinks and local": select(sinks=3, local=2),
+    "select: negative sinks": select(sinks=-1),
+    "select: float mask": select(attention_mask=BIAS),
+    "select: mask heads": select(attention_mask=zeros(2, 3, 3, 8, dtype=torch.bool)),
+    "select: query_len against the bias": select(query_len=5),
+    "select: float key_lengths": select(key_lengths=zeros(2)),
+    "select: 2-D key_lengths": select(key_lengths=zeros(2, 1, dtype=torch.int64)),
+    "select: key_lengths of another batch": select(key_lengths=zeros(3, dtype=torch.int64)),
+    "select: two devices": select(key_lengths=zeros(2, dtype=torch.int64, device="meta")),
+    "select: floor NaN": select(min_dtype=float("nan")),
+    "mask_mod: heads": lambda: dmask.select(BIAS, 4).mask_mod(num_heads=3),
+    "to_block_mask: block of 0": lambda: dmask.select(BIAS, 4).to_block_mask((0, 4)),
+    "kept_indices: bounds": lambda: torch.ops.dmask.kept_indices(
+        BIAS, BIAS[..., 0], MASK[None].int(), None, None, 3, False, 0, 0, 0.0, 4
+    ),
+    "mask_from_indices: float": lambda: dmask.mask_from_indices(BIAS, 8),
+    "mask_from_indices: 3-D": lambda: dmask.mask_from_indices(BIAS[0].int(), 8),
+    "mask_from_indices: past the end": lambda: dmask.mask_from_indices(BIAS.int() + 8, 8),
+    "mask_from_indices: block past the end": lambda: dmask.mask_from_indices(
+        BIAS.int() + 2, 8, block_size=4
+    ),
+    "mask_from_indices: negative": lambda: dmask.mask_from_indices(BIAS.int(), -1),
+    "mask_from_indices: block of 0": lambda: dmask.mask_from_indices(BIAS.int(), 8, block_size=0),
+    "mask_from_indices: 2-D mask": lambda: dmask.mask_from_indices(
+        BIAS.int(), 8, attention_mask=MASK
+    ),
+    "mask_from_indices: mask length": lambda: dmask.mask_from_indices(
+        BIAS.int(), 8, attention_mask=BIAS[..., :5]
+    ),
     "attention: unknown backend": attend(backend="flash"),
     "attention: window without bias": attend(window_size=2),
     "attention: 3-D query": attend(query=zeros(4, 3, 8)),
@@ -139,7 +180,7 @@ floor out of range
 floor NaN
     ValueError: min_dtype must be a number that torch.float32 can hold, got nan
 unknown type
-    ValueError: unknown type 'tpok'; expected one of ('relu', 'topk')
+    ValueError: unknown type 'tpok'; expected one of ('block_topk', 'ratio', 'relu', 'topk', 'topp')
 unknown tie_break
     ValueError: unknown tie_break 'highest'; expected one of ('lowest', 'torch')
 unknown option
@@ -164,6 +205,64 @@ block_smooth: block of 0
     ValueError: block_size must be at least 1, got 0
 block_smooth: no broadcast
     ValueError: shapes (2, 2, 3, 8) and (2, 2, 3, 5) of mask and attention_mask do not broadcast: dimension 3 is 8 and 5
+topp: p of 0
+    ValueError: p must be above 0 and at most 1, got 0.0
+ratio: above 1
+    ValueError: ratio must be above 0 and at most 1, got 1.5
+block_topk: block of 0
+    ValueError: key_block must be at least 1, got 0
+block_topk: pool
+    ValueError: unknown pool 'min'; expected one of ('max', 'mean')
+block_topk: no window
+    ValueError: type 'block_topk' needs a window_size, got None
+option of another type
+    TypeError: option 'p' must be an int, float, bool or str, got list
+select: bias of integers
+    TypeError: attention_bias must have a floating dtype, got torch.int32
+select: window of 0
+    ValueError: window_size must be at least 1, got 0
+select: sinks and local
+    ValueError: sinks and local count inside window_size=4, got 3 + 2
+select: negative sinks
+    ValueError: sinks must not be negative, got -1
+select: float mask
+    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; an additive mask becomes one with `attention_mask == 0`
+select: mask heads
+    ValueError: shapes (2, 2, 3, 8) and (2, 3, 3, 8) of attention_bias and attention_mask do not broadcast: of the head counts 2 and 3 neither divides the other
+select: query_len against the bias
+    ValueError: attention_bias of shape (2, 2, 3, 8) contradicts query_len=5: dimension 2 must be 5 or 1
+select: float key_lengths
+    TypeError: key_lengths must be int32 or int64, got torch.float32
+select: 2-D key_lengths
+    ValueError: key_lengths must be 1-D (B,), got shape (2, 1)
+select: key_lengths of another batch
+    ValueError: key_lengths of shape (3,) contradicts batch_size=2: dimension 0 must be 2 or 1
+select: two devices
+    ValueError: attention_bias and key_lengths must be on one device, got cpu and meta
+select: floor NaN
+    ValueError: min_dtype must be a number that torch.float32 can hold, got nan
+mask_mod: heads
+    ValueError: threshold of shape (2, 2, 3) must have a number of heads that divides 3, got 2
+to_block_mask: block of 0
+    ValueError: BLOCK_SIZE of a query block must be at least 1, got 0
+kept_indices: bounds
+    ValueError: threshold and cutoff must have one shape, got (2, 2, 3) and (1, 2, 8)
+mask_from_indices: float
+    TypeError: indices must be int32 or int64, got torch.float32
+mask_from_indices: 3-D
+    ValueError: indices must be 4-D ({B|1}, {H|1}, {Lq|1}, K), got shape (2, 3, 8)
+mask_from_indices: past the end
+    ValueError: indices must be below 8, the number of keys or blocks, got 8
+mask_from_indices: block past the end
+    ValueError: indices must be below 2, the number of keys or blocks, got 2
+mask_from_indices: negative
+    ValueError: key_len must not be negative, got -1
+mask_from_indices: block of 0
+    ValueError: block_size must be at least 1, got 0
+mask_from_indices: 2-D mask
+    ValueError: attention_mask must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 8)
+mask_from_indices: mask length
+    ValueError: shapes (2, 2, 3, 8) and (2, 2, 3, 5) of indices (as a mask) and attention_mask do not broadcast: dimension 3 is 8 and 5
 attention: unknown backend
     ValueError: unknown backend 'flash'; expected one of ('eager', 'sdpa')
 attention: window without bias

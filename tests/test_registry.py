@@ -66,7 +66,8 @@ def create(type: str, window_size: int | None = None, **kwargs: object) -> Tenso
 
 
 def test_a_strategy_is_listed_and_has_an_op() -> None:
-    assert dmask.strategies() == ("above", "first", "floored", "numbered", "relu", "topk")
+    builtin = {"block_topk", "ratio", "relu", "topk", "topp"}
+    assert dmask.strategies() == tuple(sorted(builtin | set(STRATEGIES)))
     expecttest.assert_expected_inline(
         "\n".join(
             str(getattr(torch.ops.dmask, f"{name}_mask").default._schema) for name in STRATEGIES
@@ -203,15 +204,15 @@ fraction for an int
 missing window
     ValueError: type 'first' needs a window_size, got None
 duplicate
-    ValueError: type 'above' is registered already, as one of ('above', 'first', 'floored', 'numbered', 'relu', 'topk')
+    ValueError: type 'above' is registered already, as one of ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
 duplicate of a built-in
-    ValueError: type 'topk' is registered already, as one of ('above', 'first', 'floored', 'numbered', 'relu', 'topk')
+    ValueError: type 'topk' is registered already, as one of ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
 name of another op
     ValueError: a type must be an identifier for which no op dmask::<type>_mask exists, got 'create'
 no identifier
     ValueError: a type must be an identifier for which no op dmask::<type>_mask exists, got 'top-k'
 unknown
-    ValueError: unknown type 'nobody'; expected one of ('above', 'first', 'floored', 'numbered', 'relu', 'topk')
+    ValueError: unknown type 'nobody'; expected one of ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
 built-in
     ValueError: type 'topk' is built in and cannot be unregistered
 untyped
