@@ -19,8 +19,8 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.mask
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --json out/bench.json --plot out/bench.svg
 
 equivalence: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.forward_equivalence
@@ -41,6 +41,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	@touch $@
 
 clean:

@@ -1,0 +1,110 @@
+"""What masks cost: `python -m benchmarks [--device cuda] [--json FILE] [--plot FILE]`.
+
+Everything is a ratio against the inlined path in the same run, interleaved, the median of at least
+seven rounds; the times beside the ratios are of this machine at this moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import cost, memory, scaling
+from benchmarks.timing import compare
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="What masks cost, against the inlined path.")
+    parser.add_argument("--device", default="cpu", help="where to measure (default: cpu)")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--plot", type=Path, help="draw time against keys there, .svg or .png")
+    parser.add_argument("--only", choices=_PARTS, help="one part instead of all")
+    options = parser.parse_args(argv)
+    started = time.perf_counter()
+    figures: dict[str, Any] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+    for name in [options.only] if options.only else _PARTS:
+        if options.device == "cpu" or name == "cost":
+            figures[name] = _PARTS[name](options)
+    print(
+        f"\ntorch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{time.perf_counter() - started:.0f} s"
+    )
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def _cost(options: argparse.Namespace) -> dict[str, Any]:
+    print(f"{'case':<68} {'faster':>7} {'ratio':>6} {'floor':>6} {'dmask':>10} {'inlined':>10}")
+    figures = {}
+    for line in cost.measure(options.device):
+        figures[line.name] = {
+            "ratio": line.dmask.ratio,
+            "floor": line.floor.ratio,
+            "seconds": line.dmask.seconds,
+            "inlined_seconds": line.inlined.seconds,
+        }
+        print(
+            f"{line.name:<68} {1 / line.dmask.ratio:>6.1f}x {line.dmask.ratio:>6.3f} "
+            f"{line.floor.ratio:>6.3f} {line.dmask.seconds * 1e6:>7.0f} us "
+            f"{line.inlined.seconds * 1e6:>7.0f} us",
+            flush=True,
+        )
+    return figures
+
+
+def _memory(options: argparse.Namespace) -> dict[str, float]:
+    figures = memory.measure()
+    print("\nMiB above the inputs, causal, bias per key [1, 2, 1, 16384], k 1024")
+    for name, mebibytes in figures.items():
+        print(f"  {name:<16} {mebibytes:>8.0f}")
+    return figures
+
+
+def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+    results = scaling.measure()
+    print("\nTime as a share of torch.topk + scatter, float32, a quarter of the keys kept")
+    print(scaling.table(results))
+    if options.plot and not scaling.plot(results, options.plot):
+        print(f"{options.plot} was not drawn: matplotlib is not installed")
+    return {
+        str(keys): {name: timed._asdict() for name, timed in row.items()}
+        for keys, row in results.items()
+    }
+
+
+def _import(options: argparse.Namespace) -> dict[str, float]:
+    def run(program: str) -> None:
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+    timed = compare(
+        {"with": lambda: run("import torch, dmask"), "without": lambda: run("import torch")},
+        baseline="without",
+        rounds=11,
+        block_seconds=0,
+    )
+    extra = timed["with"].seconds - timed["without"].seconds
+    print(
+        f"\nimport dmask adds {extra * 1e3:.0f} ms to the {timed['without'].seconds:.2f} s of torch"
+    )
+    return {"extra_seconds": extra, "torch_seconds": timed["without"].seconds}
+
+
+_PARTS = {"cost": _cost, "memory": _memory, "scaling": _scaling, "import": _import}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

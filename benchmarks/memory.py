@@ -1,0 +1,47 @@
+"""How much memory a call takes above its inputs: the high-water mark of a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_PROGRAM = """
+import resource, torch, dmask
+from benchmarks.paths import causal, inlined
+
+def high_water():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+query_len, window_size = {query_len}, {window_size}
+bias = torch.randn(1, 2, 1, query_len)
+# What the first call of anything brings along is no cost of this one.
+dmask.select(bias[..., :300], 8, is_causal=True, query_len=300)
+inlined(bias[..., :300], None, 8)
+{inputs}
+before = high_water()
+{call}
+print(high_water() - before)
+"""
+_CALLS = {
+    "dmask.select": (
+        "",
+        "dmask.select(bias, window_size, is_causal=True, query_len=query_len)",
+    ),
+    "inlined, dense": (
+        "mask = causal(query_len, query_len)",
+        "inlined(bias.expand(1, 2, query_len, query_len), mask, window_size)",
+    ),
+}
+
+
+def measure(query_len: int = 16384, window_size: int = 1024) -> dict[str, float]:
+    """MiB above the inputs, for a causal selection with a bias per key `[1, 2, 1, query_len]`."""
+    found = {}
+    for name, (inputs, call) in _CALLS.items():
+        program = _PROGRAM.format(
+            query_len=query_len, window_size=window_size, inputs=inputs, call=call
+        )
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[name] = float(done.stdout)
+    return found
