@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmask import validation
+from dmask import shapes, validation
 from dmask.mask import maybe_create_mask
-from dmask.validation import Sizes, meta, optional_meta, repeat_heads
+from dmask.shapes import repeat_heads
+from dmask.validation import Sizes, meta, optional_meta
 
 BACKENDS = ("eager", "sdpa")
 
@@ -119,7 +120,7 @@ def _allowed_keys(
 ) -> Tensor | None:
     """The keys each query may see before any selection, bool and 4-D, or `None` for all."""
     _, query_len, key_len = sizes
-    mask = None if attention_mask is None else validation.bool_mask_4d(attention_mask, key_len)
+    mask = None if attention_mask is None else shapes.bool_mask_4d(attention_mask, key_len)
     if not is_causal:
         return mask
     last = torch.arange(query_len, device=device) + (key_len - query_len)

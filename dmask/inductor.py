@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from dmask import validation
+from dmask import shapes, validation
 from dmask.kernels import cpu, reference
 from dmask.validation import meta, optional_meta
 
@@ -91,5 +91,5 @@ def _topk_mask(
     bias, mask = meta(attention_bias), optional_meta(attention_mask)
     shape = validation.mask_shape(bias, mask, key_len)
     floor = validation.floor_of(min_dtype, bias.dtype)
-    aligned = validation.align(attention_bias, attention_mask, shape)
+    aligned = shapes.align(attention_bias, attention_mask, shape)
     return reference.topk_mask(*aligned, window_size, floor, "torch")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmask import inductor, library, registry, selection_ops, validation
+from dmask import inductor, library, registry, selection_ops, shapes, validation
 from dmask.kernels import cpu, reference, strategies
 from dmask.registry import MaskMaker, Plan
 from dmask.validation import Shape, TensorMeta, meta, optional_meta
@@ -142,7 +142,7 @@ def _smoothed(
 ) -> Tensor:
     """Smooths the mask of a plan, and removes again what smoothing let through."""
     smooth = reference.block_smooth(plan.run(attention_bias, attention_mask), block_size)
-    bias, allowed = validation.align(attention_bias, attention_mask, plan.shape)
+    bias, allowed = shapes.align(attention_bias, attention_mask, plan.shape)
     return smooth & reference.eligible_keys(bias, allowed, floor)
 
 
@@ -189,7 +189,7 @@ def _topk_indices(
     min_dtype: float | None = None,
 ) -> Tensor:
     shape, floor = _check_topk_indices(attention_bias, attention_mask, window_size, min_dtype)
-    bias, allowed = validation.align(attention_bias, attention_mask, shape)
+    bias, allowed = shapes.align(attention_bias, attention_mask, shape)
     topk_mask = cpu.topk_mask if cpu.takes(bias.device, bias.dtype) else reference.topk_mask
     return reference.indices_of(topk_mask(bias, allowed, window_size, floor, "lowest"), window_size)
 
@@ -214,7 +214,7 @@ def _check_block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | 
 def _block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None = None) -> Tensor:
     shape = _check_block_smooth(mask, block_size, attention_mask)
     smooth = reference.block_smooth(mask, block_size)
-    smooth, allowed = validation.align(smooth, attention_mask, shape)
+    smooth, allowed = shapes.align(smooth, attention_mask, shape)
     return smooth if allowed is None else smooth & allowed
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, infer_schema
 
-from dmask import library, validation
+from dmask import library, shapes, validation
 from dmask.kernels import reference
 from dmask.validation import Shape, TensorMeta, meta, optional_meta
 
@@ -96,7 +96,7 @@ class Strategy:
         """Plans a call whose arguments are checked."""
         shape = validation.mask_shape(bias, mask, key_len)
         run = self.planner(bias, shape, floor, **arguments)
-        if not validation.fits(bias, mask, shape):
+        if not shapes.fits(bias, mask, shape):
             run = partial(_align_and_run, run, shape)
         return Plan(shape, run)
 
@@ -123,7 +123,7 @@ class Strategy:
 def _align_and_run(
     run: MaskMaker, shape: Shape, attention_bias: Tensor, attention_mask: Tensor | None
 ) -> Tensor:
-    return run(*validation.align(attention_bias, attention_mask, shape))
+    return run(*shapes.align(attention_bias, attention_mask, shape))
 
 
 def encode_options(options: Mapping[str, object] | None) -> str:

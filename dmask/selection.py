@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dmask import selection_ops, validation
+from dmask import selection_ops, shapes, validation
 from dmask.kernels import selection
 from dmask.kernels.selection import Positions, Rows
 from dmask.validation import meta
@@ -317,7 +317,7 @@ def mask_from_indices(
     if attention_mask is None:
         return named
     shape = validation.check_composed(meta(attention_mask), meta(named))
-    named, given = (validation.repeat_heads(t, shape[1]) for t in (named, attention_mask))
+    named, given = (shapes.repeat_heads(t, shape[1]) for t in (named, attention_mask))
     if given.dtype.is_floating_point:
         return torch.where(named, given, torch.finfo(given.dtype).min)
     return named & (given != 0)

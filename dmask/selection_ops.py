@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmask import library, validation
+from dmask import library, shapes, validation
 from dmask.kernels import cpu, reference, selection
 from dmask.kernels.selection import Positions, Rows
 from dmask.validation import Shape, meta, optional_meta
@@ -28,7 +28,7 @@ def rows_of(
 ) -> Rows:
     """Brings checked tensors together, for rows of `heads`."""
     shape = (attention_bias.shape[0], heads, positions.query_len, positions.key_len)
-    bias, allowed = validation.align(attention_bias, attention_mask, shape)
+    bias, allowed = shapes.align(attention_bias, attention_mask, shape)
     bias = reference.ranked(bias)
     lengths = None if key_lengths is None else key_lengths[:, None, None, None]
     return Rows(bias, allowed, lengths, positions, floor)
