@@ -74,13 +74,13 @@ def test_a_size_is_a_hint_and_no_guard() -> None:
 
 def test_beside_flex_attention_a_mask_stays_an_op() -> None:
     """On the CPU, flex_attention goes wrong over captured tensors that come out of a scatter."""
-    query, bias = scores(1, 2, 64, 16), scores(1, 2, 64, 64)
+    query, bias = scores(2, 2, 64, 16), scores(2, 2, 64, 64)
 
     def attend(query: Tensor, bias: Tensor) -> Tensor:
-        kept = create(bias)[0]
+        kept = create(bias)
 
         def score_mod(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return torch.where(kept[h, q, k], score, -torch.inf)
+            return torch.where(kept[b, h, q, k], score, -torch.inf)
 
         return flex_attention(query, query, query, score_mod=score_mod)
 
