@@ -56,7 +56,7 @@ def check_select(
     validation.check_key_lengths(lengths, bias)
     shape, query_len = validation.selection_sizes(bias, mask, lengths, query_len)
     positions = Positions(query_len, shape[3], is_causal, sinks, local)
-    queries = query_len if positions.by_row else shape[2]
+    queries = query_len if positions.by_row() else shape[2]
     return (shape[0], shape[1], queries, shape[3]), positions, floor
 
 

@@ -36,7 +36,6 @@ class Positions(NamedTuple):
     sinks: int = 0
     local: int = 0
 
-    @property
     def by_row(self) -> bool:
         """Whether one row differs from the next by these."""
         return self.is_causal or self.local > 0
