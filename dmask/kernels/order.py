@@ -1,12 +1,13 @@
-"""Scores as integers of their size that sort in the order of the selection rule.
+"""Scores as integers that sort in the order of the selection rule.
 
 The bits of a float sort like the float once those of negatives are turned round. As integers they
 sort up to three times faster with NumPy than as floats; NaN is one key, above all others, and -0.0
-is +0.0.
+is +0.0. Keys of positive scores are their bits.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ INFINITY = {
     for dtype, integer in _INTEGERS.items()
 }
 """The key of infinity."""
+_SIGN_SHIFT = {2: 15, 4: 31, 8: 63}
+_LARGEST = {size: 2**shift - 1 for size, shift in _SIGN_SHIFT.items()}
 # Quickselect takes up to ten times longer where one key stands in most places: forbidden ones get
 # so many different keys, all of them below -inf.
 _SPREAD = 64
@@ -53,14 +56,24 @@ def keys(bits: Array, dtype: torch.dtype) -> Array:
 
 def _order(bits: Array, infinity: int, keys: Array) -> None:
     sign = scratch("sign", bits.shape, bits.dtype)
-    np.right_shift(bits, 8 * bits.itemsize - 1, out=sign)  # 0 or -1
-    np.bitwise_and(sign, nan(bits.dtype), out=keys)
-    keys ^= bits
-    keys -= sign
+    np.right_shift(bits, _SIGN_SHIFT[bits.itemsize], out=sign)  # 0 or -1
+    np.bitwise_and(sign, _LARGEST[bits.itemsize], out=keys)
+    np.bitwise_xor(keys, bits, out=keys)
+    np.subtract(keys, sign, out=keys)
     if keys.max(initial=0) > infinity or keys.min(initial=0) < -infinity:
-        keys[(keys > infinity) | (keys < -infinity)] = nan(keys.dtype)
+        keys[(keys > infinity) | (keys < -infinity)] = _LARGEST[bits.itemsize]
 
 
+def has_nan(bits: Array, dtype: torch.dtype) -> bool:
+    """Whether any score is NaN: its bits are above those of the infinity of its sign."""
+    sign_bit = _LARGEST[bits.itemsize] + 1
+    return bool(
+        bits.max(initial=0) > INFINITY[dtype]
+        or bits.view(f"u{bits.itemsize}").max(initial=0) > INFINITY[dtype] + sign_bit
+    )
+
+
+@lru_cache(maxsize=64)
 def key_of(number: float, dtype: torch.dtype) -> int:
     """The key of a number, rounded to `dtype` as `masked_fill` rounds it."""
     return int(keys(bits(torch.tensor([number], dtype=dtype, device="cpu")), dtype)[0])
@@ -68,37 +81,24 @@ def key_of(number: float, dtype: torch.dtype) -> int:
 
 def scores(keys: Array, dtype: torch.dtype) -> Tensor:
     """The scores that keys stand for."""
-    bits = np.where(keys < 0, np.iinfo(keys.dtype).min - keys, keys)
+    bits = np.where(keys < 0, -1 - _LARGEST[keys.itemsize] - keys, keys)
     return torch.from_numpy(bits.astype(keys.dtype, copy=False)).view(dtype)
 
 
-def nan(dtype: np.dtype[Any]) -> int:
-    """The key of NaN, the largest there is."""
-    return int(np.iinfo(dtype).max)
+# ------------------------------------------------------------------ forbidden keys
 
 
-def forbid(keys: Array, allowed: NDArray[np.bool_]) -> Array:
-    """Gives forbidden keys a key below that of -inf. The two broadcast; `keys` is overwritten where
-    it has the shape of the result.
-    """
-    shape = np.broadcast_shapes(keys.shape, allowed.shape)
-    if keys.shape != shape:
-        grown = scratch("grown", shape, keys.dtype)
-        np.copyto(grown, keys)
-        keys = grown
-    # Most masks forbid whole columns of a box, which are cut off by now, and a few columns in part.
-    columns = np.flatnonzero(~np.logical_and.reduce(allowed, axis=(0, 1, 2)))
-    if columns.size:
-        some = slice(columns[0], columns[-1] + 1)
-        _forbid(keys[..., some], allowed[..., some])
-    return keys
-
-
-def _forbid(keys: Array, allowed: NDArray[np.bool_]) -> None:
+def forbid(keys: Array, allowed: NDArray[np.bool_]) -> None:
+    """Overwrites forbidden keys with keys below that of -inf."""
     # No branch per element, with which np.where takes ten times as long on a mask of no pattern.
-    lowest = np.arange(keys.shape[-1], dtype=keys.dtype) % _SPREAD + np.iinfo(keys.dtype).min
-    forbidden = scratch("sign", allowed.shape, keys.dtype)
+    forbidden = scratch("forbidden", allowed.shape, keys.dtype)
     np.copyto(forbidden, allowed)
     forbidden -= 1  # 0 or -1
     keys |= forbidden
-    keys ^= forbidden & ~lowest
+    keys ^= forbidden & ~_below_all(keys.shape[-1], keys.dtype)
+
+
+@lru_cache(maxsize=64)
+def _below_all(width: int, dtype: np.dtype[Any]) -> Array:
+    lowest: Array = np.arange(width, dtype=dtype) % _SPREAD - _LARGEST[dtype.itemsize] - 1
+    return lowest

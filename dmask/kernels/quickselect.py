@@ -20,6 +20,14 @@ Budget = int | Counts
 """How many keys a row keeps at most: for all rows alike, or `[rows]`."""
 
 
+class Forbidden(NamedTuple):
+    """The keys that some rows may not see, in these columns. They may see all others."""
+
+    columns: slice
+    allowed: Flags
+    """`[rows, columns]`"""
+
+
 class Choice(NamedTuple):
     """Keys that are kept as long as nobody has looked at ties."""
 
@@ -29,12 +37,12 @@ class Choice(NamedTuple):
     """`[rows, 1]`: what a key has to reach. Where fewer keys than the budget are above the floor,
     the first key above the floor."""
     kept: Flags
-    """`[rows, Lk]`: which keys reach it."""
-    counts: Counts
-    """`[rows]`: how many."""
+    """`[rows, Lk]`: which allowed keys reach it."""
 
 
-def choose(keys: Array, budget: Budget, floor_key: int, out: Flags | None = None) -> Choice:
+def choose(
+    keys: Array, forbidden: Forbidden | None, budget: Budget, floor_key: int, out: Flags
+) -> Choice:
     """Keeps the best keys of each row that are above the floor, and what ties with the last one.
 
     Args:
@@ -43,31 +51,121 @@ def choose(keys: Array, budget: Budget, floor_key: int, out: Flags | None = None
         floor_key: neither this key nor one below it is kept.
         out: where to write `Choice.kept`.
     """
-    threshold = np.maximum(_nth_best(keys, budget), keys.dtype.type(floor_key + 1))
-    kept = np.greater_equal(keys, threshold, out=out)
-    # A sum of bytes into 16 bits takes a fifth of the time of one into 64.
-    narrow = np.int16 if keys.shape[-1] < 2**15 else np.int32
-    counts = np.add.reduce(kept.view(np.int8), axis=-1, dtype=narrow)
-    return Choice(keys, threshold, kept, counts.astype(np.int64))
+    threshold = _nth_best(keys, forbidden, budget)
+    return _reaching(keys, forbidden, threshold, floor_key, out)
 
 
-def _nth_best(keys: Array, budget: Budget) -> Array:
+def choose_above_zero(
+    bits: Array, forbidden: Forbidden | None, budget: int, floor_key: int, out: Flags
+) -> Choice | None:
+    """As `choose`, on the plain bits of scores, none of them a NaN: right, and half the work, where
+    the last score that a row keeps is above zero; `None` where it is not.
+
+    As integers the bits of all scores that are not above zero are zero or less, whatever their
+    order. A few rows say whether it is worth a try.
+    """
+    step = max(1, len(bits) // 4)
+    few = bits[::step] > 0
+    if forbidden is not None:
+        few[:, forbidden.columns] &= forbidden.allowed[::step]
+    if budget >= bits.shape[-1] or few.sum(axis=-1).min() < budget * 9 // 8:
+        return None
+    threshold = _nth_best(bits, forbidden, budget)
+    if threshold.min() <= 0:
+        return None
+    return _reaching(bits, forbidden, threshold, max(floor_key, 0), out)
+
+
+def _nth_best(keys: Array, forbidden: Forbidden | None, budget: Budget) -> Array:
     """Per row `[rows, 1]` the key at the last place of the budget, or the least one there is."""
     width = keys.shape[-1]
-    if not isinstance(budget, int):
-        places = np.clip(width - budget, 0, width - 1)
-        ranked = np.partition(keys, np.unique(places), axis=-1)
-        return np.take_along_axis(ranked, places[:, None], axis=-1)
-    if budget >= width:  # no selection: whatever is above the floor is kept
+    if isinstance(budget, int) and budget >= width:
+        # No selection: whatever is above the floor is kept.
         return np.full((len(keys), 1), np.iinfo(keys.dtype).min, keys.dtype)
     ranked = scratch("ranked", keys.shape, keys.dtype)
     np.copyto(ranked, keys)
-    ranked.partition(width - budget, axis=-1)
-    return ranked[:, width - budget, None]
+    if forbidden is not None:
+        order.forbid(ranked[:, forbidden.columns], forbidden.allowed)
+    if isinstance(budget, int):
+        ranked.partition(width - budget, axis=-1)
+        return ranked[:, width - budget, None]
+    places = np.clip(width - budget, 0, width - 1)
+    ranked.partition(np.unique(places), axis=-1)
+    nth: Array = np.take_along_axis(ranked, places[:, None], axis=-1)
+    return nth
+
+
+def _reaching(
+    keys: Array, forbidden: Forbidden | None, threshold: Array, floor_key: int, out: Flags
+) -> Choice:
+    threshold = np.maximum(threshold, keys.dtype.type(floor_key + 1))
+    np.greater_equal(keys, threshold, out=out)
+    if forbidden is not None:
+        out[:, forbidden.columns] &= forbidden.allowed
+    return Choice(keys, threshold, out)
+
+
+def excess(choice: Choice, budget: int, floor_key: int) -> Counts | None:
+    """By how many keys each row `[rows]` is over its budget, for keys tie at its last place; `None`
+    where none is.
+    """
+    kept = choice.kept
+    # Above the floor no row keeps less than its budget. Scores of many bits seldom tie, and counting
+    # all flags takes a tenth of the time of counting by rows.
+    above_floor = choice.keys.itemsize > 2 and choice.threshold.min() > floor_key + 1
+    if above_floor and np.count_nonzero(kept) == budget * len(kept):
+        return None
+    over = np.maximum(_counts(kept) - budget, 0)
+    return over if over.any() else None
+
+
+def _counts(kept: Flags) -> Counts:
+    # A sum of bytes into 16 bits takes a fifth of the time of one into 64.
+    narrow = np.int16 if kept.shape[-1] < 2**15 else np.int32
+    counts: Counts = np.add.reduce(kept.view(np.int8), axis=-1, dtype=narrow).astype(np.int64)
+    return counts
+
+
+def drop_late_ties(choice: Choice, excess: Counts) -> None:
+    """Settles ties by index: each row loses the last of its keys at the threshold."""
+    rows = np.flatnonzero(excess)
+    if 2 * len(rows) < len(excess):
+        tied, excess = Choice(*(part[rows] for part in choice)), excess[rows]
+    else:  # to copy most of the rows would cost more than to look at all of them
+        tied, rows = choice, np.arange(len(excess))
+    ties = _ties(tied, tied.threshold)
+    rank = np.arange(len(ties.rows)) - ties.first[ties.rows]
+    late = rank >= (ties.counts - excess)[ties.rows]
+    choice.kept[rows[ties.rows[late]], ties.columns[late]] = False
+
+
+def bounds(choice: Choice, budget: Budget) -> tuple[Array, Counts]:
+    """Per row the smallest key that is kept, and the last index at which a key equal to it is, or
+    -1 in a row that keeps nothing.
+    """
+    counts = _counts(choice.kept)
+    threshold = _smallest_kept(choice, np.flatnonzero(counts <= budget))
+    ties = _ties(choice, threshold[:, None])
+    last = ties.first + ties.counts - np.maximum(counts - budget, 0) - 1
+    cutoff = np.full(len(counts), -1)
+    some = np.minimum(counts, budget) > 0
+    cutoff[some] = ties.columns[last[some]]
+    return threshold, cutoff
+
+
+def _smallest_kept(choice: Choice, rows: Counts) -> Array:
+    """The thresholds `[rows]`, made exact for rows where it was the floor's: these keep all keys
+    above the floor. The largest key there is stands for none.
+    """
+    threshold: Array = choice.threshold[:, 0].copy()
+    largest = np.iinfo(threshold.dtype).max
+    kept = np.where(choice.kept[rows], choice.keys[rows], largest)
+    threshold[rows] = kept.min(axis=-1, initial=largest)
+    return threshold
 
 
 class _Ties(NamedTuple):
-    """The keys that are equal to their row's threshold, in row-major order."""
+    """The allowed keys that are equal to their row's threshold, in row-major order."""
 
     rows: Counts
     columns: Counts
@@ -77,11 +175,13 @@ class _Ties(NamedTuple):
     """`[rows]`: at which place of the above those of a row begin."""
 
 
-def _ties(keys: Array, threshold: Array) -> _Ties:
-    width = keys.shape[-1]
-    at = _places(keys == threshold)
+def _ties(choice: Choice, threshold: Array) -> _Ties:
+    width = choice.keys.shape[-1]
+    equal = choice.keys == threshold
+    equal &= choice.kept
+    at = _places(equal)
     rows = at // width
-    counts = np.bincount(rows, minlength=len(keys))
+    counts = np.bincount(rows, minlength=len(equal))
     return _Ties(rows, at - rows * width, counts, np.cumsum(counts) - counts)
 
 
@@ -92,35 +192,3 @@ def _places(flags: Flags) -> Counts:
     eights = np.flatnonzero(flags.ravel().view(np.uint64) != 0)
     which, within = np.nonzero(flags.reshape(-1, 8)[eights])
     return eights[which] * 8 + within
-
-
-def drop_late_ties(choice: Choice, budget: int) -> None:
-    """Settles ties by index: rows that keep too many lose the last of those at the threshold."""
-    over = np.flatnonzero(choice.counts > budget)
-    keys, threshold, counts = choice.keys, choice.threshold, choice.counts
-    if len(over) < len(keys):
-        keys, threshold, counts = keys[over], threshold[over], counts[over]
-    ties = _ties(keys, threshold)
-    rank = np.arange(len(ties.rows)) - ties.first[ties.rows]
-    late = rank >= (ties.counts - counts + budget)[ties.rows]
-    choice.kept[over[ties.rows[late]], ties.columns[late]] = False
-
-
-def bounds(choice: Choice, budget: Budget, nothing: int) -> tuple[Array, Counts]:
-    """Per row the smallest key that is kept, and the last index at which a key equal to it is.
-
-    A row that keeps nothing has the bounds (`nothing`, -1).
-    """
-    keys, threshold, kept, counts = choice
-    nan = order.nan(keys.dtype)
-    fits = np.flatnonzero(counts <= budget)
-    # Where all that is above the floor is kept, the threshold was the floor's.
-    threshold = threshold.copy()
-    threshold[fits, 0] = np.where(kept[fits], keys[fits], nan).min(axis=-1, initial=nan)
-    ties = _ties(keys, threshold)
-    last = ties.first + ties.counts - np.maximum(counts - budget, 0) - 1
-    cutoff = np.full(len(keys), -1)
-    some = np.minimum(counts, budget) > 0
-    cutoff[some] = ties.columns[last[some]]
-    threshold[~some] = nothing
-    return threshold[:, 0], cutoff
