@@ -63,7 +63,8 @@ def audit(
 
     Returns:
         A report that is `ok` where all code went into graphs, and the second call ran those of the
-        first.
+        first. Its `notes` say what could not be judged, such as results where eager mode itself
+        never gives the same twice.
 
     Raises:
         ValueError: for an unknown gate.

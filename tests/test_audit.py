@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -21,7 +21,17 @@ from torch._dynamo import eval_frame
 
 import compile_checks
 import dmask
-from compile_checks import AuditReport, Case, Finding, Mode, audit, audit_calls, watch
+from compile_checks import (
+    KINDS,
+    AuditReport,
+    Case,
+    Finding,
+    Mode,
+    audit,
+    audit_calls,
+    findings,
+    watch,
+)
 from compile_checks.trace import record
 from tests.audit_samples import breaks
 
@@ -363,6 +373,12 @@ def test_a_break_met_again_within_one_compilation_is_one() -> None:
 
     (compilation,) = recorded.compilations
     assert [graph_break.reason for graph_break in compilation.breaks] == ["again"]
+
+
+def test_every_kind_and_category_is_described() -> None:
+    assert sorted(get_args(findings.Kind)) == [*KINDS]
+    assert all(KINDS.values())
+    assert get_args(findings.Category) == findings.CATEGORIES
 
 
 def test_reports_are_values() -> None:
