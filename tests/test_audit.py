@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -21,7 +21,17 @@ from torch._dynamo import eval_frame
 
 import compile_checks
 import dmask
-from compile_checks import AuditReport, Case, Finding, Mode, audit, audit_calls, watch
+from compile_checks import (
+    KINDS,
+    AuditReport,
+    Case,
+    Finding,
+    Mode,
+    audit,
+    audit_calls,
+    findings,
+    watch,
+)
 from compile_checks.trace import record
 from tests.audit_samples import breaks
 
@@ -365,6 +375,12 @@ def test_a_break_met_again_within_one_compilation_is_one() -> None:
     assert [graph_break.reason for graph_break in compilation.breaks] == ["again"]
 
 
+def test_every_kind_and_category_is_described() -> None:
+    assert sorted(get_args(findings.Kind)) == [*KINDS]
+    assert all(KINDS.values())
+    assert get_args(findings.Category) == findings.CATEGORIES
+
+
 def test_reports_are_values() -> None:
     report = audit(breaks.item, (torch.ones(3),))
 
@@ -425,6 +441,21 @@ def test_graphs_are_kept_with_the_break_that_ended_them() -> None:
     assert "resume" in after.frame
 
 
+def test_code_that_compiles_by_another_backend_too_is_no_disagreement() -> None:
+    other = torch.compile(lambda x: x + 1, backend="eager")
+
+    def skipped(x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = other(x)
+            torch._dynamo.graph_break()
+        return x
+
+    report = audit(skipped, (torch.ones(3),))
+
+    assert kinds(report) == ["graph-break"]
+    assert report.graphs == 1  # that of the other
+
+
 def test_errors_name_the_backend() -> None:
     def broken_backend(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("this backend takes nothing")
@@ -439,7 +470,9 @@ def test_a_case_that_raises_is_a_finding() -> None:
 
     report = Case("fails", fails, on_shapes(3)).run()
 
-    assert report.findings == (Finding("error", "KeyError: 'here'"),)
+    (finding,) = report.findings
+    assert (finding.kind, finding.reason) == ("error", "KeyError: 'here'")
+    assert (finding.file, finding.source) == (__file__, 'raise KeyError("here")')
 
 
 @pytest.mark.parametrize("number", range(15))

@@ -293,3 +293,30 @@ def test_what_is_no_call_is_refused() -> None:
         TypeError, match=r"calls: expected a Step or a pair \(args, kwargs\), got Tensor"
     ):
         audit_calls(torch.sin, [ones(3)])
+
+
+def test_no_calls_are_refused() -> None:
+    with pytest.raises(ValueError, match="calls: expected at least one, got none"):
+        audit_calls(torch.sin, [])
+
+
+def test_the_recompile_limit_names_the_argument() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1):
+        report = audit_calls(scale, [Step((ones(3), 2)), Step((ones(4), 2))], dynamic=False)
+
+    (finding,) = report.findings
+    assert finding.kind == "recompile-limit"
+    assert (finding.category, finding.argument) == ("size", "x")
+
+
+def test_inputs_that_are_made_anew_are_the_same_each_time() -> None:
+    made: list[Tensor] = []
+
+    def random_steps() -> list[Step]:
+        made.append(torch.rand(3))
+        return [Step((made[-1],))]
+
+    assert audit_calls(torch.sin, random_steps, gates=["export"]).ok
+    assert len(made) == 3
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])
