@@ -11,6 +11,7 @@ from compile_checks.crosscheck import unlike_fullgraph
 from compile_checks.engine import audit_calls
 from compile_checks.findings import AuditReport, Finding, Mode
 from compile_checks.gates import DEFAULT_GATES, ExpectedGraph, Gate
+from compile_checks.places import place_of_error
 from compile_checks.scenarios import Calls
 
 ALL_MODES: Final[tuple[Mode, ...]] = tuple(
@@ -71,7 +72,8 @@ class Case:
             )
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            report = AuditReport(findings=(Finding("error", reason),), mode=self.mode)
+            finding = place_of_error(error).of(Finding("error", reason))
+            report = AuditReport(findings=(finding,), mode=self.mode)
         named = tuple(replace(finding, case=self.name) for finding in report.findings)
         return replace(report, findings=named)
 

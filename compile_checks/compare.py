@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from compile_checks.findings import Finding
-from compile_checks.places import place_at
+from compile_checks.places import place_of_code
 from compile_checks.scenarios import Step
 from compile_checks.state import seed
 
@@ -52,7 +52,7 @@ class Reference:
         """
         self._original = fn
         self._backward = backward
-        self._fn, self._steps = _copied((fn, list(steps)))
+        self._fn, self._steps = copied(fn, steps)
 
     def differences(self, index: int, step: Step, result: Any) -> Iterator[Finding]:
         """What differs after a call: the compiled code has returned `result` and changed `step`.
@@ -64,10 +64,14 @@ class Reference:
         different = _differences(compiled, self._eager(self._fn, self._steps[index]))
         if not different:
             return
-        again, and_again = (_copied((self._fn, self._steps[index])) for _ in range(2))
-        if _differences(self._eager(*again), self._eager(*and_again)):
+        again, and_again = (self._eager(*self._copy_of(index)) for _ in range(2))
+        if _differences(again, and_again):
             raise NotComparableError("two eager calls with equal inputs and random numbers differ")
         yield self._finding(step.label(index), different)
+
+    def _copy_of(self, index: int) -> tuple[Callable[..., Any], Step]:
+        fn, (step,) = copied(self._fn, [self._steps[index]])
+        return fn, step
 
     def _eager(self, fn: Callable[..., Any], step: Step) -> Leaves:
         seed()
@@ -82,8 +86,6 @@ class Reference:
         return {**leaves(result, "result"), **_state(fn, step)}
 
     def _finding(self, call: str, different: Sequence[str]) -> Finding:
-        code = getattr(_function(self._original), "__code__", None)
-        place = place_at(code.co_filename, code.co_firstlineno) if code else place_at("", 0)
         more = f", and {len(different) - 1} more" if len(different) > 1 else ""
         finding = Finding(
             "mismatch",
@@ -91,7 +93,7 @@ class Reference:
             hint="compiled code does not do what eager code does: try backend='eager', 'aot_eager' "
             "and 'inductor' in turn to see whose fault it is",
         )
-        return place.of(finding)
+        return place_of_code(self._original).of(finding)
 
 
 def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:
@@ -173,12 +175,16 @@ def _module(fn: Callable[..., Any]) -> torch.nn.Module | None:
     return owner if isinstance(owner, torch.nn.Module) else None
 
 
-def _function(fn: Callable[..., Any]) -> Any:
-    return type(fn).forward if isinstance(fn, torch.nn.Module) else getattr(fn, "__func__", fn)
+def copied(
+    fn: Callable[..., Any], inputs: Sequence[Step]
+) -> tuple[Callable[..., Any], Sequence[Step]]:
+    """Copies of the inputs and, where it is one, of the module; a function is no copy.
 
+    What is shared among them is shared among the copies.
 
-def _copied(value: tuple[Callable[..., Any], Any]) -> tuple[Callable[..., Any], Any]:
-    fn, inputs = value
+    Raises:
+        NotComparableError: where something cannot be copied.
+    """
     original = _module(fn), inputs
     tensors = _tensors(original)
     # Only leaves can be copied by `deepcopy`.
@@ -186,10 +192,10 @@ def _copied(value: tuple[Callable[..., Any], Any]) -> tuple[Callable[..., Any], 
         id(t): t.detach().clone().requires_grad_().clone() for t in tensors if not t.is_leaf
     }
     try:
-        module, inputs = copied = copy.deepcopy(original, memo)
+        module, inputs = copies = copy.deepcopy(original, memo)
     except Exception as error:
         raise NotComparableError(f"the inputs cannot be copied: {error}") from error
-    for tensor, other in zip(tensors, _tensors(copied), strict=True):
+    for tensor, other in zip(tensors, _tensors(copies), strict=True):
         if tensor.is_leaf and tensor.grad is not None:
             other.grad = tensor.grad.clone()  # a copied parameter has none
     if module is None:

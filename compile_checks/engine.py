@@ -20,7 +20,7 @@ from compile_checks import gates as checks
 from compile_checks import judge
 from compile_checks.breaks import break_of
 from compile_checks.capture import Backend, CapturingBackend, name_of
-from compile_checks.compare import NotComparableError, Reference, back_propagate
+from compile_checks.compare import NotComparableError, Reference, back_propagate, copied
 from compile_checks.crosscheck import Counts, disagreements
 from compile_checks.findings import AuditReport, Finding, GraphBreak, Mode
 from compile_checks.gates import DEFAULT_GATES, ExpectedGraph, Gate
@@ -173,7 +173,7 @@ class _Run:
         compilations, captures = self.trace.compilations, self.backend.captures
         names = _parameters(self.fn)
         report = judge.report(compilations, self.allowances, max_graphs, captures, names)
-        found = [*report.findings, *disagreements(compilations, self.counts, len(captures))]
+        found = [*report.findings, *disagreements(compilations, self.counts, captures)]
         if self.refused is None:
             return replace(report, findings=tuple(found))
         # Nothing was compiled because of the break, which is what there is to tell.
@@ -189,13 +189,22 @@ class _Run:
             self.findings += checks.not_compliant(captures)
         if "cudagraph" in self.gates:
             self.findings += checks.without_cudagraph(self.trace.compilations)
-        if "opcheck" in self.gates:
-            self.findings += checks.opcheck_failures(self.fn, steps_of(calls)[0], captures)
-        if "export" in self.gates:
-            self.findings += checks.export_failure(self.fn, steps_of(calls)[0])
+        if "opcheck" in self.gates and (copies := self._copies("opcheck", calls)):
+            self.findings += checks.opcheck_failures(*copies, captures)
+        if "export" in self.gates and (copies := self._copies("export", calls)):
+            self.findings += checks.export_failure(*copies)
         if not checks.has_gpu():
             needed = sorted(self.gates.intersection(checks.CUDA_GATES))
             self.notes += [f"{gate}: not checked, for there is no CUDA device" for gate in needed]
+
+    def _copies(self, gate: Gate, calls: Calls) -> tuple[Callable[..., Any], Step] | None:
+        """What a gate may run: the code with the inputs of the first call."""
+        try:
+            fn, (step,) = copied(self.fn, steps_of(calls)[:1])
+            return fn, step
+        except NotComparableError as reason:
+            self.notes.append(f"{gate}: not checked: {reason}")
+            return None
 
     def _first_round(self, compiled: Callable[..., Any], steps: Sequence[Step]) -> Iterator[bool]:
         reference = self._reference(steps) if self.compare else None

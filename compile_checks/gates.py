@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import sys
 import traceback
@@ -17,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from compile_checks.capture import Backend, Capture
 from compile_checks.findings import CapturedGraph, Finding
-from compile_checks.places import place_of
+from compile_checks.places import place_of, place_of_error
 from compile_checks.scenarios import Step
 from compile_checks.trace import Compilation
 
@@ -60,12 +59,11 @@ def export_failure(fn: Callable[..., Any], step: Step) -> Iterator[Finding]:
     """Whether `torch.export.export` takes the code with the inputs of one call."""
     module = fn if isinstance(fn, torch.nn.Module) else _Module(fn)
     try:
-        args, kwargs = copy.deepcopy((tuple(step.args), dict(step.kwargs)))
-        torch.export.export(module, args, kwargs)
+        torch.export.export(module, tuple(step.args), dict(step.kwargs))
     except Exception as error:
         hint = "torch.export needs one graph of all the code, whatever the data"
         finding = Finding("export", f"{type(error).__name__}: {str(error).strip()}", hint)
-        yield place_of(getattr(error, "real_stack", None) or []).of(finding)
+        yield place_of_error(error).of(finding)
 
 
 class _Module(torch.nn.Module):
@@ -88,7 +86,7 @@ def opcheck_failures(
     """
     wanted = {op for capture in captures for op in capture.overloads if _is_custom(op)}
     with _Recorder(wanted) as recorder, torch.compiler.set_stance("force_eager"):
-        fn(*copy.deepcopy(tuple(step.args)), **copy.deepcopy(dict(step.kwargs)))
+        fn(*step.args, **step.kwargs)
     for op, args, kwargs in recorder.calls:
         results = torch.library.opcheck(op, args, kwargs, raise_exception=False)
         for utility, error in results.items():

@@ -37,7 +37,7 @@ def report(
         parameters: the names of those of the audited function.
     """
     graphs, breaks = graphs_in(compilations), breaks_in(compilations)
-    findings = [*broken(breaks), *left_to_eager(compilations)]
+    findings = [*broken(breaks), *left_to_eager(compilations, parameters)]
     if max_graphs is None:
         findings += beyond_recompiles(allowances, parameters)
     else:
@@ -119,16 +119,23 @@ def _finding_of(graph_break: GraphBreak) -> Finding:
     )
 
 
-def left_to_eager(compilations: Iterable[Compilation]) -> Iterator[Finding]:
+def left_to_eager(
+    compilations: Iterable[Compilation], parameters: Sequence[str]
+) -> Iterator[Finding]:
     """Frames that Dynamo turned away, and frames that it gave up on without a break."""
     for c in compilations:
         place = place_at(c.file, c.line)
         if c.failure is not None and not c.started:
-            reasons = "; ".join(c.recompile_reasons or ())
-            hint = "let what changes be dynamic, or raise torch._dynamo.config.recompile_limit"
-            yield place.of(Finding("recompile-limit", f"left to eager mode: {reasons}", hint))
+            finding = Finding("recompile-limit", f"left to eager mode: {c.failure}", hint=_LIMIT)
+            if recompile := c.recompile(parameters):
+                reason = f"left to eager mode: {'; '.join(recompile.reasons)}"
+                finding = _explained(replace(finding, reason=reason), recompile)
+            yield place.of(finding)
         elif c.failure is not None and not c.breaks:
             yield place.of(Finding("fallback", c.failure))
+
+
+_LIMIT = "let what changes be dynamic, or raise torch._dynamo.config.recompile_limit"
 
 
 def beyond_graphs(
@@ -161,12 +168,14 @@ def _counted(recompiles: int) -> str:
 
 
 def _recompiled(recompile: Recompile, budget: str) -> Finding:
-    finding = Finding(
-        "recompile",
-        "; ".join(recompile.reasons),
-        hint=budget,
+    finding = _explained(Finding("recompile", "; ".join(recompile.reasons), budget), recompile)
+    return place_at(recompile.file, recompile.line).of(finding)
+
+
+def _explained(finding: Finding, recompile: Recompile) -> Finding:
+    return replace(
+        finding,
         guard=recompile.guard,
         argument=recompile.argument,
         category=recompile.category,
     )
-    return place_at(recompile.file, recompile.line).of(finding)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from traceback import FrameSummary
+from traceback import FrameSummary, extract_tb
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -72,6 +75,22 @@ def place_of(traced: Sequence[FrameSummary]) -> Place:
     if frame is None:
         return Place("", 0, "", owner)
     return place_at(frame.filename, frame.lineno or 0, owner)
+
+
+def place_of_error(error: BaseException) -> Place:
+    """Where an exception was raised: in the code that Dynamo traced, or that ran."""
+    traced: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
+    ran = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith(_HERE)]
+    return place_of(traced or ran)
+
+
+def place_of_code(fn: Callable[..., Any]) -> Place:
+    """Where a function, or the `forward` of a module, begins; no place for those written in C."""
+    called: Any = type(fn).forward if isinstance(fn, torch.nn.Module) else fn
+    while isinstance(called, functools.partial):
+        called = called.func
+    code = getattr(inspect.unwrap(called), "__code__", None)
+    return place_at(code.co_filename, code.co_firstlineno) if code else place_at("", 0)
 
 
 def place_at(file: str, line: int, owner: str = "") -> Place:

@@ -38,9 +38,12 @@ def steps_of(calls: Calls) -> tuple[Step, ...]:
 
     Raises:
         TypeError: where one is neither a `Step` nor a pair `(args, kwargs)`.
+        ValueError: where there is none.
     """
-    made = calls() if callable(calls) else calls
-    return tuple(_step(call) for call in made)
+    steps = tuple(_step(call) for call in (calls() if callable(calls) else calls))
+    if not steps:
+        raise ValueError("calls: expected at least one, got none")
+    return steps
 
 
 def _step(call: Step | Call) -> Step:

@@ -37,8 +37,6 @@ class Compilation:
     ended: bool = False
     graph: str | None = None
     """The graph as readable Python."""
-    graphs_drawn: int = 0
-    """A backend may ask Dynamo to start over and then gets another graph, which counts."""
     breaks: list[GraphBreak] = field(default_factory=list)
     breaks_met: int = 0
     """The same, and each time anew that Dynamo started over and met one of them again."""
@@ -96,7 +94,6 @@ class Trace(logging.Handler):
                 self._add_break(self._current(metadata), payload)
             case {"dynamo_output_graph": _}:
                 self._current(metadata).graph = payload
-                self._current(metadata).graphs_drawn += 1
             case {"compilation_metrics": metrics}:
                 self._end(metadata, metrics)
 

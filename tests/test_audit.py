@@ -425,6 +425,21 @@ def test_graphs_are_kept_with_the_break_that_ended_them() -> None:
     assert "resume" in after.frame
 
 
+def test_code_that_compiles_by_another_backend_too_is_no_disagreement() -> None:
+    other = torch.compile(lambda x: x + 1, backend="eager")
+
+    def skipped(x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = other(x)
+            torch._dynamo.graph_break()
+        return x
+
+    report = audit(skipped, (torch.ones(3),))
+
+    assert kinds(report) == ["graph-break"]
+    assert report.graphs == 1  # that of the other
+
+
 def test_errors_name_the_backend() -> None:
     def broken_backend(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("this backend takes nothing")
@@ -439,7 +454,9 @@ def test_a_case_that_raises_is_a_finding() -> None:
 
     report = Case("fails", fails, on_shapes(3)).run()
 
-    assert report.findings == (Finding("error", "KeyError: 'here'"),)
+    (finding,) = report.findings
+    assert (finding.kind, finding.reason) == ("error", "KeyError: 'here'")
+    assert (finding.file, finding.source) == (__file__, 'raise KeyError("here")')
 
 
 @pytest.mark.parametrize("number", range(15))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -106,6 +107,14 @@ def test_code_that_cannot_be_exported_is_found() -> None:
 
     assert kinds(report) == ["graph-break", "export"]
     assert report.findings[1].reason.startswith(("GuardOnDataDependentSymNode", "UserError"))
+
+
+@pytest.mark.parametrize("gate", ["export", "opcheck"])
+def test_a_gate_without_copies_of_the_inputs_says_so(gate: str) -> None:
+    report = audit(lambda x, lock: x + 1, (X, threading.Lock()), gates=[gate], compare=False)
+
+    (note,) = report.notes
+    assert note.startswith(f"{gate}: not checked: the inputs cannot be copied: ")
 
 
 def test_export_leaves_the_inputs_alone() -> None:

@@ -293,3 +293,17 @@ def test_what_is_no_call_is_refused() -> None:
         TypeError, match=r"calls: expected a Step or a pair \(args, kwargs\), got Tensor"
     ):
         audit_calls(torch.sin, [ones(3)])
+
+
+def test_no_calls_are_refused() -> None:
+    with pytest.raises(ValueError, match="calls: expected at least one, got none"):
+        audit_calls(torch.sin, [])
+
+
+def test_the_recompile_limit_names_the_argument() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1):
+        report = audit_calls(scale, [Step((ones(3), 2)), Step((ones(4), 2))], dynamic=False)
+
+    (finding,) = report.findings
+    assert finding.kind == "recompile-limit"
+    assert (finding.category, finding.argument) == ("size", "x")
