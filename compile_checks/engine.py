@@ -157,8 +157,8 @@ class _Run:
         )
         try:
             with self._inductor():
-                gradients = [*self._first_round(compiled, steps_of(calls))]
-                gradients += self._second_round(compiled, steps_of(calls))
+                gradients = [*self._first_round(compiled, _same_steps(calls))]
+                gradients += self._second_round(compiled, _same_steps(calls))
         except (Unsupported, UserError) as error:
             if not self.mode.fullgraph:
                 raise
@@ -200,7 +200,7 @@ class _Run:
     def _copies(self, gate: Gate, calls: Calls) -> tuple[Callable[..., Any], Step] | None:
         """What a gate may run: the code with the inputs of the first call."""
         try:
-            fn, (step,) = copied(self.fn, steps_of(calls)[:1])
+            fn, (step,) = copied(self.fn, _same_steps(calls)[:1])
             return fn, step
         except NotComparableError as reason:
             self.notes.append(f"{gate}: not checked: {reason}")
@@ -253,6 +253,12 @@ class _Run:
             options["triton.cudagraphs"] = True
         patch: AbstractContextManager[Any] = torch._inductor.config.patch(options)
         return patch
+
+
+def _same_steps(calls: Calls) -> tuple[Step, ...]:
+    """The steps, and where a function makes them with random numbers, the same each time."""
+    seed()
+    return steps_of(calls)
 
 
 def _parameters(fn: Callable[..., Any]) -> list[str]:

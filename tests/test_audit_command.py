@@ -164,7 +164,9 @@ def test_a_case_that_raises_does_not_stop_the_others(
     assert __main__.main([]) == 1
 
     out = capsys.readouterr().out
-    assert "  error: ValueError: x must be something else\n" in out
+    raised = fails.__code__.co_firstlineno + 1
+    place = f"tests/test_audit_command.py:{raised}: error: ValueError: x must be something else"
+    assert f" {place} > " in " ".join(out.split())
     assert "\nclean  " in out
     assert out.endswith("\n2 cases, 1 failed\n")
 

@@ -307,3 +307,16 @@ def test_the_recompile_limit_names_the_argument() -> None:
     (finding,) = report.findings
     assert finding.kind == "recompile-limit"
     assert (finding.category, finding.argument) == ("size", "x")
+
+
+def test_inputs_that_are_made_anew_are_the_same_each_time() -> None:
+    made: list[Tensor] = []
+
+    def random_steps() -> list[Step]:
+        made.append(torch.rand(3))
+        return [Step((made[-1],))]
+
+    assert audit_calls(torch.sin, random_steps, gates=["export"]).ok
+    assert len(made) == 3
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])
