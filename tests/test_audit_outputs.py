@@ -30,6 +30,14 @@ def one(finding: Finding, name: str = "case") -> Results:
     return Results((CaseResult(name, AuditReport(1, findings=(finding,))),), "2.13.0")
 
 
+def test_a_finding_s_full_text_says_nothing_twice() -> None:
+    reason = "broken\n  Explanation: it is.\n  Hint: do this.\n  Hint: or that.\n"
+    finding = Finding("graph-break", reason, hint="do this.\nor that.\nor wait.")
+
+    for hint in ("do this.", "or that.", "or wait."):
+        assert finding.full_text().count(hint) == 1
+
+
 # ------------------------------------------------------------------ terminal
 
 

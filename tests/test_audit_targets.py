@@ -191,6 +191,20 @@ def test_a_function_of_inputs_makes_them_anew() -> None:
     assert first[0].args[0] is not second[0].args[0]
 
 
+def test_what_is_random_is_the_same_each_time(folder: Path) -> None:
+    (folder / "bare.py").write_text(
+        "import torch\nmodel = torch.nn.Linear(2, 2)\n"
+        "def example_inputs():\n    return torch.randn(2)\n"
+    )
+
+    (case,) = load("bare.py::model")
+    first, second = steps_of(case.calls), steps_of(case.calls)
+    assert torch.equal(first[0].args[0], second[0].args[0])
+    del sys.modules["bare"]
+    (again,) = load("bare.py::model")
+    assert torch.equal(case.fn.weight, again.fn.weight)
+
+
 def test_a_function_without_example_inputs_of_which_it_needs_none(folder: Path) -> None:
     (folder / "bare.py").write_text("def f(x=1):\n    return x\n")
 
