@@ -400,8 +400,8 @@ def test_two_files_are_shown_apart(run: Results, tmp_path: Path) -> None:
     parsed = Page(html.render(replace(run, cases=(*run.cases, more))))
 
     assert len(set(parsed.ids)) == len(parsed.ids)
-    assert {"source-1", "source-1-5", "source-2", "source-2-2"} <= set(parsed.ids)
-    assert "#source-2-2" in parsed.links
+    assert {"source-1", "source-1-5", "source-3", "source-3-2"} <= set(parsed.ids)
+    assert "#source-3-2" in parsed.links
 
 
 def test_a_break_at_the_start_has_no_graph_before_it(run: Results) -> None:
