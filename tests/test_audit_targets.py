@@ -191,17 +191,15 @@ def test_a_function_of_inputs_makes_them_anew() -> None:
     assert first[0].args[0] is not second[0].args[0]
 
 
-def test_what_is_random_is_the_same_each_time(folder: Path) -> None:
-    (folder / "bare.py").write_text(
-        "import torch\nmodel = torch.nn.Linear(2, 2)\n"
-        "def example_inputs():\n    return torch.randn(2)\n"
-    )
+def test_random_weights_are_the_same_in_each_process(folder: Path) -> None:
+    (folder / "bare.py").write_text("import torch\nmodel = torch.nn.Linear(2, 2)\n")
+    (folder / "entry.py").write_text("from bare import model\nmade = model, ()\n")
 
-    (case,) = load("bare.py::model")
-    first, second = steps_of(case.calls), steps_of(case.calls)
-    assert torch.equal(first[0].args[0], second[0].args[0])
-    del sys.modules["bare"]
-    (again,) = load("bare.py::model")
+    (case,) = load("entry.py::made")
+    del sys.modules["bare"], sys.modules["entry"]
+    (again,) = load("entry.py::made")
+
+    assert case.fn is not again.fn
     assert torch.equal(case.fn.weight, again.fn.weight)
 
 

@@ -121,12 +121,7 @@ def _calls(target: str, inputs: Any) -> Calls:
     if not inspect.isroutine(inputs):
         return _listed_calls(inputs)
     guarded(f"{target}: {inputs.__name__}() raised", inputs)
-
-    def anew() -> list[Step | Call]:
-        seed()  # random inputs of the second round are those of the first
-        return _listed_calls(inputs())
-
-    return anew
+    return lambda: _listed_calls(inputs())
 
 
 def _listed_calls(inputs: Any) -> list[Step | Call]:
