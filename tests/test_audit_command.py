@@ -354,9 +354,8 @@ def four_tasks() -> list[Task]:
     ]
 
 
-@pytest.mark.parametrize("isolate", [False, True])
-def test_a_case_that_ends_its_process_is_a_finding(isolate: bool) -> None:
-    results = run(four_tasks, four_tasks(), Progress(4), jobs=2, isolate=isolate)
+def test_a_case_that_ends_its_process_is_a_finding() -> None:
+    results = run(four_tasks, four_tasks(), Progress(4), jobs=2)
 
     assert [result.name for result in results] == ["case 0", "case 1", "case 2", "case 3"]
     assert [str(result.report) for result in results] == [
