@@ -211,7 +211,7 @@ class Finding:
             "argument": self.argument,
             "category": self.category,
             "id": self.gb_id,
-            "hint": self.hint if self.hint not in rest else "",
+            "hint": "\n".join(line for line in self.hint.splitlines() if line not in rest),
         }
         lines = [f"{name}: {text}" for name, text in details.items() if text]
         body = "\n".join([*([textwrap.dedent(rest)] if rest else []), *lines])

@@ -171,6 +171,18 @@ def test_a_case_that_raises_does_not_stop_the_others(
     assert out.endswith("\n2 cases, 1 failed\n")
 
 
+def test_audited_code_does_not_choose_the_exit_status(
+    cases: list[Case], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leaves(x: Tensor) -> Tensor:
+        sys.exit(0)
+
+    cases += [Case("leaves", leaves, [((torch.ones(3),), {})], compare=False), clean()]
+
+    assert __main__.main([]) == 1
+    assert "  error: SystemExit: 0\n" in capsys.readouterr().out
+
+
 def test_only_the_project_s_own_cases_need_dmask(model: Path) -> None:
     program = (
         "import sys; from compile_checks.__main__ import main\n"
@@ -342,9 +354,8 @@ def four_tasks() -> list[Task]:
     ]
 
 
-@pytest.mark.parametrize("isolate", [False, True])
-def test_a_case_that_ends_its_process_is_a_finding(isolate: bool) -> None:
-    results = run(four_tasks, four_tasks(), Progress(4), jobs=2, isolate=isolate)
+def test_a_case_that_ends_its_process_is_a_finding() -> None:
+    results = run(four_tasks, four_tasks(), Progress(4), jobs=2)
 
     assert [result.name for result in results] == ["case 0", "case 1", "case 2", "case 3"]
     assert [str(result.report) for result in results] == [
@@ -473,6 +484,10 @@ def test_a_baseline_from_the_first_run_to_the_last(
         (["--expires", "2020-01-01"], "argument --expires: 2020-01-01 has passed"),
         (["--update-baseline"], "argument --update-baseline: needs --baseline FILE"),
         (["--update-baseline", "--baseline", "f"], "argument --update-baseline: needs --reason"),
+        (
+            ["--update-baseline", "--baseline", "no/such/f", "--reason", "r"],
+            "argument --baseline: there is no folder no/such",
+        ),
         (["--reason", "r"], "argument --reason: goes with --update-baseline"),
     ],
 )

@@ -15,8 +15,8 @@ import pytest
 
 from compile_checks.findings import KINDS
 from compile_checks.outputs.rules import RULES
+from tests.audit_install import ROOT, python_path
 
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -26,6 +26,7 @@ class Reader:
     """Does with each block what the sentence before it says, in a folder of its own."""
 
     folder: Path
+    python_path: str
     replaced: str | None = None
     done: list[str] = field(default_factory=list)
 
@@ -76,7 +77,7 @@ class Reader:
         assert program == "python"
         environment = {
             **{name: value for name, value in os.environ.items() if name != "GITHUB_ACTIONS"},
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": self.python_path,
         }
         return subprocess.run(
             [sys.executable, *arguments],
@@ -90,12 +91,13 @@ class Reader:
 
 
 def test_a_stranger_follows_the_pages(tmp_path: Path) -> None:
-    reader = Reader(tmp_path)
+    reader = Reader(tmp_path / "project", python_path(tmp_path / "installed"))
+    reader.folder.mkdir()
 
     reader.follow((DOCS / "audit.md").read_text())
     assert reader.done.count("ran") == 8
     assert "\n2 cases, none failed\n" in reader.done[-3]  # the workflow's
-    tests = reader.run("python -m pytest -q -p compile_checks.pytest_plugin -p no:cacheprovider")
+    tests = reader.run("python -m pytest -q -p no:cacheprovider")
     assert "2 passed" in tests, tests
     assert reader.run("python audit_it.py") == "ok\n"
 

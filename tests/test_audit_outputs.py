@@ -30,6 +30,14 @@ def one(finding: Finding, name: str = "case") -> Results:
     return Results((CaseResult(name, AuditReport(1, findings=(finding,))),), "2.13.0")
 
 
+def test_a_finding_s_full_text_says_nothing_twice() -> None:
+    reason = "broken\n  Explanation: it is.\n  Hint: do this.\n  Hint: or that.\n"
+    finding = Finding("graph-break", reason, hint="do this.\nor that.\nor wait.")
+
+    for hint in ("do this.", "or that.", "or wait."):
+        assert finding.full_text().count(hint) == 1
+
+
 # ------------------------------------------------------------------ terminal
 
 
@@ -353,11 +361,16 @@ def test_each_break_is_shown_in_its_source_between_its_graphs(run: Results) -> N
     shown = "".join(parsed.texts)
     assert all(line in shown for line in source.splitlines())
     assert parsed.hits == ["graph-break", "graph-break"]  # in the excerpt, and in the whole file
-    before = page.index("graph before the break")
-    after = page.index("graph after the break")
-    assert before < page.index("# &lt;before&gt;") < after < page.index("return x * 2", after)
-    assert "1 op<" in page
-    assert "3 ops<" in page
+    before, after = (
+        re.search(rf"<summary>graph {side} the break</summary>(.*?)</details>", page, re.DOTALL)
+        for side in ("before", "after")
+    )
+    assert before is not None
+    assert after is not None
+    assert "3 ops<" in before[1]
+    assert "<pre>gt = x.sum() &gt; 0  # &lt;before&gt;</pre>" in before[1]
+    assert "1 op<" in after[1]
+    assert "<pre>return x * 2</pre>" in after[1]
     assert "Explanation: `if` on a &lt;Tensor&gt;\\x1b[31m." in page
 
 
@@ -376,6 +389,19 @@ def test_links_lead_somewhere_and_nothing_is_loaded(run: Results) -> None:
     assert set(local) <= set(parsed.ids)
     outside = [link for link in parsed.links if not link.startswith("#")]
     assert outside == ["https://meta-pytorch.github.io/compile-graph-break-site/gb/gb0170.html"]
+
+
+def test_two_files_are_shown_apart(run: Results, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text("first\nsecond\n")
+    finding = Finding("fallback", "r", file=str(other), line=2)
+    more = CaseResult("more", AuditReport(1, findings=(finding,)))
+
+    parsed = Page(html.render(replace(run, cases=(*run.cases, more))))
+
+    assert len(set(parsed.ids)) == len(parsed.ids)
+    assert {"source-1", "source-1-5", "source-3", "source-3-2"} <= set(parsed.ids)
+    assert "#source-3-2" in parsed.links
 
 
 def test_a_break_at_the_start_has_no_graph_before_it(run: Results) -> None:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
-pytest_plugins = ["pytester"]
+from tests.audit_install import python_path
 
-ROOT = Path(__file__).parent.parent
+pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """An empty project beside which this one is installed, of which there is but the metadata."""
-    entry_points = re.search(
-        r'^\[project\.entry-points\.pytest11\]\n(\w+) = "([\w.]+)"$',
-        (ROOT / "pyproject.toml").read_text(),
-        flags=re.MULTILINE,
-    )
-    assert entry_points is not None
-    info = pytester.path / "installed" / "compile_checks_plugin-0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: compile_checks_plugin\nVersion: 0\n"
-    )
-    (info / "entry_points.txt").write_text("[pytest11]\n{} = {}\n".format(*entry_points.groups()))
+    """An empty project, beside which this one is installed."""
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setenv("PYTHONPATH", f"{info.parent}:{ROOT}")
+    monkeypatch.setenv("PYTHONPATH", python_path(pytester.path / "installed"))
     pytester.makeini("[pytest]\naddopts = --strict-markers -W error -p no:cacheprovider\n")
     return pytester
 

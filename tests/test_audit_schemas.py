@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import jsonschema
 import pytest
@@ -139,7 +138,7 @@ def test_sarif_places_are_relative_to_the_repository(run: Results) -> None:
     first, second, *_ = as_sarif(run)["runs"][0]["results"]
 
     (place,) = first["locations"]
-    assert unquote(place["physicalLocation"]["artifactLocation"]["uri"]) == "model & co.py"
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "model%20%26%20co.py"
     assert place["physicalLocation"]["region"]["startLine"] == 5
     assert place["physicalLocation"]["region"]["snippet"]["text"].startswith("if x.sum() > 0:")
     # A finding without a place is shown where the audited function is.

@@ -191,6 +191,18 @@ def test_a_function_of_inputs_makes_them_anew() -> None:
     assert first[0].args[0] is not second[0].args[0]
 
 
+def test_random_weights_are_the_same_in_each_process(folder: Path) -> None:
+    (folder / "bare.py").write_text("import torch\nmodel = torch.nn.Linear(2, 2)\n")
+    (folder / "entry.py").write_text("from bare import model\nmade = model, ()\n")
+
+    (case,) = load("entry.py::made")
+    del sys.modules["bare"], sys.modules["entry"]
+    (again,) = load("entry.py::made")
+
+    assert case.fn is not again.fn
+    assert torch.equal(case.fn.weight, again.fn.weight)
+
+
 def test_a_function_without_example_inputs_of_which_it_needs_none(folder: Path) -> None:
     (folder / "bare.py").write_text("def f(x=1):\n    return x\n")
 

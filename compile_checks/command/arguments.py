@@ -109,6 +109,8 @@ def _check(parser: ArgumentParser, arguments: Namespace) -> None:
         parser.error("argument --update-baseline: needs --baseline FILE")
     if arguments.update_baseline and not arguments.reason:
         parser.error("argument --update-baseline: needs --reason, for the findings that are new")
+    if arguments.update_baseline and not arguments.baseline.parent.is_dir():
+        parser.error(f"argument --baseline: there is no folder {arguments.baseline.parent}")
     if arguments.reason is not None and not arguments.update_baseline:
         parser.error("argument --reason: goes with --update-baseline")
     if arguments.expires < date.today():

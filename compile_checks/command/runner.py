@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import cast
 
 import torch
 
@@ -66,7 +67,11 @@ def quietly() -> Iterator[None]:
 def _run_one(task: Task) -> list[CaseResult]:
     """One result for each mode, with an equal share of the time."""
     began = time.perf_counter()
-    reports = task.run()
+    try:
+        reports = task.run()
+    except SystemExit as error:  # the exit status is not for the audited code to choose
+        finding = Finding("error", f"SystemExit: {error}")
+        reports = [(task.name, AuditReport(findings=(finding,)))]
     seconds = (time.perf_counter() - began) / len(reports)
     file, line = task.definition()
     return [
@@ -105,8 +110,7 @@ class _Pool:
                 while self._waiting and len(self._workers) < self._jobs:
                     self._start()
                 for connection in wait(list(self._workers)):
-                    assert isinstance(connection, Connection)
-                    self._receive(connection)
+                    self._receive(cast(Connection, connection))
         finally:
             for worker in self._workers.values():  # interrupted
                 worker.process.terminate()

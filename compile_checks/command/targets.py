@@ -26,6 +26,7 @@ from compile_checks.command.modules import (
     similar,
 )
 from compile_checks.scenarios import Call, Calls, Step, steps_of
+from compile_checks.state import seed
 
 __all__ = ["TargetError", "definition", "load"]
 
@@ -38,6 +39,7 @@ def load(target: str) -> list[Case]:
             fails, where it is nothing to audit, or where its inputs are not known.
     """
     where, name = _split(target)
+    seed()  # random weights are the same in each process
     module = imported(where)
     if not name:
         raise TargetError(f"{target}: expected {FORMS}; {offers(module)}")
@@ -115,7 +117,7 @@ def _listed(target: str, items: list[Any]) -> list[Case]:
 
 
 def _calls(target: str, inputs: Any) -> Calls:
-    """Inputs as calls. A function makes them anew for each mode, and each time they are called."""
+    """Inputs as calls. A function makes them anew for each mode and each round of calls."""
     if not inspect.isroutine(inputs):
         return _listed_calls(inputs)
     guarded(f"{target}: {inputs.__name__}() raised", inputs)

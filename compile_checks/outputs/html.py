@@ -51,8 +51,8 @@ class _Page:
         return tag("header", tag("h1", "Audit of torch.compile"), tag("p", summary, class_=verdict))
 
     def overview(self) -> Markup:
-        names = ("case", "graphs", "breaks", "recompiles", "result")
-        rows = [tag("tr", *(tag("th", name) for name in names))]
+        heads = [tag("th", name, class_="number") for name in ("graphs", "breaks", "recompiles")]
+        rows = [tag("tr", tag("th", "case"), *heads, tag("th", "result"))]
         for number, case in enumerate(self._results.cases, 1):
             report = case.report
             verdict = "fail" if not report.ok else "known" if case.known else "ok"

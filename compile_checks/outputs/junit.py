@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from compile_checks.findings import Finding
 from compile_checks.outputs.text import printable
-from compile_checks.results import CaseResult, Results
+from compile_checks.results import CaseResult, Results, portable_path
 
 _RAISED = ("crash", "error")
 """Kinds that JUnit calls errors: the case itself did not get through."""
@@ -35,7 +35,7 @@ def _add_case(suite: ElementTree.Element, case: CaseResult) -> None:
     attributes = {"classname": "compile_checks", "name": printable(case.name)}
     attributes["time"] = f"{case.seconds:.3f}"
     if case.file:
-        attributes |= {"file": printable(case.file), "line": str(case.line)}
+        attributes |= {"file": printable(portable_path(case.file)), "line": str(case.line)}
     element = ElementTree.SubElement(suite, "testcase", attributes)
     if not case.report.ok:
         # Readers of JUnit expect one failure for a test: it tells of all findings.
