@@ -110,7 +110,7 @@ def excess(choice: Choice, budget: int, floor_key: int) -> Counts | None:
     where none is.
     """
     kept = choice.kept
-    # Above the floor no row keeps less than its budget. Scores of many bits seldom tie, and counting
+    # Above the floor no row keeps less than its budget. Scores of many bits seldom tie; counting
     # all flags takes a tenth of the time of counting by rows.
     above_floor = choice.keys.itemsize > 2 and choice.threshold.min() > floor_key + 1
     if above_floor and np.count_nonzero(kept) == budget * len(kept):
