@@ -99,11 +99,15 @@ def create_mask(
             Default: the smallest finite value of the bias dtype.
         block_size: smooths the finished mask, see `block_smooth`.
         type: the strategy, one of `strategies()`. `"topk"` keeps the `window_size` best keys,
-            `"relu"` those with a score above zero (it uses no window).
-        tie_break: which of equal scores at the last place are kept. `"torch"`: those that
+            `"relu"` those with a score above zero (it uses no window), `"topp"` the fewest best
+            keys whose share of the softmax reaches the option `p`, `"ratio"` the best `ratio` of
+            the allowed keys, `"block_topk"` the best blocks of `key_block` keys by the `"max"` or
+            `"mean"` (option `pool`) of their scores, and always the block at the row's position.
+        tie_break: which of equal scores at the last place `"topk"` keeps. `"torch"`: those that
             `torch.topk(..., sorted=False)` takes, bit for bit. `"lowest"`: those with the lowest
-            key index, so that a row's result depends on this row alone.
-        options: what the strategy `type` has options for, by name.
+            key index, so that a row's result depends on this row alone. Other strategies that rank
+            keys go by the lowest index.
+        options: what the strategy `type` has options for, by name: `{"p": 0.9}`.
 
     Returns:
         A new bool mask. Its shape is the broadcast shape of bias and mask, where head counts repeat
