@@ -13,9 +13,10 @@ class Progress:
     """Shows on one line of standard error how many cases are done and which one runs.
 
     >>> import io
-    >>> progress = Progress(3, io.StringIO())
-    >>> progress.show(1, "step"), progress.close()  # no terminal: nothing is written
-    (None, None)
+    >>> progress = Progress(3, stream := io.StringIO())
+    >>> progress.show(1, "step")
+    >>> stream.getvalue()  # no terminal, so nothing is written
+    ''
     """
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
