@@ -201,8 +201,10 @@ def _choose(
         if columns.size:
             some = slice(int(columns[0]), int(columns[-1]) + 1)
             forbidden = quickselect.Forbidden(some, rows(allowed[..., some]))
-    if isinstance(budget, int) and not order.has_nan(scores, dtype):
-        choice = quickselect.choose_above_zero(rows(scores), forbidden, budget, floor_key, out)
+    if isinstance(budget, int) and not order.has_negative_nan(scores, dtype):
+        infinity = order.INFINITY[dtype]
+        bits = rows(scores)
+        choice = quickselect.choose_above_zero(bits, forbidden, budget, floor_key, infinity, out)
         if choice is not None:
             return choice
     keys = rows(order.keys(scores, dtype))

@@ -64,13 +64,10 @@ def _order(bits: Array, infinity: int, keys: Array) -> None:
         keys[(keys > infinity) | (keys < -infinity)] = _LARGEST[bits.itemsize]
 
 
-def has_nan(bits: Array, dtype: torch.dtype) -> bool:
-    """Whether any score is NaN: its bits are above those of the infinity of its sign."""
+def has_negative_nan(bits: Array, dtype: torch.dtype) -> bool:
+    """Whether there is a NaN that its bits alone put below the positive numbers."""
     sign_bit = _LARGEST[bits.itemsize] + 1
-    return bool(
-        bits.max(initial=0) > INFINITY[dtype]
-        or bits.view(f"u{bits.itemsize}").max(initial=0) > INFINITY[dtype] + sign_bit
-    )
+    return bool(bits.view(f"u{bits.itemsize}").max(initial=0) > INFINITY[dtype] + sign_bit)
 
 
 @lru_cache(maxsize=64)

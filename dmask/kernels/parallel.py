@@ -23,7 +23,7 @@ Box = tuple[slice, ...]
 """A part of an array: a slice per dimension but the last, which is the keys and stays whole."""
 
 # A box of half a megabyte, and what is computed of it, stay in the second-level cache.
-BOX_BYTES = 2**20
+BOX_BYTES = 2**24
 
 
 @lru_cache(maxsize=1)

@@ -56,24 +56,39 @@ def choose(
 
 
 def choose_above_zero(
-    bits: Array, forbidden: Forbidden | None, budget: int, floor_key: int, out: Flags
+    bits: Array,
+    forbidden: Forbidden | None,
+    budget: int,
+    floor_key: int,
+    infinity: int,
+    out: Flags,
 ) -> Choice | None:
-    """As `choose`, on the plain bits of scores, none of them a NaN: right, and half the work, where
-    the last score that a row keeps is above zero; `None` where it is not.
+    """As `choose`, on the plain bits of scores: right, and half the work, where the last score that
+    a row keeps is a number above zero; `None` where it is not.
 
     As integers the bits of all scores that are not above zero are zero or less, whatever their
-    order. A few rows say whether it is worth a try.
+    order; but a NaN with a sign is among them.
     """
-    step = max(1, len(bits) // 4)
-    few = bits[::step] > 0
-    if forbidden is not None:
-        few[:, forbidden.columns] &= forbidden.allowed[::step]
-    if budget >= bits.shape[-1] or few.sum(axis=-1).min() < budget * 9 // 8:
+    if budget >= bits.shape[-1] or not _seem_above_zero(bits, forbidden, budget):
         return None
     threshold = _nth_best(bits, forbidden, budget)
-    if threshold.min() <= 0:
+    if threshold.min() <= 0 or threshold.max() > infinity:
         return None
     return _reaching(bits, forbidden, threshold, max(floor_key, 0), out)
+
+
+def _seem_above_zero(bits: Array, forbidden: Forbidden | None, budget: int) -> bool:
+    """Whether a sample of a few rows and columns has so many scores above zero."""
+    # So few that NumPy keeps the GIL, which takes longer to come back than the sample.
+    rows, columns = max(1, len(bits) // 4), max(1, bits.shape[-1] // 64)
+    above = bits[::rows, ::columns] > 0
+    if forbidden is not None:
+        first, stop = forbidden.columns.start, forbidden.columns.stop
+        inside = slice(-(-first // columns), -(-stop // columns))
+        skipped = inside.start * columns - first
+        above[:, inside] &= forbidden.allowed[::rows, skipped::columns]
+    share = budget / bits.shape[-1]
+    return bool(above.sum(axis=-1).min() > above.shape[-1] * (share + 0.02) + 2)
 
 
 def _nth_best(keys: Array, forbidden: Forbidden | None, budget: Budget) -> Array:
