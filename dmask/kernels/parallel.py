@@ -23,7 +23,7 @@ Box = tuple[slice, ...]
 """A part of an array: a slice per dimension but the last, which is the keys and stays whole."""
 
 # A box of half a megabyte, and what is computed of it, stay in the second-level cache.
-BOX_BYTES = 2**24
+BOX_BYTES = 2**22
 
 
 @lru_cache(maxsize=1)
@@ -83,7 +83,7 @@ def for_each(work: Callable[[Box], None], parts: Iterator[Box]) -> None:
     """
     todo = list(parts)
     helpers = min(torch.get_num_threads(), len(todo)) - 1
-    todo.reverse()  # pop() is atomic, and takes from the end
+    # pop() is atomic, and takes from the end: under causality the largest parts come first.
 
     def run() -> None:
         while todo:

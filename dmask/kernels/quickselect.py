@@ -77,6 +77,18 @@ def choose_above_zero(
     return _reaching(bits, forbidden, threshold, max(floor_key, 0), out)
 
 
+def keep_all_above(bits: Array, forbidden: Forbidden | None, floor_key: int, out: Flags) -> None:
+    """Keeps whatever is above a floor below zero, on the plain bits of scores, no NaN with a sign.
+
+    As unsigned integers the bits of all scores above such a floor are less than the floor's.
+    """
+    unsigned = np.dtype(f"u{bits.itemsize}")
+    sign_bit = 1 << (8 * bits.itemsize - 1)
+    np.less(bits.view(unsigned), unsigned.type(sign_bit - floor_key), out=out)
+    if forbidden is not None:
+        out[:, forbidden.columns] &= forbidden.allowed
+
+
 def _seem_above_zero(bits: Array, forbidden: Forbidden | None, budget: int) -> bool:
     """Whether a sample of a few rows and columns has so many scores above zero."""
     # So few that NumPy keeps the GIL, which takes longer to come back than the sample.
