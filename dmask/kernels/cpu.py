@@ -2,7 +2,7 @@
 
 `torch.topk` finds the best keys, then a scatter writes them out one by one. A threshold is enough
 to know which keys are kept, except where scores tie at the last place. The rows are worked on in
-boxes that stay in a core's cache, see `parallel`.
+boxes of rows, see `parallel`.
 """
 
 from __future__ import annotations

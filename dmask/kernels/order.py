@@ -102,7 +102,7 @@ def forbid(keys: Array, allowed: NDArray[np.bool_]) -> None:
 def _has_long_runs(flags: NDArray[np.bool_]) -> bool:
     """Whether flags seldom change along a few rows, as in a causal mask or one of padding."""
     few = flags[:: max(1, len(flags) // 4)]
-    return np.count_nonzero(few[:, 1:] != few[:, :-1]) <= few.size // 16
+    return int(np.count_nonzero(few[:, 1:] != few[:, :-1])) <= few.size // 16
 
 
 @lru_cache(maxsize=64)
