@@ -34,6 +34,7 @@ def measure() -> dict[int, dict[str, Timed]]:
     """Per number of keys, every method on float32 scores with a window of a quarter of the keys."""
     results = {}
     for key_len in KEY_LENS:
+        torch.compiler.reset()  # a program of its own for each shape
         shape = (1, 2, max(1, SCORES // (2 * key_len)), key_len)
         bias = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         calls = {name: partial(make, bias, None, key_len // 4) for name, make in methods().items()}
