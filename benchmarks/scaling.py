@@ -73,7 +73,7 @@ def plot(results: dict[int, dict[str, Timed]], file: Path) -> bool:
     axes.set_xlabel("keys per row, a quarter of them kept")
     axes.set_ylabel("ns per score (float32)")
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
     pyplot.close(figure)
