@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from torch._dynamo.output_graph import GraphCompileReason
 from torch._dynamo.utils import counters, graph_break_reasons
 
 from compile_checks.breaks import headline
@@ -21,6 +22,9 @@ from compile_checks.trace import Compilation
 # What `fullgraph=True` takes where the default mode breaks, from torch 2.13 on: it captures the
 # numbers and shapes that depend on data.
 _CAPTURED = ("capture_scalar_outputs", "capture_dynamic_output_shape_ops")
+
+# How Dynamo calls it that it goes back to the last statement from which it can resume.
+_STEPPED_BACK = "step_unsupported"
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,23 @@ class Counts:
 
     @property
     def reasons(self) -> list[tuple[str, int]]:
-        """The places in `graph_break_reasons`."""
-        places = (place_of(r.user_stack) for r in graph_break_reasons[self.reasons_before :])
+        """The places of breaks in `graph_break_reasons`."""
+        places = (place_of(r.user_stack) for r in self._new if r.reason != _STEPPED_BACK)
         return [(place.file, place.line) for place in places]
+
+    @property
+    def stepped_back(self) -> dict[tuple[str, str], tuple[str, int]]:
+        """The frames, by file and name, that left to eager mode a statement before their break.
+
+        `graph_break_reasons` has the line where that statement begins. The break may be further
+        down in it, or in a property that it reads.
+        """
+        frames = (r.user_stack[-1] for r in self._new if r.reason == _STEPPED_BACK)
+        return {(f.filename, f.name): (f.filename, f.lineno or 0) for f in frames}
+
+    @property
+    def _new(self) -> list[GraphCompileReason]:
+        return graph_break_reasons[self.reasons_before :]
 
 
 def disagreements(
@@ -68,7 +86,7 @@ def disagreements(
     met = sum(c.breaks_met for c in started)
     if counts.breaks > met:
         yield _disagreement("counters['graph_break']", counts.breaks, met, "graph breaks")
-    yield from _misplaced(started, set(counts.reasons))
+    yield from _misplaced(started, counts)
 
 
 def _disagreement(who: str, counted: int, traced: int, what: str) -> Finding:
@@ -79,11 +97,18 @@ def _disagreement(who: str, counted: int, traced: int, what: str) -> Finding:
 _HINT = "one of the two misses something: read TORCH_LOGS=graph_breaks,recompiles, and report it"
 
 
-def _misplaced(started: Iterable[Compilation], listed: set[tuple[str, int]]) -> Iterator[Finding]:
+def _misplaced(started: Sequence[Compilation], counts: Counts) -> Iterator[Finding]:
     """`graph_break_reasons` has all breaks from which a frame resumed, and may have others."""
-    started = [*started]
+    listed, stepped = set(counts.reasons), counts.stepped_back
     traced = {(b.file, b.line) for c in started for b in c.breaks}
-    resumed = {(b.file, b.line) for c in started if c.failure is None for b in c.breaks}
+    broken = {(c.file, c.name) for c in started if c.breaks}
+    listed |= {place for frame, place in stepped.items() if frame not in broken}
+    resumed = {
+        (b.file, b.line)
+        for c in started
+        if c.resumed and (c.file, c.name) not in stepped
+        for b in c.breaks
+    }
     for places, said in (
         (listed - traced, "graph_break_reasons has a break here, the structured trace has not"),
         (resumed - listed, "the structured trace has a break here, graph_break_reasons has not"),

@@ -4,6 +4,10 @@ Dynamo keeps several counts of its graph breaks, and each of them misses some ki
 trace, the records that `TORCH_TRACE` writes to disk, has them all. A handler takes them off their
 logger here. The records have user stacks as text only; but each is logged while Dynamo deals with
 what it tells of, so that the handler can ask for the stack itself.
+
+Torch 2.9 has no record of its own for two kinds: where nothing of a frame could be compiled there
+is only the one of the error, and where Dynamo goes back to the last statement that it can resume
+from there is a line in its debug log. Releases that tell of a break in both ways are heard once.
 """
 
 from __future__ import annotations
@@ -16,12 +20,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from compile_checks.breaks import break_of
+from torch._dynamo.exc import Unsupported
+from torch._guards import CompileContext
+
+from compile_checks.breaks import break_of, headline
 from compile_checks.findings import GraphBreak, Recompile
 from compile_checks.guards import as_called, latest, read_guard
 from compile_checks.places import owner_of
 
 _LOGGER = logging.getLogger("torch.__trace")
+_DEBUG_LOGGER = logging.getLogger("torch._dynamo.symbolic_convert")
 
 
 @dataclass
@@ -43,12 +51,19 @@ class Compilation:
     recompile_reasons: tuple[str, ...] | None = None
     failure: str | None = None
     """Why there is no compiled code for this frame."""
+    skipped: bool = False
+    """Torch 2.9 names no failure where it skips a frame for a break in a loop."""
     cudagraph_skip_reason: str | None = None
 
     @property
     def has_graph(self) -> bool:
         """Whether a graph was made, and the backend took it."""
         return self.graph is not None and self.failure is None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the frame went on behind its breaks, if it had any."""
+        return self.failure is None and not self.skipped
 
     def recompile(self, parameters: Sequence[str] = ()) -> Recompile | None:
         """Why the frame was compiled anew, where it was.
@@ -81,6 +96,8 @@ class Trace(logging.Handler):
         self._frames: dict[tuple[Any, ...], Compilation] = {}
         # The audited code may run inside an `except` block, whose exception is not Dynamo's.
         self._outer_error = sys.exc_info()[1]
+        level = _DEBUG_LOGGER.getEffectiveLevel()
+        self._shown = logging.CRITICAL + 1 if _DEBUG_LOGGER.disabled else level
 
     def emit(self, record: logging.LogRecord) -> None:
         metadata: Mapping[str, Any] = getattr(record, "metadata", {})
@@ -92,10 +109,18 @@ class Trace(logging.Handler):
                 self._begin(metadata).started = True
             case {"artifact": {"name": "dynamo_graph_break_reason"}}:
                 self._add_break(self._current(metadata), payload)
+            case {"artifact": {"name": "dynamo_error"}}:
+                self._add_unlogged(self._current(metadata), sys.exc_info()[1])
             case {"dynamo_output_graph": _}:
                 self._current(metadata).graph = payload
             case {"compilation_metrics": metrics}:
                 self._end(metadata, metrics)
+
+    def filter_debug_log(self, record: logging.LogRecord) -> bool:
+        """Takes a break out of Dynamo's debug log, and lets no more of it pass than before."""
+        if record.exc_info and (compile_id := CompileContext.current_compile_id()):
+            self._add_unlogged(self._current(vars(compile_id)), record.exc_info[1])
+        return record.levelno >= self._shown
 
     def _begin(self, metadata: Mapping[str, Any]) -> Compilation:
         """The compilation that a frame's first records speak of.
@@ -123,6 +148,7 @@ class Trace(logging.Handler):
         compilation.ended = True
         if metrics["fail_type"] is not None:
             compilation.failure = metrics["fail_reason"] or metrics["fail_type"]
+        compilation.skipped = metrics["graph_op_count"] is None  # 0 for a graph without ops
         compilation.cudagraph_skip_reason = metrics.get("cudagraph_skip_reason")
         # Past the recompile limit the code is not named; the frame's earlier compilations name it.
         if metrics["co_filename"] is not None:
@@ -140,13 +166,23 @@ class Trace(logging.Handler):
         if graph_break not in compilation.breaks:
             compilation.breaks.append(graph_break)
 
+    def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
+        """Adds a break that Dynamo acted on, unless it has told of it already."""
+        if not isinstance(error, Unsupported) or error is self._outer_error:
+            return
+        found = break_of(error, "", compilation.compile_id)
+        known = {(b.file, b.line, headline(b.reason)) for b in compilation.breaks}
+        if (found.file, found.line, headline(found.reason)) not in known:
+            compilation.breaks.append(found)
+            compilation.breaks_met += 1
+
 
 @contextmanager
 def record() -> Iterator[Trace]:
     """Records Dynamo's structured trace for the time of a block.
 
-    The logger is left as it was found, torch's own handler included, which takes itself off at the
-    first record where it has no directory to write to.
+    The loggers are left as they were found, torch's own handler included, which takes itself off at
+    the first record where it has no directory to write to.
     """
     handlers, level, disabled = [*_LOGGER.handlers], _LOGGER.level, _LOGGER.disabled
     trace = Trace()
@@ -156,12 +192,31 @@ def record() -> Iterator[Trace]:
     try:
         if not _LOGGER.isEnabledFor(logging.DEBUG):
             raise RuntimeError("logging.disable() hides Dynamo's trace, which an audit reads")
-        yield trace
+        with _debug_log_of(trace):
+            yield trace
     finally:
         added = [h for h in _LOGGER.handlers if h is not trace and h not in handlers]
         _LOGGER.handlers[:] = handlers + added
         _LOGGER.setLevel(level)
         _LOGGER.disabled = disabled
+
+
+@contextmanager
+def _debug_log_of(trace: Trace) -> Iterator[None]:
+    """Shows a trace all that Dynamo's tracer logs.
+
+    Not by the logger's level, which those of the bytecode and the source, its children, would take
+    over and print.
+    """
+    disabled, _DEBUG_LOGGER.disabled = _DEBUG_LOGGER.disabled, False
+    vars(_DEBUG_LOGGER)["isEnabledFor"] = lambda level: True
+    _DEBUG_LOGGER.addFilter(trace.filter_debug_log)
+    try:
+        yield
+    finally:
+        _DEBUG_LOGGER.removeFilter(trace.filter_debug_log)
+        del vars(_DEBUG_LOGGER)["isEnabledFor"]
+        _DEBUG_LOGGER.disabled = disabled
 
 
 def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -5,7 +5,8 @@ A file has a function `audited`, and beside each line that a report must name a 
     # finding: graph-break GB0124|GB0038 x2
 
 with the kind, its ids in PyTorch's registry (more than one where releases of PyTorch differ) and how
-often, if more than once. On a line of its own such a comment stands for a finding without a place.
+often, if more than once; `since 2.13` or `before 2.13` stands behind what only those releases of
+PyTorch do. On a line of its own such a comment stands for a finding without a place.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ import torch
 from compile_checks import Finding, Mode, audit
 from tests import audit_samples
 
-_COMMENT = re.compile(r"# finding: (?P<kind>[\w-]+)(?: (?P<ids>GB[\w|]+))?(?: x(?P<count>\d+))?$")
+_COMMENT = re.compile(
+    r"# finding: (?P<kind>[\w-]+)(?: (?P<ids>GB[\w|]+))?(?: x(?P<count>\d+))?"
+    r"(?: (?P<when>since|before) 2\.13)?$"
+)
 
 SAMPLES = [
     name
@@ -31,8 +35,7 @@ SAMPLES = [
     if name not in ("breaks", "clean", "models")
 ]
 
-# Before torch 2.13 an exception did not name its kind, and the ids were not all in the registry.
-WITH_IDS = torch.torch_version.TorchVersion(torch.__version__) >= (2, 13)
+SINCE_2_13 = torch.torch_version.TorchVersion(torch.__version__) >= (2, 13)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Expected:
     ids: frozenset[str]
 
     def is_met_by(self, finding: Finding) -> bool:
-        ids = self.ids if WITH_IDS else self.ids | {""}
+        # Before, an exception did not name its kind, and the ids were not all in the registry.
+        ids = self.ids if SINCE_2_13 else self.ids | {""}
         return (self.kind, self.line, self.count) == (
             finding.kind,
             finding.line,
@@ -56,7 +60,8 @@ class Expected:
 def expected_of(file: str) -> list[Expected]:
     found = []
     for number, line in enumerate(Path(file).read_text().splitlines(), 1):
-        if comment := _COMMENT.search(line):
+        comment = _COMMENT.search(line)
+        if comment and comment["when"] != ("before" if SINCE_2_13 else "since"):
             ids = frozenset((comment["ids"] or "").split("|")) - {""}
             place = 0 if line.startswith("#") else number
             found.append(Expected(comment["kind"], place, int(comment["count"] or 1), ids))
