@@ -16,9 +16,10 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from torch._dynamo.exc import Unsupported
 from torch._guards import CompileContext
@@ -96,8 +97,6 @@ class Trace(logging.Handler):
         self._frames: dict[tuple[Any, ...], Compilation] = {}
         # The audited code may run inside an `except` block, whose exception is not Dynamo's.
         self._outer_error = sys.exc_info()[1]
-        level = _DEBUG_LOGGER.getEffectiveLevel()
-        self._shown = logging.CRITICAL + 1 if _DEBUG_LOGGER.disabled else level
 
     def emit(self, record: logging.LogRecord) -> None:
         metadata: Mapping[str, Any] = getattr(record, "metadata", {})
@@ -116,11 +115,11 @@ class Trace(logging.Handler):
             case {"compilation_metrics": metrics}:
                 self._end(metadata, metrics)
 
-    def filter_debug_log(self, record: logging.LogRecord) -> bool:
-        """Takes a break out of Dynamo's debug log, and lets no more of it pass than before."""
-        if record.exc_info and (compile_id := CompileContext.current_compile_id()):
-            self._add_unlogged(self._current(vars(compile_id)), record.exc_info[1])
-        return record.levelno >= self._shown
+    def add_logged(self, record: logging.LogRecord) -> None:
+        """Adds the break, if there is one, of which a record of Dynamo's debug log speaks."""
+        stepped_back = record.exc_info and record.msg == "step triggered compile"
+        if stepped_back and (compile_id := CompileContext.current_compile_id()):
+            self._add_unlogged(self._current(vars(compile_id)), sys.exc_info()[1])
 
     def _begin(self, metadata: Mapping[str, Any]) -> Compilation:
         """The compilation that a frame's first records speak of.
@@ -201,22 +200,23 @@ def record() -> Iterator[Trace]:
         _LOGGER.disabled = disabled
 
 
-@contextmanager
-def _debug_log_of(trace: Trace) -> Iterator[None]:
-    """Shows a trace all that Dynamo's tracer logs.
+def _debug_log_of(trace: Trace) -> AbstractContextManager[Any]:
+    """Shows a trace all that Dynamo's tracer logs, and lets pass what passed before.
 
     Not by the logger's level, which those of the bytecode and the source, its children, would take
     over and print.
     """
-    disabled, _DEBUG_LOGGER.disabled = _DEBUG_LOGGER.disabled, False
-    vars(_DEBUG_LOGGER)["isEnabledFor"] = lambda level: True
-    _DEBUG_LOGGER.addFilter(trace.filter_debug_log)
-    try:
-        yield
-    finally:
-        _DEBUG_LOGGER.removeFilter(trace.filter_debug_log)
-        del vars(_DEBUG_LOGGER)["isEnabledFor"]
-        _DEBUG_LOGGER.disabled = disabled
+    enabled, handle = _DEBUG_LOGGER.isEnabledFor, _DEBUG_LOGGER.handle
+
+    def shown(record: logging.LogRecord) -> None:
+        trace.add_logged(record)
+        if enabled(record.levelno):
+            handle(record)
+
+    patch: AbstractContextManager[Any] = mock.patch.multiple(
+        _DEBUG_LOGGER, isEnabledFor=lambda level: True, handle=shown
+    )
+    return patch
 
 
 def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -192,3 +192,45 @@ def test_breaks_do_not_depend_on_the_backend() -> None:
     report = audit(breaks.item, (torch.ones(3),), backend="eager")
 
     assert places(report) == expected("item")
+
+
+def over_lines(x):
+    count = (x > 0).sum()
+    y = (
+        x
+        + x[:count]  # break: over_lines
+    )  # fmt: skip
+    return y + 1
+
+
+class Cut:
+    def __init__(self, x):
+        self.x, self.count = x, (x > 0).sum()
+
+    @property
+    def short(self):
+        return self.x[: self.count]  # break: in_property
+
+
+def in_property(x):
+    return Cut(x).short + 1
+
+
+@pytest.mark.parametrize("fn", [over_lines, in_property])
+def test_a_break_from_which_dynamo_steps_back_is_placed_where_it_is(fn) -> None:
+    """Dynamo's list of breaks has the line where the statement begins."""
+    lines = linecache.getlines(__file__)
+    (marked_line,) = (n for n, s in enumerate(lines, 1) if s.endswith(f"# break: {fn.__name__}\n"))
+
+    report = audit(fn, (torch.ones(3),))
+
+    assert places(report) == [(__file__, marked_line)]
+    assert [finding.kind for finding in report.findings] == ["graph-break"]
+
+
+def test_dynamos_debug_log_stays_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    report = audit(over_lines, (torch.ones(3),))
+
+    assert len(report.graph_breaks) == 1
+    below = "torch._dynamo.symbolic_convert"
+    assert not [r for r in caplog.records if r.name.startswith(below) and r.levelname == "DEBUG"]
