@@ -5,7 +5,7 @@ A file has a function `audited`, and beside each line that a report must name a 
     # finding: graph-break GB0124|GB0038 x2
 
 with the kind, its ids in PyTorch's registry (more than one where releases of PyTorch differ) and how
-often, if more than once; `since 2.13` or `before 2.13` stands behind what only those releases of
+often, if more than once; `since 2.13` or `before 2.15` stands behind what only those releases of
 PyTorch do. On a line of its own such a comment stands for a finding without a place.
 """
 
@@ -26,7 +26,7 @@ from tests import audit_samples
 
 _COMMENT = re.compile(
     r"# finding: (?P<kind>[\w-]+)(?: (?P<ids>GB[\w|]+))?(?: x(?P<count>\d+))?"
-    r"(?: (?P<when>since|before) 2\.13)?$"
+    r"(?: (?P<when>since|before) (?P<release>2\.\d+))?$"
 )
 
 SAMPLES = [
@@ -35,7 +35,7 @@ SAMPLES = [
     if name not in ("breaks", "clean", "models")
 ]
 
-SINCE_2_13 = torch.torch_version.TorchVersion(torch.__version__) >= (2, 13)
+VERSION = torch.torch_version.TorchVersion(torch.__version__)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Expected:
 
     def is_met_by(self, finding: Finding) -> bool:
         # Before, an exception did not name its kind, and the ids were not all in the registry.
-        ids = self.ids if SINCE_2_13 else self.ids | {""}
+        ids = self.ids if VERSION >= (2, 13) else self.ids | {""}
         return (self.kind, self.line, self.count) == (
             finding.kind,
             finding.line,
@@ -61,11 +61,19 @@ def expected_of(file: str) -> list[Expected]:
     found = []
     for number, line in enumerate(Path(file).read_text().splitlines(), 1):
         comment = _COMMENT.search(line)
-        if comment and comment["when"] != ("before" if SINCE_2_13 else "since"):
+        if comment and _holds(comment):
             ids = frozenset((comment["ids"] or "").split("|")) - {""}
             place = 0 if line.startswith("#") else number
             found.append(Expected(comment["kind"], place, int(comment["count"] or 1), ids))
     return sorted(found, key=lambda expected: (expected.line == 0, expected.line))
+
+
+def _holds(comment: re.Match[str]) -> bool:
+    """Whether a finding is one of this release of PyTorch."""
+    if comment["when"] is None:
+        return True
+    version = VERSION
+    return (version >= comment["release"]) == (comment["when"] == "since")
 
 
 @pytest.mark.parametrize("name", SAMPLES)
