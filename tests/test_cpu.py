@@ -50,11 +50,27 @@ def test_an_error_in_a_box_reaches_the_caller(threads: None) -> None:
         for_each(work, ((slice(i, i + 1),) for i in range(9)))
 
 
+def few_rows_above_zero(shape: tuple[int, ...]) -> Tensor:
+    """The rows that a sample would look at are no sample of the others."""
+    every_so_often = torch.arange(shape[2])[:, None] % (shape[2] // 4) == 0
+    return torch.where(every_so_often, scores(*shape).abs(), -scores(*shape).abs())
+
+
+def with_negative_nan(shape: tuple[int, ...]) -> Tensor:
+    bias = scores(*shape).abs()
+    bias[..., ::9] = -bias.new_tensor(torch.nan).abs()
+    assert bias[..., 0].signbit().all()
+    return bias
+
+
 KINDS = {
     "normal": lambda shape: scores(*shape),
     "relu": lambda shape: scores(*shape).relu(),
     "rounded": lambda shape: scores(*shape).mul(2).round(),
     "constant": lambda shape: torch.full(shape, 0.5),
+    "negative": lambda shape: -scores(*shape).abs(),
+    "few rows above zero": lambda shape: few_rows_above_zero(shape),
+    "NaN with a sign": lambda shape: with_negative_nan(shape),
 }
 LARGE = (1, 2, 70, 700)
 
