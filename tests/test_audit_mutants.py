@@ -139,10 +139,10 @@ MUTANTS = {
         nothing,
         lambda: "disagreement" not in kinds(audit(breaks.item, (X,))),
     ),
-    "breaks of skipped frames": Mutant(
+    "breaks without an exception": Mutant(
         "trace:Trace._add_break",
         nothing,
-        lambda: "graph-break" in kinds(audit(breaks.in_loop, (X,))),
+        lambda: "graph-break" in kinds(audit(breaks.branch, (X,))),
     ),
     "merging": Mutant(
         "judge:headline", lambda reason: object(), lambda: first(audit(breaks.twice, (X,))).count == 3
