@@ -8,6 +8,7 @@ same way eager and compiled.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,11 @@ _LIBRARY = library.fragment()
 # ------------------------------------------------------------------ built-in strategies
 
 
+def _topk_kernel(bias: TensorMeta) -> Callable[..., Tensor]:
+    """The quickest way to a top-k mask for a bias of that kind."""
+    return cpu.topk_mask if cpu.takes(bias.device, bias.dtype) else reference.topk_mask
+
+
 def _plan_topk(
     bias: TensorMeta,
     shape: Shape,
@@ -34,7 +40,7 @@ def _plan_topk(
     tie_break: str,
 ) -> MaskMaker:
     inductor.offer(torch.ops.dmask.topk_mask.default)
-    topk_mask = cpu.topk_mask if cpu.takes(bias.device, bias.dtype) else reference.topk_mask
+    topk_mask = _topk_kernel(bias)
     # Fakes plan too, and must not compare a symbolic size: a guard would come of it.
     if all(isinstance(size, int) for size in shape) and math.prod(shape) <= cpu.FEW_SCORES:
         topk_mask = reference.topk_mask
@@ -190,8 +196,8 @@ def _topk_indices(
 ) -> Tensor:
     shape, floor = _check_topk_indices(attention_bias, attention_mask, window_size, min_dtype)
     bias, allowed = shapes.align(attention_bias, attention_mask, shape)
-    topk_mask = cpu.topk_mask if cpu.takes(bias.device, bias.dtype) else reference.topk_mask
-    return reference.indices_of(topk_mask(bias, allowed, window_size, floor, "lowest"), window_size)
+    kept = _topk_kernel(meta(bias))(bias, allowed, window_size, floor, "lowest")
+    return reference.indices_of(kept, window_size)
 
 
 def _topk_indices_fake(
