@@ -42,7 +42,8 @@ def _plan_topk(
     inductor.offer(torch.ops.dmask.topk_mask.default)
     topk_mask = _topk_kernel(bias)
     # Fakes plan too, and must not compare a symbolic size: a guard would come of it.
-    if all(isinstance(size, int) for size in shape) and math.prod(shape) <= cpu.FEW_SCORES:
+    sized = all(isinstance(size, int) for size in shape)
+    if tie_break == "torch" and sized and math.prod(shape) <= cpu.FEW_SCORES:
         topk_mask = reference.topk_mask
 
     def run(bias: Tensor, allowed: Tensor | None) -> Tensor:

@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterator
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import dmask
 from dmask import registry
-from dmask.kernels import cpu, order, parallel, reference
-from dmask.kernels.parallel import Box, boxes, for_each
+from dmask.kernels import cpu, order, parallel, reference, rows
+from dmask.kernels.parallel import for_each_part
+from dmask.kernels.tables import NO_TABLE, table_of
 from tests.oracle import inlined_path
 from tests.test_mask import scores
 
@@ -28,32 +30,40 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 5, 16), (1, 1, 1, 1000), (3, 4, 1, 8), (7, 1, 2, 33)])
-def test_boxes_cover_every_row_once(
-    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", [0, 1, 7, 100, 1000])
+def test_parts_cover_every_row_once(
+    rows: int, threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "BOX_BYTES", 512)
-    seen = torch.zeros(shape[:-1], dtype=torch.int32)
-    for box in boxes(shape, itemsize=4):
-        part = torch.empty(shape, dtype=torch.bool)[box]
-        assert part.numel() * 4 <= 512 or part[..., 0].numel() == 1
-        seen[box] += 1
+    monkeypatch.setattr(parallel, "PART_SCORES", 64)
+    seen, parts = np.zeros(rows, np.int32), []
+
+    def work(start: int, stop: int) -> None:
+        seen[start:stop] += 1
+        parts.append(stop - start)
+
+    for_each_part(work, rows, width=16)
     assert (seen == 1).all()
+    # As many as keep four threads busy, but none of fewer scores than a thread is worth.
+    assert len(parts) == max(1, min(4 * 4, rows // 4))
 
 
-def test_an_error_in_a_box_reaches_the_caller(threads: None) -> None:
-    def work(box: Box) -> None:
-        if box[0].start == 5:
-            raise ZeroDivisionError("in box 5")
+def test_an_error_in_a_part_reaches_the_caller(
+    threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "PART_SCORES", 1)
 
-    with pytest.raises(ZeroDivisionError, match="in box 5"):
-        for_each(work, ((slice(i, i + 1),) for i in range(9)))
+    def work(start: int, stop: int) -> None:
+        if start <= 5 < stop:
+            raise ZeroDivisionError("in row 5")
+
+    with pytest.raises(ZeroDivisionError, match="in row 5"):
+        for_each_part(work, 9, 1)
 
 
-def few_rows_above_zero(shape: tuple[int, ...]) -> Tensor:
-    """The rows that a sample would look at are no sample of the others."""
-    every_so_often = torch.arange(shape[2])[:, None] % (shape[2] // 2) == 0
-    return torch.where(every_so_often, scores(*shape).abs(), -scores(*shape).abs())
+def misleading_sample(shape: tuple[int, ...]) -> Tensor:
+    """The keys that a sample would look at are no sample of the others."""
+    sampled = torch.arange(shape[-1]) % rows.SAMPLE_STEP == 0
+    return torch.where(sampled, scores(*shape).abs() + 1, -scores(*shape).abs())
 
 
 def with_negative_nan(shape: tuple[int, ...]) -> Tensor:
@@ -69,30 +79,35 @@ KINDS = {
     "rounded": lambda shape: scores(*shape).mul(2).round(),
     "constant": lambda shape: torch.full(shape, 0.5),
     "negative": lambda shape: -scores(*shape).abs(),
-    "few rows above zero": lambda shape: few_rows_above_zero(shape),
+    "misleading sample": lambda shape: misleading_sample(shape),
     "NaN with a sign": lambda shape: with_negative_nan(shape),
 }
 LARGE = (1, 2, 70, 700)
+LONG = (1, 1, 2, 40_000)
+"""More keys than a sample starts at, and than 16 bits count."""
 
 
+@pytest.mark.parametrize("shape", [LARGE, LONG])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tie_break", ["torch", "lowest"])
 @pytest.mark.parametrize("dtype", cpu.DTYPES)
 def test_large_masks_equal_the_reference(
-    kind: str, tie_break: str, dtype: torch.dtype, threads: None
+    shape: tuple[int, ...], kind: str, tie_break: str, dtype: torch.dtype, threads: None
 ) -> None:
-    bias = KINDS[kind](LARGE).to(dtype)
+    assert shape[3] < rows.LONG_ROW or shape == LONG
+    bias, (queries, keys) = KINDS[kind](shape).to(dtype), shape[2:]
     masks = [
         None,
-        torch.ones(70, 700, dtype=torch.bool).tril(630)[None, None],  # bottom-right causal
-        scores(1, 2, 70, 700) > 0.3,
-        torch.arange(700)[None, None, None] >= 650,  # left padding: fewer keys than the window
+        torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)[None, None],
+        scores(*shape) > 0.3,
+        torch.arange(keys)[None, None, None] >= keys - 50,  # left padding: fewer than the window
         torch.zeros(1, 1, 1, 1, dtype=torch.bool),
     ]
     floor = torch.finfo(dtype).min
     for mask in masks:
-        wanted = reference.topk_mask(bias, mask, 100, floor, tie_break)
-        assert torch.equal(dmask.topk_mask(bias, mask, 100, tie_break=tie_break), wanted)
+        for window in (1, 100, keys - 3, keys + 1):
+            wanted = reference.topk_mask(bias, mask, window, floor, tie_break)
+            assert torch.equal(dmask.topk_mask(bias, mask, window, tie_break=tie_break), wanted)
 
 
 @pytest.mark.parametrize("dtype", cpu.DTYPES)
@@ -100,13 +115,35 @@ def test_keys_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
     special = [torch.nan, torch.inf, 3.0, 1e-7, 0.0, -0.0, -1e-7, -3.0, -torch.inf]
     numbers = torch.tensor(special, dtype=torch.float64).to(dtype)
     numbers = torch.cat([-numbers[:1], numbers])  # a NaN of the other sign
-    keys = order.keys(order.bits(numbers), dtype).tolist()
-    assert keys == sorted(keys, reverse=True)
-    assert keys[0] == keys[1]
+    table = table_of(order.bits(numbers).view(1, 1, 1, -1), len(numbers))
+    keys = np.empty(len(numbers), table.rows.dtype)
+    limits = order.limits_of(torch.finfo(dtype).min, dtype)
+    rows.rank(0, (1, 1), table, NO_TABLE, limits.infinity, keys)
+    assert keys.tolist() == sorted(keys, reverse=True)
+    assert keys[0] == keys[1] > limits.infinity == keys[2]
     assert keys[5] == keys[6] == 0
-    back = order.scores(order.keys(order.bits(numbers), dtype).copy(), dtype)
+    assert keys[-2] > limits.floor > keys[-1]
+    back = order.scores(keys, dtype)
     assert torch.equal(back[2:], numbers[2:])
     assert back[:2].isnan().all()
+
+
+def test_a_table_holds_each_row_once() -> None:
+    bias = scores(2, 1, 3, 8)
+    for tensor, strides in (
+        (bias, (3, 0, 1)),
+        (bias[:1], (0, 0, 1)),
+        (bias[:, :, :1].expand(2, 1, 3, 8), (1, 0, 0)),
+        (bias[:, :, :, :1], (3, 0, 1)),
+        (bias.transpose(0, 2).contiguous().transpose(0, 2), (3, 0, 1)),
+    ):
+        table = table_of(tensor, 8)
+        assert table.strides == strides
+        for b, h, q in np.ndindex(2, 4, 3):
+            place = b * strides[0] + h * strides[1] + q * strides[2]
+            expected = tensor.expand(2, 4, 3, 8)[b, h, q]
+            assert table.rows[place].tolist() == expected.tolist()
+        assert table.rows.size <= tensor.expand(-1, -1, -1, 8).numel()
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -20,13 +20,11 @@ EXAMPLES = {"eager": 2500, "compiled": 60}
 
 @pytest.fixture(autouse=True, params=["fast way", "few scores"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The CPU's way of large masks, in boxes small enough to cut up every example, and that of
-    small ones.
-    """
+    """The CPU's way of large masks, cut up even where there is little, and that of small ones."""
     registry.forget_plans()
     if request.param == "fast way":
         monkeypatch.setattr(cpu, "FEW_SCORES", 0)
-        monkeypatch.setattr(parallel, "BOX_BYTES", 128)
+        monkeypatch.setattr(parallel, "PART_SCORES", 32)
     yield
     registry.forget_plans()
 

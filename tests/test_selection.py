@@ -22,9 +22,9 @@ EXAMPLES = {"eager": 1500, "compiled": 40}
 
 
 @pytest.fixture
-def small_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that every example is cut up."""
-    monkeypatch.setattr(parallel, "BOX_BYTES", 128)
+    monkeypatch.setattr(parallel, "PART_SCORES", 32)
 
 
 @pytest.fixture(params=["heaps", "rows"])
@@ -48,7 +48,7 @@ def expected(call: Select) -> Tensor:
     )
 
 
-@pytest.mark.usefixtures("way", "small_boxes")
+@pytest.mark.usefixtures("way", "small_parts")
 @pytest.mark.parametrize("mode", EXAMPLES)
 def test_a_selection_equals_the_loop(mode: str) -> None:
     @settings(max_examples=EXAMPLES[mode], suppress_health_check=list(HealthCheck))
@@ -126,7 +126,7 @@ def _listed(counts: Tensor, indices: Tensor) -> Tensor:
 # ------------------------------------------------------------------ a row depends on itself alone
 
 
-@pytest.mark.usefixtures("small_boxes")
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_row_does_not_depend_on_what_stands_around_it(dtype: torch.dtype, tied: bool) -> None:

@@ -1,30 +1,22 @@
-"""Cuts an array into boxes, and works on them side by side.
+"""Works on parts of a result side by side.
 
-NumPy releases the GIL while it works, so that Python threads are enough. The pool is made at its
-first use, and made anew in a process that was forked: threads do not survive a fork.
+The kernels release the GIL, so that Python threads are enough. The pool is made at its first use,
+and made anew in a process that was forked: threads do not survive a fork.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import product
-from math import prod
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Box = tuple[slice, ...]
-"""A part of an array: a slice per dimension but the last, which is the keys and stays whole."""
-
-# A smaller box would stay in the second-level cache, and one thread is then a tenth faster. But
-# between NumPy's calls threads wait for each other's GIL, which two of them feel more.
-BOX_BYTES = 2**22
+PART_SCORES = 2**16
+"""Fewer are not worth a thread: to wake one takes as long as a few thousand of them."""
+_PARTS_PER_THREAD = 4
+"""A thread that got slow rows, or less of its core, leaves some to the others."""
 
 
 @lru_cache(maxsize=1)
@@ -36,54 +28,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def boxes(shape: tuple[int, ...], itemsize: int) -> Iterator[Box]:
-    """Cuts an array of `shape` into boxes of whole rows, contiguous and of about BOX_BYTES each.
-
-    >>> list(boxes((1, 3, 2**20), itemsize=4))
-    [(slice(0, 1, None), slice(0, 1, None)), (slice(0, 1, None), slice(1, 2, None)), \
-(slice(0, 1, None), slice(2, 3, None))]
-    """
-    return product(
-        *(
-            cuts(size, max(1, BOX_BYTES // max(1, itemsize * prod(shape[dim + 1 :]))))
-            for dim, size in enumerate(shape[:-1])
-        )
-    )
-
-
-def cuts(size: int, step: int) -> list[slice]:
-    """Cuts a dimension into slices of at most `step`, of like sizes: no thread has to wait for one
-    that got more.
-    """
-    count = -(-size // step)
-    return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
-
-
-_scratch = threading.local()
-
-
-def scratch(role: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Memory of this thread, of unknown content, until the thread asks for the same role again.
-
-    Fresh memory for each box would cost as much as the work on it: it is mapped page by page.
-    """
-    count, dtype = prod(shape), np.dtype(dtype)
-    memory = getattr(_scratch, role, None)
-    if memory is None or memory.nbytes < count * dtype.itemsize:
-        memory = np.empty(max(BOX_BYTES, count * dtype.itemsize), np.uint8)
-        setattr(_scratch, role, memory)
-    part: NDArray[Any] = memory[: count * dtype.itemsize].view(dtype).reshape(shape)
-    return part
-
-
-def for_each(work: Callable[[Box], None], parts: Iterator[Box]) -> None:
-    """Calls `work` on each of the parts, on at most `torch.get_num_threads()` threads.
+def for_each_part(work: Callable[[int, int], None], rows: int, width: int) -> None:
+    """Calls `work(first, stop)` for parts of `rows` rows of `width` scores, on at most
+    `torch.get_num_threads()` threads.
 
     The calling thread works too, and takes back what no other thread has begun: calls from many
     threads at once share the pool and never wait for each other's turn.
     """
-    todo = list(parts)
-    helpers = min(torch.get_num_threads(), len(todo)) - 1
+    threads = torch.get_num_threads()
+    count = min(rows, threads * _PARTS_PER_THREAD, rows * width // PART_SCORES)
+    if threads == 1 or count <= 1:
+        work(0, rows)
+        return
+    todo = [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
     # pop() is atomic, and takes from the end: under causality the largest parts come first.
 
     def run() -> None:
@@ -92,9 +49,9 @@ def for_each(work: Callable[[Box], None], parts: Iterator[Box]) -> None:
                 part = todo.pop()
             except IndexError:
                 return  # another thread took the last one
-            work(part)
+            work(*part)
 
-    futures = [_pool().submit(run) for _ in range(helpers)]
+    futures = [_pool().submit(run) for _ in range(min(threads, count) - 1)]
     try:
         run()
     finally:

@@ -13,56 +13,67 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from dmask.kernels.order import Array
-from dmask.kernels.selection import Positions
-
-Counts = NDArray[np.int64]
-NOTHING = -1
-"""The place of a row that keeps nothing by its scores."""
+from dmask.kernels.order import Limits
+from dmask.kernels.rows import Array, compiled, local_keys, rank
+from dmask.kernels.tables import Seen, Table
 
 
-def last_kept(
-    keys: Array, eligible: NDArray[np.bool_], positions: Positions, length: int, window_size: int
-) -> Counts:
-    """For every row the index of the key that it keeps at its last place, or NOTHING.
-
-    Args:
-        keys: `[Lk]`, as `order` makes them.
-        eligible: `[Lk]`, those that may be kept.
-        length: how many keys there are; the others are padding.
-        window_size: what sinks and local keys leave of it is given by score.
+@compiled
+def select_prefixes(
+    start: int,
+    stop: int,
+    sizes: tuple[int, int],
+    bias: Table,
+    mask: Table,
+    seen: Seen,
+    window_size: int,
+    limits: Limits,
+    thresholds: Array,
+    cutoffs: NDArray[np.int32],
+) -> None:
+    """As `rows.select_rows`, for all queries of the heads from `start` to before `stop`, of all
+    batch entries. None of a head's queries sees less than those before it.
     """
-    ends = np.clip(positions.own(np.arange(positions.query_len), np.int64(length)) + 1, 0, None)
-    sinks = np.minimum(positions.sinks, ends)
-    pool = np.maximum(ends - positions.local, sinks)  # up to where keys have to compete
-    before = np.concatenate([[0], np.cumsum(eligible)])
-    budgets = window_size - (before[sinks] + before[ends] - before[pool])
-    # Of equal keys the lower index is the better one. A row's last key is so its largest index
-    # among the equal ones that it keeps.
-    best_first = np.argsort(~keys, kind="stable")
-    merits = np.empty(len(keys), np.int64)
-    merits[best_first] = np.arange(len(keys))[::-1]
-    merits[~eligible] = NOTHING
-    merits[: positions.sinks] = NOTHING
-    lowest = _lowest_kept(merits.tolist(), pool.tolist(), budgets.tolist())
-    index_of = np.append(best_first[::-1], NOTHING)  # by merit; NOTHING is the last place
-    return index_of[np.array(lowest, np.int64)]
+    heads, queries = sizes
+    keys = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    for head in range(start, stop):
+        first = head * queries
+        rank(first, sizes, bias, mask, limits.infinity, keys)
+        bounds = thresholds[first : first + queries], cutoffs[first : first + queries]
+        _follow(keys, seen, head // heads, window_size, limits, *bounds)
 
 
-def _lowest_kept(merits: list[int], ends: list[int], budgets: list[int]) -> list[int]:
-    """Per row the lowest of the `budget` highest merits before its end, which never goes back."""
-    kept: list[int] = []  # a heap, the lowest merit first
-    spare: list[int] = []  # a heap of negated merits, the highest first
-    lowest = []
-    at = 0
-    for end, budget in zip(ends, budgets, strict=True):
+@compiled
+def _follow(
+    keys: Array,
+    seen: Seen,
+    batch: int,
+    window_size: int,
+    limits: Limits,
+    thresholds: Array,
+    cutoffs: NDArray[np.int32],
+) -> None:
+    """Follows the prefixes of one row of keys."""
+    eligible = keys > limits.floor
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(eligible)))
+    # Of equal keys the lower index is the better one.
+    kept = [(np.int64(0), 0)][:0]  # a heap of (key, -index): the worst first
+    spare = [(np.int64(0), 0)][:0]  # a heap of (~key, index): the best first
+    taken = seen.sinks
+    for query in range(len(cutoffs)):
+        first, end = local_keys(seen, batch, query)
+        sinks = min(seen.sinks, seen.ends[batch, query])
+        budget = window_size - before[sinks] - (before[end] - before[first])
         while spare and len(kept) < budget:
-            heappush(kept, -heappop(spare))
-        for merit in merits[at:end]:
-            if merit != NOTHING:
-                heappush(kept, merit)
-        at = end
+            key, index = heappop(spare)
+            heappush(kept, (~key, -index))
+        for index in range(taken, first):
+            if eligible[index]:
+                heappush(kept, (np.int64(keys[index]), -index))
+        taken = max(taken, first)
         while len(kept) > budget:
-            heappush(spare, -heappop(kept))
-        lowest.append(kept[0] if kept else NOTHING)
-    return lowest
+            key, index = heappop(kept)
+            heappush(spare, (~key, -index))
+        thresholds[query], cutoffs[query] = limits.infinity, -1
+        if kept:
+            thresholds[query], cutoffs[query] = kept[0][0], -kept[0][1]
