@@ -24,9 +24,10 @@ from compile_checks.compare import NotComparableError, Reference, back_propagate
 from compile_checks.crosscheck import Counts, disagreements
 from compile_checks.findings import AuditReport, Finding, GraphBreak, Mode
 from compile_checks.gates import DEFAULT_GATES, ExpectedGraph, Gate
+from compile_checks.recording import record
 from compile_checks.scenarios import Calls, Step, steps_of
 from compile_checks.state import clean_compiler, seed
-from compile_checks.trace import Trace, record
+from compile_checks.trace import Trace
 
 
 def audit(

@@ -15,11 +15,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from unittest import mock
+from typing import Any, Final
 
 from torch._dynamo.exc import Unsupported
 from torch._guards import CompileContext
@@ -29,8 +27,9 @@ from compile_checks.findings import GraphBreak, Recompile
 from compile_checks.guards import as_called, latest, read_guard
 from compile_checks.places import owner_of
 
-_LOGGER = logging.getLogger("torch.__trace")
-_DEBUG_LOGGER = logging.getLogger("torch._dynamo.symbolic_convert")
+RECORDS: Final = ("compilation_metrics", "dynamo_output_graph", "dynamo_start")
+ARTIFACTS: Final = ("dynamo_error", "dynamo_graph_break_reason", "recompile_reasons")
+"""The records that a `Trace` reads, and those among them that are named as artifacts."""
 
 
 @dataclass
@@ -174,49 +173,6 @@ class Trace(logging.Handler):
         if (found.file, found.line, headline(found.reason)) not in known:
             compilation.breaks.append(found)
             compilation.breaks_met += 1
-
-
-@contextmanager
-def record() -> Iterator[Trace]:
-    """Records Dynamo's structured trace for the time of a block.
-
-    The loggers are left as they were found, torch's own handler included, which takes itself off at
-    the first record where it has no directory to write to.
-    """
-    handlers, level, disabled = [*_LOGGER.handlers], _LOGGER.level, _LOGGER.disabled
-    trace = Trace()
-    _LOGGER.addHandler(trace)
-    _LOGGER.setLevel(logging.DEBUG)
-    _LOGGER.disabled = False  # logging.config disables the loggers it does not know
-    try:
-        if not _LOGGER.isEnabledFor(logging.DEBUG):
-            raise RuntimeError("logging.disable() hides Dynamo's trace, which an audit reads")
-        with _debug_log_of(trace):
-            yield trace
-    finally:
-        added = [h for h in _LOGGER.handlers if h is not trace and h not in handlers]
-        _LOGGER.handlers[:] = handlers + added
-        _LOGGER.setLevel(level)
-        _LOGGER.disabled = disabled
-
-
-def _debug_log_of(trace: Trace) -> AbstractContextManager[Any]:
-    """Shows a trace all that Dynamo's tracer logs, and lets pass what passed before.
-
-    Not by the logger's level, which those of the bytecode and the source, its children, would take
-    over and print.
-    """
-    enabled, handle = _DEBUG_LOGGER.isEnabledFor, _DEBUG_LOGGER.handle
-
-    def shown(record: logging.LogRecord) -> None:
-        trace.add_logged(record)
-        if enabled(record.levelno):
-            handle(record)
-
-    patch: AbstractContextManager[Any] = mock.patch.multiple(
-        _DEBUG_LOGGER, isEnabledFor=lambda level: True, handle=shown
-    )
-    return patch
 
 
 def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from compile_checks import judge
 from compile_checks.findings import AuditReport
-from compile_checks.trace import Trace, record
+from compile_checks.recording import record
+from compile_checks.trace import Trace
 
 
 class Watch:

@@ -9,7 +9,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ import torch
 import torch._dynamo.config
 from torch import Tensor
 from torch._dynamo import eval_frame
+from torch.torch_version import TorchVersion
 
 import compile_checks
 import dmask
@@ -30,9 +31,10 @@ from compile_checks import (
     audit,
     audit_calls,
     findings,
+    overhead,
     watch,
 )
-from compile_checks.trace import record
+from compile_checks.recording import record
 from tests.audit_samples import breaks
 
 
@@ -200,10 +202,13 @@ class Once(logging.Handler):
         logging.getLogger("torch.__trace").removeHandler(self)
 
 
-@pytest.fixture
+@contextmanager
 def unchanged() -> Iterator[None]:
-    """Whatever is set for the compiler and for logging must be so again."""
-    audit(double, (torch.ones(3),))  # loggers come into being at first use
+    """Whatever is set for the compiler and for logging must be so again.
+
+    No fixture: pytest puts its handlers anew on the loggers that there are when a test is called.
+    Loggers that come into being meanwhile are those of modules that PyTorch then imports.
+    """
     logger = logging.getLogger("torch.__trace")
     once = Once()
     logger.handlers.insert(0, once)
@@ -213,19 +218,19 @@ def unchanged() -> Iterator[None]:
         config, before = torch._dynamo.config.get_config_copy(), loggers()
         yield
         assert torch._dynamo.config.get_config_copy() == config
-        assert loggers() == before
+        assert {name: logger for name, logger in loggers().items() if name in before} == before
     finally:
         logger.removeHandler(once)
         logger.setLevel(logging.DEBUG)
         logger.disabled = False
 
 
-@pytest.mark.usefixtures("unchanged")
+@unchanged()
 def test_state_is_as_before() -> None:
     assert kinds(audit(breaks.item, (torch.ones(3),))) == ["graph-break"]
 
 
-@pytest.mark.usefixtures("unchanged")
+@unchanged()
 def test_an_exception_is_its_own_and_state_is_as_before() -> None:
     class OwnError(Exception):
         pass
@@ -238,7 +243,7 @@ def test_an_exception_is_its_own_and_state_is_as_before() -> None:
         audit(fails, (torch.ones(3),))
 
 
-@pytest.mark.usefixtures("unchanged")
+@unchanged()
 def test_watch_leaves_state_as_before_on_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), watch():
         _ = 1 / 0
@@ -262,8 +267,8 @@ def changing(*, raising: bool) -> Callable[[Tensor], Tensor]:
     return changes
 
 
-@pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("raising", [False, True])
+@unchanged()
 def test_what_the_audited_code_sets_is_put_back(raising: bool) -> None:
     before = eval_frame._stance
     with pytest.raises(ZeroDivisionError) if raising else nullcontext():
@@ -314,6 +319,63 @@ def test_an_audit_does_not_depend_on_what_was_compiled_before() -> None:
         with watch() as watched:
             torch.compile(double, backend="aot_eager")(torch.ones(4))
     assert watched.report().ok  # nor leaves anything compiled
+
+
+def built_records(*handlers: logging.Handler) -> set[str]:
+    """The kinds of records that PyTorch builds while a function is audited."""
+    logger, built = logging.getLogger("torch.__trace"), set()
+
+    def note(record: logging.LogRecord) -> bool:
+        built.update(key for key in vars(record)["metadata"] if key in BUILT)
+        return True
+
+    before = logger.handlers
+    logger.handlers = [*handlers]
+    logger.addFilter(note)
+    try:
+        assert audit(double, (torch.ones(3),)).graphs == 1
+    finally:
+        logger.removeFilter(note)
+        logger.handlers = before
+    return built
+
+
+BUILT = (
+    "dynamo_start",
+    "dynamo_output_graph",
+    "compilation_metrics",
+    "aot_inference_graph",
+    "chromium_event",
+    "artifact",
+)
+
+
+def test_records_that_nobody_reads_are_not_built() -> None:
+    assert built_records() == {"dynamo_start", "dynamo_output_graph", "compilation_metrics"}
+
+
+def test_whoever_else_reads_the_trace_gets_all_of_it() -> None:
+    assert built_records(logging.NullHandler()) == set(BUILT)
+
+
+def test_the_debug_log_is_read_only_where_the_trace_has_not_all_breaks() -> None:
+    with watch():
+        read = "handle" in vars(DEBUG_LOGGER)
+
+    assert read == (TorchVersion(torch.__version__) < (2, 10))
+    assert "handle" not in vars(DEBUG_LOGGER)
+
+
+DEBUG_LOGGER = logging.getLogger("torch._dynamo.symbolic_convert")
+
+
+def test_the_overhead_is_measured_by_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert overhead.main(["--rounds", "1"]) == 0
+
+    table = capsys.readouterr().out
+    rows = re.findall(r"^(\w.*?) +(\w+) +([\d.]+) +([\d.]+) +(-?[\d.]+)$", table, re.MULTILINE)
+    assert [backend for _, backend, *_ in rows] == [*overhead.BACKENDS] * 2
+    assert all(float(plain) > 0 and float(audited) > 0 for _, _, plain, audited, _ in rows)
 
 
 def test_logging_switched_off_hides_no_break() -> None:
@@ -475,7 +537,7 @@ def test_a_case_that_raises_is_a_finding() -> None:
     assert (finding.file, finding.source) == (__file__, 'raise KeyError("here")')
 
 
-@pytest.mark.parametrize("number", range(15))
+@pytest.mark.parametrize("number", range(16))
 def test_the_engine_knows_nothing_of_masks_and_imports_run_one_way(number: int) -> None:
     code = (Path(compile_checks.__path__[0]) / f"{ENGINE[number]}.py").read_text()
 
@@ -490,6 +552,7 @@ ENGINE = (
     "breaks",
     "guards",
     "trace",
+    "recording",
     "capture",
     "scenarios",
     "state",

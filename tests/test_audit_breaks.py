@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import linecache
+import logging
 
 import pytest
 import torch
 from torch.torch_version import TorchVersion
 
-from compile_checks import AuditReport, Case, Mode, audit, audit_modes, watch
+from compile_checks import AuditReport, Case, Mode, audit, audit_calls, audit_modes, watch
 from tests.audit_samples import breaks
 
 # How often Dynamo breaks. It breaks three times in `twice`: where the helper is inlined for the
@@ -49,6 +50,21 @@ def test_every_kind_is_found_on_its_line(name: str) -> None:
     found = [(f.kind, f.file, f.line, f.count) for f in report.findings]
     skipped = [("nothing-compiled", "", 0, 1)] if name == "in_loop" else []
     assert found == [("graph-break", *expected(name)[0], KINDS[name]), *skipped]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_same_is_found_where_nobody_else_reads_the_trace(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then PyTorch builds only the records that an audit reads. Here, pytest reads all of them."""
+    logger = logging.getLogger("torch.__trace")
+    assert logger.handlers
+    calls = [((torch.ones(3),), {}), ((torch.ones(4),), {})]
+    with_readers = audit_calls(getattr(breaks, name), calls)
+
+    monkeypatch.setattr(logger, "handlers", [])
+
+    assert audit_calls(getattr(breaks, name), calls) == with_readers
 
 
 @pytest.mark.parametrize(

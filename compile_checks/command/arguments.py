@@ -60,7 +60,7 @@ def _add_modes(parser: ArgumentParser) -> None:
     group.add_argument("--backend", type=_backend, help="of torch.compile (default: aot_eager)")
     group.add_argument(
         "--budget",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="how many graphs the calls of a case may cost together, recompiles included "
         "(default: as many as its code needs, but no recompile)",
@@ -77,7 +77,7 @@ def _add_modes(parser: ArgumentParser) -> None:
 def _add_running(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("how to run")
     group.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="processes that share the cases"
+        "--jobs", type=positive, default=1, metavar="N", help="processes that share the cases"
     )
     group.add_argument("--isolate", action="store_true", help="a process for each case")
 
@@ -124,7 +124,7 @@ def _check(parser: ArgumentParser, arguments: Namespace) -> None:
                 parser.error(f"argument --{name}: {error}")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
