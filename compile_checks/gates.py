@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from compile_checks.capture import Backend, Capture
 from compile_checks.findings import CapturedGraph, Finding
-from compile_checks.places import place_of, place_of_error
+from compile_checks.places import Place, place_of, place_of_error
 from compile_checks.scenarios import Step
 from compile_checks.trace import Compilation
 
@@ -120,6 +120,9 @@ def _detached(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
+_SYNCED = "called a synchronizing CUDA operation"
+
+
 @contextmanager
 def host_syncs(found: list[Finding]) -> Iterator[None]:
     """Adds what makes the host wait for the GPU within a block, once for each place."""
@@ -127,7 +130,7 @@ def host_syncs(found: list[Finding]) -> Iterator[None]:
     places: Counter[Any] = Counter()
 
     def note(message: Any, category: Any, filename: Any, *rest: Any) -> None:
-        if "synchroniz" in str(message):
+        if _SYNCED in str(message):  # the mode warns of itself, too
             places[place_of(traceback.extract_stack(sys._getframe(1)))] += 1
         else:
             show(message, category, filename, *rest)
@@ -140,10 +143,29 @@ def host_syncs(found: list[Finding]) -> Iterator[None]:
             yield
         finally:
             torch.cuda.set_sync_debug_mode(before)
+    found += [_host_sync(place, count) for place, count in places.items()]
+
+
+def hidden_host_sync(call: Callable[[], object]) -> Iterator[Finding]:
+    """The first place in a call where the host waits for the GPU, where an error can tell of it.
+
+    A compiled graph calls its ops past Python's warnings: `host_syncs` does not hear of those.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    except RuntimeError as error:
+        if _SYNCED not in str(error):
+            raise
+        yield _host_sync(place_of_error(error))
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def _host_sync(place: Place, count: int = 1) -> Finding:
     hint = "keep the value on the GPU, or copy it with non_blocking=True"
-    for place, count in places.items():
-        finding = Finding("host-sync", "the host waits for the GPU here", hint, count=count)
-        found.append(place.of(finding))
+    return place.of(Finding("host-sync", "the host waits for the GPU here", hint, count=count))
 
 
 def without_cudagraph(compilations: Iterable[Compilation]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from compile_checks import AuditReport, audit, gates
 from compile_checks.findings import Finding
-from compile_checks.gates import GATES, host_syncs, without_cudagraph
+from compile_checks.gates import GATES, hidden_host_sync, host_syncs, without_cudagraph
 from compile_checks.trace import Compilation
 
 X = torch.ones(3)
@@ -201,6 +202,39 @@ def test_a_host_sync_is_placed(sync_modes: list[object]) -> None:
     assert finding.source.endswith("# here")
 
 
+def test_the_debug_mode_itself_is_no_host_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It warns of itself, in words much like those of what it is for."""
+    text = (
+        "Synchronization debug mode is a prototype and does not detect all synchronizing operations"
+    )
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: warnings.warn(text))  # noqa: B028
+    found: list[Finding] = []
+    with pytest.warns(UserWarning, match="prototype"), host_syncs(found):
+        pass
+    assert found == []
+
+
+def test_a_host_sync_of_which_no_warning_tells_is_found(sync_modes: list[object]) -> None:
+    def waits() -> None:
+        if sync_modes[-1] == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")  # here
+
+    (finding,) = hidden_host_sync(waits)
+
+    assert sync_modes == ["error", 0]
+    assert finding.kind == "host-sync"
+    assert finding.source.endswith("# here")
+    assert [*hidden_host_sync(lambda: None)] == []
+    with pytest.raises(RuntimeError, match="something else"):
+        next(hidden_host_sync(functools.partial(_fail, "something else")))
+    assert sync_modes[-1] == 0
+
+
+def _fail(reason: str) -> None:
+    raise RuntimeError(reason)
+
+
 @pytest.mark.usefixtures("sync_modes")
 def test_other_warnings_are_shown_as_ever() -> None:
     found: list[Finding] = []
@@ -237,6 +271,25 @@ def test_syncs_are_watched_in_the_second_round(
     report = audit(fn, (X,), gates=["host-sync"], compare=False)
 
     assert sync_modes == ["warn", 0]
+    assert kinds(report).count("host-sync") == 1
+
+
+def test_a_hidden_sync_is_looked_for_in_a_third_round(
+    monkeypatch: pytest.MonkeyPatch, sync_modes: list[object]
+) -> None:
+    monkeypatch.setattr(gates, "has_gpu", lambda: True)
+
+    def synchronizing() -> None:
+        if sync_modes[-1:] == ["error"]:
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+    def fn(x: Tensor) -> Tensor:
+        torch.compiler.disable(synchronizing)()
+        return x + 1
+
+    report = audit(fn, (X,), gates=["host-sync"], compare=False)
+
+    assert sync_modes == ["warn", 0, "error", 0]
     assert kinds(report).count("host-sync") == 1
 
 

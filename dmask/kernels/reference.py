@@ -54,6 +54,9 @@ def best_keys(scores: Tensor, count: int, tie_break: str) -> tuple[Tensor, Tenso
     if tie_break == "torch":
         values, keys = scores.topk(count, dim=-1, sorted=False)
         return values, keys
+    if scores.device.type != "cpu":
+        # CUDA sorts by bits, and puts a NaN with a sign last: pytorch/pytorch#190781.
+        scores = scores.masked_fill(scores.isnan(), torch.nan)
     values, keys = scores.sort(dim=-1, descending=True, stable=True)
     return values[..., :count], keys[..., :count]
 

@@ -1,0 +1,85 @@
+"""What a GPU makes equals what the CPU makes, and the gates of the audit that need one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import dmask
+from compile_checks import audit
+from dmask.kernels import cpu
+from tests.test_mask import scores
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+SHAPE = (2, 4, 33, 700)
+
+
+def special() -> Tensor:
+    bias = scores(*SHAPE)
+    bias[..., ::7], bias[..., ::11], bias[..., ::17] = torch.inf, -torch.inf, -0.0
+    bias[..., ::13], bias[..., 5::13] = torch.nan, -torch.tensor(torch.nan)
+    return bias
+
+
+KINDS: dict[str, Callable[[], Tensor]] = {
+    "normal": lambda: scores(*SHAPE),
+    "relu": lambda: scores(*SHAPE).relu(),
+    "rounded": lambda: scores(*SHAPE).mul(2).round(),
+    "special": special,
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", cpu.DTYPES)
+def test_cuda_equals_the_cpu(dtype: torch.dtype, kind: str, masked: bool) -> None:
+    bias = KINDS[kind]().to(dtype)
+    mask = scores(2, 1, 33, 700) > -0.5 if masked else None
+    cuda = bias.cuda(), None if mask is None else mask.cuda()
+    for window in (1, 50, 699, 900):
+        wanted = dmask.topk_mask(bias, mask, window, tie_break="lowest")
+        assert torch.equal(dmask.topk_mask(*cuda, window, tie_break="lowest").cpu(), wanted)
+        for always in ({}, {"is_causal": True}, {"sinks": min(3, window - 1), "local": 1}):
+            here = dmask.select(bias, window, attention_mask=mask, **always)
+            there = dmask.select(cuda[0], window, attention_mask=cuda[1], **always)
+            torch.testing.assert_close(
+                there.threshold.cpu(), here.threshold, rtol=0, atol=0, equal_nan=True
+            )
+            assert torch.equal(there.cutoff.cpu(), here.cutoff)
+            assert torch.equal(there.to_mask().cpu(), here.to_mask())
+
+
+def clean(x: Tensor) -> Tensor:
+    return x * 2 + 1
+
+
+def waits(x: Tensor) -> Tensor:
+    return x * 2 + float(x.sum())
+
+
+def waits_in_its_graph(x: Tensor) -> Tensor:
+    return (x.cpu() + 1).cuda() * 2
+
+
+@pytest.mark.parametrize("fn", [clean, waits, waits_in_its_graph])
+def test_host_syncs_are_found(fn: Callable[[Tensor], Tensor]) -> None:
+    report = audit(fn, (torch.ones(8, device="cuda"),), gates=["host-sync"])
+    found = [finding for finding in report.findings if finding.kind == "host-sync"]
+    assert len(found) == (fn is not clean)
+    assert all(finding.file == __file__ for finding in found)
+
+
+def changes_its_input(x: Tensor) -> Tensor:
+    return x.add_(1) * 2
+
+
+@pytest.mark.parametrize("fn", [clean, changes_its_input])
+def test_skipped_cuda_graphs_are_found(fn: Callable[[Tensor], Tensor]) -> None:
+    x = torch.ones(8, device="cuda")
+    report = audit(fn, (x,), gates=["cudagraph"], backend="inductor")
+    found = [finding for finding in report.findings if finding.kind == "cudagraph-skip"]
+    assert len(found) == (fn is not clean)
