@@ -75,7 +75,14 @@ def _audited(plan: Plan, arguments: Namespace) -> Results:
     tasks = plan.tasks()
     progress = Progress(len(tasks))
     try:
-        audited = run(plan.tasks, tasks, progress, jobs=arguments.jobs, isolate=arguments.isolate)
+        audited = run(
+            plan.tasks,
+            tasks,
+            progress,
+            jobs=arguments.jobs,
+            isolate=arguments.isolate,
+            timeout=arguments.timeout,
+        )
     finally:
         progress.close()
     return Results((*plan.missing(), *audited), torch.__version__)

@@ -33,6 +33,7 @@ Kind = Literal[
     "opcheck",
     "recompile",
     "recompile-limit",
+    "timeout",
 ]
 
 KINDS: Final[Mapping[Kind, str]] = {
@@ -56,6 +57,7 @@ KINDS: Final[Mapping[Kind, str]] = {
     "opcheck": "a custom op in the graph fails torch.library.opcheck",
     "recompile": "a frame was compiled anew although nothing of substance changed",
     "recompile-limit": "recompiled so often that Dynamo leaves the frame to eager mode",
+    "timeout": "a case took longer than it may, and its process was ended",
 }
 """Every kind of finding, and what it means."""
 

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -407,6 +408,71 @@ def test_processes_find_what_one_process_finds(model: Path) -> None:
         return report
 
     assert document("apart.json", "--jobs", "2") == document("here.json")
+
+
+HANGING = """
+
+@torch.compiler.disable
+def sleep():
+    import time
+
+    time.sleep(600)
+
+
+def hanging(x):
+    sleep()
+    return x
+"""
+FILES = ("html", "json", "junit", "markdown", "sarif")
+
+
+@pytest.mark.parametrize("how", [("--isolate",), ("--jobs", "2")])
+def test_a_case_that_hangs_is_ended_and_the_others_go_on(
+    model: Path, how: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.write_text(MODEL + HANGING)
+    files = [word for name in FILES for word in (f"--{name}", f"report.{name}")]
+    targets = ("model.py::hanging", "model.py::Model")
+    began = time.monotonic()
+
+    assert __main__.main([*targets, *how, "--timeout", "12", *files]) == 1
+
+    assert 12 <= time.monotonic() - began < 60
+    table = capsys.readouterr().out
+    said = "timeout: the case took longer than 12 s and was ended"
+    assert said in table
+    assert table.endswith("2 cases, 1 failed\n")
+    hanging, other = json.loads(Path("report.json").read_text())["cases"]
+    assert ([f["kind"] for f in hanging["findings"]], hanging["seconds"]) == (["timeout"], 12)
+    assert other["ok"]
+    assert all("timeout" in Path(f"report.{name}").read_text() for name in FILES)
+
+
+def test_no_time_limit_ends_a_case_that_keeps_it() -> None:
+    results = run(three_tasks, three_tasks(), Progress(3), jobs=2, timeout=300)
+
+    assert [f.kind for result in results for f in result.report.findings] == ["error"] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--timeout", "5"], "argument --timeout: needs --isolate or --jobs from 2 on"),
+        (["--timeout", "5", "--jobs", "1"], "argument --timeout: needs --isolate or --jobs from 2"),
+        (["--isolate", "--timeout", "0"], "expected a number of seconds above 0, got '0'"),
+        (["--isolate", "--timeout", "nan"], "expected a number of seconds above 0, got 'nan'"),
+        (["--isolate", "--timeout", "inf"], "expected a number of seconds above 0, got 'inf'"),
+        (["--isolate", "--timeout", "soon"], "expected a number of seconds above 0, got 'soon'"),
+    ],
+)
+def test_a_time_limit_that_cannot_be_kept_is_wrong_usage(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        __main__.main(options)
+
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):

@@ -302,7 +302,9 @@ def test_junit_is_well_formed_and_counts_itself(run: Results) -> None:
         assert int(element.attrib["errors"]) == len(suite.findall("testcase/error"))
 
 
-@pytest.mark.parametrize(("kind", "element"), [("crash", "error"), ("export", "failure")])
+@pytest.mark.parametrize(
+    ("kind", "element"), [("crash", "error"), ("timeout", "error"), ("export", "failure")]
+)
 def test_a_case_that_did_not_get_through_is_an_error(kind: str, element: str) -> None:
     root = ElementTree.fromstring(junit.render(one(Finding(kind, "r"))))  # type: ignore[arg-type]
 

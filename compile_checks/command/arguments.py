@@ -80,6 +80,13 @@ def _add_running(parser: ArgumentParser) -> None:
         "--jobs", type=positive, default=1, metavar="N", help="processes that share the cases"
     )
     group.add_argument("--isolate", action="store_true", help="a process for each case")
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="end a case that takes longer, the start of its process included, as a finding; "
+        "needs --isolate or --jobs from 2 on, for only a process can be ended",
+    )
 
 
 def _add_files(parser: ArgumentParser) -> None:
@@ -105,6 +112,8 @@ def _add_baseline(parser: ArgumentParser) -> None:
 
 
 def _check(parser: ArgumentParser, arguments: Namespace) -> None:
+    if arguments.timeout is not None and not arguments.isolate and arguments.jobs == 1:
+        parser.error("argument --timeout: needs --isolate or --jobs from 2 on")
     if arguments.update_baseline and arguments.baseline is None:
         parser.error("argument --update-baseline: needs --baseline FILE")
     if arguments.update_baseline and not arguments.reason:
@@ -128,6 +137,16 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return seconds
 
 
 def _day(text: str) -> date:

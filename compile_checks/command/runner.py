@@ -32,6 +32,7 @@ def run(
     *,
     jobs: int = 1,
     isolate: bool = False,
+    timeout: float | None = None,
 ) -> list[CaseResult]:
     """Runs all tasks.
 
@@ -40,9 +41,12 @@ def run(
         jobs: how many processes share the tasks.
         isolate: whether each task has a process to itself. What a case leaves behind in its process
             then reaches no other, and one that crashes is a finding.
+        timeout: how many seconds a task may take in a process, the start of one included. One that
+            takes longer is ended, which is a finding. It needs processes.
     """
     if isolate or jobs > 1:
-        return _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate).run()
+        pool = _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate, timeout=timeout)
+        return pool.run()
     results = []
     for number, task in enumerate(tasks):
         progress.show(number, task.name)
@@ -84,6 +88,7 @@ class _Worker:
     process: BaseProcess
     task: int
     """The number of the task that it runs."""
+    began: float = 0.0
 
 
 class _Pool:
@@ -97,9 +102,10 @@ class _Pool:
         *,
         jobs: int,
         isolate: bool,
+        timeout: float | None,
     ) -> None:
         self._make_tasks, self._tasks, self._progress = make_tasks, tasks, progress
-        self._jobs, self._isolate = jobs, isolate
+        self._jobs, self._isolate, self._timeout = jobs, isolate, timeout
         self._waiting = list(reversed(range(len(tasks))))
         self._workers: dict[Connection, _Worker] = {}
         self._results: dict[int, list[CaseResult]] = {}
@@ -109,8 +115,9 @@ class _Pool:
             while self._waiting or self._workers:
                 while self._waiting and len(self._workers) < self._jobs:
                     self._start()
-                for connection in wait(list(self._workers)):
+                for connection in wait(list(self._workers), self._patience()):
                     self._receive(cast(Connection, connection))
+                self._end_overdue()
         finally:
             for worker in self._workers.values():  # interrupted
                 worker.process.terminate()
@@ -121,15 +128,17 @@ class _Pool:
         connection, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._jobs)
         process = context.Process(target=_work, args=(theirs, self._make_tasks, threads))
+        began = time.monotonic()
         process.start()
         theirs.close()  # so that the end of the process ends the connection
         self._workers[connection] = _Worker(process, -1)
-        self._hand_out(connection)
+        self._hand_out(connection, began)
 
-    def _hand_out(self, connection: Connection) -> None:
+    def _hand_out(self, connection: Connection, began: float) -> None:
         number = self._waiting.pop()
         self._progress.show(len(self._results), self._tasks[number].name)
-        self._workers[connection].task = number
+        worker = self._workers[connection]
+        worker.task, worker.began = number, began
         _send(connection, number)
 
     def _receive(self, connection: Connection) -> None:
@@ -142,18 +151,42 @@ class _Pool:
             del self._workers[connection]
             return
         if self._waiting and not self._isolate:
-            self._hand_out(connection)
+            self._hand_out(connection, time.monotonic())
             return
         _send(connection, None)
         worker.process.join()
         del self._workers[connection]
 
+    def _patience(self) -> float | None:
+        """How long to wait until a task may be overdue."""
+        if self._timeout is None:
+            return None
+        ends = (worker.began + self._timeout for worker in self._workers.values())
+        return max(0.0, min(ends) - time.monotonic())
+
+    def _end_overdue(self) -> None:
+        if self._timeout is None:
+            return
+        now = time.monotonic()
+        for connection, worker in list(self._workers.items()):
+            if now - worker.began >= self._timeout and not connection.poll():
+                worker.process.kill()  # it may hang where it heeds no other signal
+                worker.process.join()
+                del self._workers[connection]
+                reason = f"the case took longer than {self._timeout:g} s and was ended"
+                finding = Finding("timeout", reason)
+                self._results[worker.task] = self._ended(worker, finding, self._timeout)
+
     def _crashed(self, worker: _Worker) -> list[CaseResult]:
         code = worker.process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
-        file, line = self._tasks[worker.task].definition()
-        report = AuditReport(findings=(Finding("crash", f"the process of this case {how}"),))
-        return [CaseResult(self._tasks[worker.task].name, report, file=file, line=line)]
+        return self._ended(worker, Finding("crash", f"the process of this case {how}"))
+
+    def _ended(self, worker: _Worker, finding: Finding, seconds: float = 0.0) -> list[CaseResult]:
+        """The result of a task whose process did not live to tell one."""
+        task, report = self._tasks[worker.task], AuditReport(findings=(finding,))
+        file, line = task.definition()
+        return [CaseResult(task.name, report, seconds=seconds, file=file, line=line)]
 
 
 def _send(connection: Connection, number: int | None) -> None:

@@ -8,7 +8,7 @@ from compile_checks.findings import Finding
 from compile_checks.outputs.text import printable
 from compile_checks.results import CaseResult, Results, portable_path
 
-_RAISED = ("crash", "error")
+_RAISED = ("crash", "error", "timeout")
 """Kinds that JUnit calls errors: the case itself did not get through."""
 
 

@@ -106,5 +106,11 @@ RULES: Final[Mapping[Kind, Rule]] = {
         "Remove the cause of the recompiles. To raise `torch._dynamo.config.recompile_limit` only "
         "hides it.",
     ),
+    "timeout": Rule(
+        "The case hangs, or it takes longer than `--timeout` allows: a lock, a wait for another "
+        "process, a slow compilation.",
+        "Run that one case alone under `python -X faulthandler` and send it SIGABRT to see where "
+        "it stands; or allow more seconds.",
+    ),
 }
 """By kind, in alphabetical order."""
