@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -198,6 +200,29 @@ print("same")
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(command, check=True, timeout=100, capture_output=True, text=True)
     assert done.stdout.split() == ["same"]
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba refuses to cache where neither the package nor the user's folder can be written."""
+
+    def njit(function: Any, *, nogil: bool, cache: bool = False) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(function, nogil=nogil)
+
+    monkeypatch.setattr(rows, "numba", SimpleNamespace(njit=njit))
+    assert rows.compiled(lambda number: number + 1)(2) == 3
+
+
+def test_numba_comes_with_the_first_mask() -> None:
+    program = """
+import sys, torch, dmask
+dmask.topk_mask(torch.randn(1, 1, 1, 8), None, 3)
+assert "numba" not in sys.modules  # a few operations of PyTorch are enough
+dmask.topk_mask(torch.randn(1, 1, 70, 700), None, 3)
+assert "numba" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
 
 
 def test_a_default_device_or_dtype_changes_nothing() -> None:
