@@ -345,3 +345,13 @@ def test_an_additive_mask_keeps_its_gradient() -> None:
     indices = torch.tensor([[[[2, -1, 0]]]])
     dmask.mask_from_indices(indices, 4, attention_mask=additive).sum().backward()
     assert additive.grad.flatten().tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.usefixtures("way")
+def test_a_row_takes_back_what_its_local_keys_leave() -> None:
+    """Keys 5 and 6 are forbidden: the last row keeps none of its local keys, and three others."""
+    bias = torch.tensor([9.0, 8.0, 7.0, 1.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 7)
+    mask = torch.tensor([True] * 5 + [False] * 2).view(1, 1, 1, 7)
+    selected = dmask.select(bias, 3, attention_mask=mask, is_causal=True, query_len=7, local=2)
+    kept = [row.nonzero().flatten().tolist() for row in selected.to_mask()[0, 0]]
+    assert kept == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 1, 4], [0, 1, 2]]
