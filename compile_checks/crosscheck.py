@@ -109,6 +109,8 @@ def _misplaced(started: Sequence[Compilation], counts: Counts) -> Iterator[Findi
         if c.resumed and (c.file, c.name) not in stepped
         for b in c.breaks
     }
+    if len({c.compile_id for c in started}) < len(started):
+        resumed = set()  # the code itself has reset Dynamo, which clears the list with the ids
     for places, said in (
         (listed - traced, "graph_break_reasons has a break here, the structured trace has not"),
         (resumed - listed, "the structured trace has a break here, graph_break_reasons has not"),

@@ -69,6 +69,7 @@ def audit(
         never gives the same twice.
 
     Raises:
+        TypeError: for an async function, of which a call only makes a coroutine.
         ValueError: for an unknown gate.
         Exception: what `fn` raises. As after any audit, the compiler is reset and all that was set
             for it is as before.
@@ -121,6 +122,7 @@ def audit_calls(
     graph-budget: 2 graphs compiled, at most 1 expected
     """
     checks.check_names(gates, backend)
+    check_callable(fn)
     mode = Mode(fullgraph, dynamic, backward, name_of(backend))
     with clean_compiler(), record() as trace:
         run = _Run(fn, mode, CapturingBackend(backend), trace, compare, frozenset(gates))
@@ -261,6 +263,13 @@ class _Run:
             options["triton.cudagraphs"] = True
         patch: AbstractContextManager[Any] = torch._inductor.config.patch(options)
         return patch
+
+
+def check_callable(fn: Callable[..., Any]) -> None:
+    """Raises a `TypeError` for an async function: nothing of it would run, and nothing break."""
+    if inspect.iscoroutinefunction(fn.forward if isinstance(fn, torch.nn.Module) else fn):
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise TypeError(f"fn: expected a callable that returns results, got async function {name}")
 
 
 def _same_steps(calls: Calls) -> tuple[Step, ...]:

@@ -518,6 +518,22 @@ def test_code_that_compiles_by_another_backend_too_is_no_disagreement() -> None:
     assert report.graphs == 1  # that of the other
 
 
+def test_code_that_resets_dynamo_itself_is_no_disagreement() -> None:
+    def resets(x: Tensor) -> Tensor:
+        torch._dynamo.reset()
+        return x + 1
+
+    assert set(kinds(audit(resets, (torch.ones(3),)))) == {"graph-break"}
+
+
+def test_an_async_function_is_refused() -> None:
+    async def waits(x: Tensor) -> Tensor:
+        return x + 1
+
+    with pytest.raises(TypeError, match=r"^fn: expected .* results, got async function waits$"):
+        audit(waits, (torch.ones(3),))
+
+
 def test_errors_name_the_backend() -> None:
     def broken_backend(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("this backend takes nothing")

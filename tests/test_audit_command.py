@@ -598,6 +598,23 @@ def test_interrupted(cases: list[Case], capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "compile_checks: interrupted\n"
 
 
+def interrupt(x: Tensor) -> Tensor:
+    raise KeyboardInterrupt
+
+
+def interrupted_task() -> list[Task]:
+    return [Task(Case("case", interrupt, [((torch.ones(3),), {})]), (Mode(),))]
+
+
+def test_a_process_that_is_interrupted_shows_no_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (result,) = run(interrupted_task, interrupted_task(), Progress(1), isolate=True)
+
+    assert str(result.report) == "crash: the process of this case exited with status 130"
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_plan_can_be_sent_to_another_process(model: Path) -> None:
     plan = pickle.loads(pickle.dumps(Plan(("model.py::growing",), Options(budget=3))))
 

@@ -88,6 +88,31 @@ def wrong_list():
     return [Model()]
 
 
+def no_calls():
+    return step, []
+
+
+def no_calls_made():
+    return step, no_cases
+
+
+def three():
+    return step, (torch.ones(1),), {}
+
+
+def one_by_one():
+    yield step, (torch.ones(1), torch.ones(1))
+
+
+async def waits(x):
+    return x
+
+
+class Waits(torch.nn.Module):
+    async def forward(self, x):
+        return x
+
+
 def steps():
     return torch.sin, [Step([torch.ones(2)]), Step([torch.ones(3)], recompiles=1), torch.ones(4)]
 
@@ -273,6 +298,24 @@ def test_a_file_may_bear_the_name_of_a_module_that_is_loaded(folder: Path) -> No
             "model.py::wrong_list",
             "model.py::wrong_list[0]: expected a Case or (callable, inputs), got Model",
         ),
+        ("model.py::no_calls", "model.py::no_calls: an empty list of inputs holds no call"),
+        (
+            "model.py::no_calls_made",
+            "model.py::no_calls_made: an empty list of inputs holds no call",
+        ),
+        (
+            "model.py::three",
+            "model.py::three() returned a tuple of 3; expected (callable, inputs) or a list of such",
+        ),
+        ("model.py::one_by_one", "model.py::one_by_one() returned a generator; expected (callable"),
+        (
+            "model.py::waits",
+            "model.py::waits: fn: expected a callable that returns results, got async function waits",
+        ),
+        (
+            "model.py::Waits",
+            "model.py::Waits: fn: expected a callable that returns results, got async function Waits",
+        ),
         ("model.py::Sized", "model.py::Sized: Sized(width) cannot be made without arguments."),
     ],
 )
@@ -285,7 +328,7 @@ def test_an_error_says_what_was_expected_and_what_came(target: str, text: str) -
 def test_a_misspelt_name_lists_what_the_file_offers() -> None:
     assert_expected_inline(
         error("model.py::stpe"),
-        """model.py::stpe: there is no 'stpe' in model; did you mean 'step'?; it offers: Model, Sized, WithInputs, Failing, step, optional, alone, pair, pair_of_functions, made_model, several, no_cases, wrong_list, steps, failing, failing_inputs, broken_inputs, model, value_pair""",
+        """model.py::stpe: there is no 'stpe' in model; did you mean 'step'?; it offers: Model, Sized, WithInputs, Failing, step, optional, alone, pair, pair_of_functions, made_model, several, no_cases, wrong_list, no_calls, no_calls_made, three, one_by_one, waits, Waits, steps, failing, failing_inputs, broken_inputs, model, value_pair""",
     )
 
 

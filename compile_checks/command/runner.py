@@ -197,7 +197,10 @@ def _send(connection: Connection, number: int | None) -> None:
 def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
     """What a process does: runs the tasks whose numbers it receives, until it receives `None`."""
     torch.set_num_threads(threads)
-    with quietly():
-        tasks = make_tasks()
-        while (number := connection.recv()) is not None:
-            connection.send(_run_one(tasks[number]))
+    try:
+        with quietly():
+            tasks = make_tasks()
+            while (number := connection.recv()) is not None:
+                connection.send(_run_one(tasks[number]))
+    except KeyboardInterrupt:  # the terminal sends it to all processes, and one tells of it
+        sys.exit(130)

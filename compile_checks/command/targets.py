@@ -25,6 +25,7 @@ from compile_checks.command.modules import (
     offers,
     similar,
 )
+from compile_checks.engine import check_callable
 from compile_checks.scenarios import Call, Calls, Step, steps_of
 from compile_checks.state import seed
 
@@ -45,7 +46,13 @@ def load(target: str) -> list[Case]:
         raise TargetError(f"{target}: expected {FORMS}; {offers(module)}")
     if not hasattr(module, name):
         raise TargetError(f"{target}: there is no {name!r}{similar(name, module)}")
-    return _resolved(target, getattr(module, name), module)
+    cases = _resolved(target, getattr(module, name), module)
+    try:
+        for case in cases:
+            check_callable(case.fn)
+    except TypeError as error:
+        raise TargetError(f"{target}: {error}") from None
+    return cases
 
 
 def _split(target: str) -> tuple[str, str]:
@@ -66,6 +73,7 @@ def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
         found = _instance(target, found)
     if inspect.isfunction(found) and not inspect.signature(found).parameters:
         made = guarded(f"{target}() raised", found)
+        _check_made(target, made)
         if not (isinstance(made, list) or is_pair(made) or callable(made)):
             return [Case(target, found, [((), {})])]
         found = made
@@ -82,6 +90,16 @@ def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
     calls = _example_inputs(target, found, module)
     _check_fit(target, found, calls)
     return [Case(target, found, calls)]
+
+
+def _check_made(target: str, made: Any) -> None:
+    """What a factory was surely not meant to return; any other value may be a function's result."""
+    almost = isinstance(made, tuple) and made and callable(made[0]) and not is_pair(made)
+    if almost or inspect.isgenerator(made):
+        what = f"a tuple of {len(made)}" if almost else "a generator"
+        raise TargetError(
+            f"{target}() returned {what}; expected (callable, inputs) or a list of such pairs"
+        )
 
 
 def _instance(target: str, found: type) -> Any:
@@ -118,9 +136,13 @@ def _listed(target: str, items: list[Any]) -> list[Case]:
 
 def _calls(target: str, inputs: Any) -> Calls:
     """Inputs as calls. A function makes them anew for each mode and each round of calls."""
-    if not inspect.isroutine(inputs):
+    made = inputs
+    if inspect.isroutine(inputs):
+        made = guarded(f"{target}: {inputs.__name__}() raised", inputs)
+    if not _listed_calls(made):
+        raise TargetError(f"{target}: an empty list of inputs holds no call")
+    if made is inputs:
         return _listed_calls(inputs)
-    guarded(f"{target}: {inputs.__name__}() raised", inputs)
     return lambda: _listed_calls(inputs())
 
 
