@@ -437,7 +437,7 @@ def test_a_case_that_hangs_is_ended_and_the_others_go_on(
 
     assert __main__.main([*targets, *how, "--timeout", "12", *files]) == 1
 
-    assert 12 <= time.monotonic() - began < 60
+    assert 12 <= time.monotonic() - began < 300
     table = capsys.readouterr().out
     said = "timeout: the case took longer than 12 s and was ended"
     assert said in table

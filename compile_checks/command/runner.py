@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import sys
@@ -88,7 +89,8 @@ class _Worker:
     process: BaseProcess
     task: int
     """The number of the task that it runs."""
-    began: float = 0.0
+    began: float = math.inf
+    """When it said that it begins: a machine may take long to start a process and to load torch."""
 
 
 class _Pool:
@@ -128,30 +130,33 @@ class _Pool:
         connection, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._jobs)
         process = context.Process(target=_work, args=(theirs, self._make_tasks, threads))
-        began = time.monotonic()
         process.start()
         theirs.close()  # so that the end of the process ends the connection
         self._workers[connection] = _Worker(process, -1)
-        self._hand_out(connection, began)
+        self._hand_out(connection)
 
-    def _hand_out(self, connection: Connection, began: float) -> None:
+    def _hand_out(self, connection: Connection) -> None:
         number = self._waiting.pop()
         self._progress.show(len(self._results), self._tasks[number].name)
         worker = self._workers[connection]
-        worker.task, worker.began = number, began
+        worker.task, worker.began = number, math.inf
         _send(connection, number)
 
     def _receive(self, connection: Connection) -> None:
         worker = self._workers[connection]
         try:
-            self._results[worker.task] = connection.recv()
+            results = connection.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
             self._results[worker.task] = self._crashed(worker)
             del self._workers[connection]
             return
+        if results is None:
+            worker.began = time.monotonic()
+            return
+        self._results[worker.task] = results
         if self._waiting and not self._isolate:
-            self._hand_out(connection, time.monotonic())
+            self._hand_out(connection)
             return
         _send(connection, None)
         worker.process.join()
@@ -162,7 +167,8 @@ class _Pool:
         if self._timeout is None:
             return None
         ends = (worker.began + self._timeout for worker in self._workers.values())
-        return max(0.0, min(ends) - time.monotonic())
+        first = min(ends)
+        return None if first == math.inf else max(0.0, first - time.monotonic())
 
     def _end_overdue(self) -> None:
         if self._timeout is None:
@@ -195,12 +201,15 @@ def _send(connection: Connection, number: int | None) -> None:
 
 
 def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
-    """What a process does: runs the tasks whose numbers it receives, until it receives `None`."""
+    """What a process does: runs the tasks whose numbers it receives, until it receives `None`. It
+    sends `None` when it begins with one, then the results.
+    """
     torch.set_num_threads(threads)
     try:
         with quietly():
             tasks = make_tasks()
             while (number := connection.recv()) is not None:
+                connection.send(None)
                 connection.send(_run_one(tasks[number]))
     except KeyboardInterrupt:  # the terminal sends it to all processes, and one tells of it
         sys.exit(130)
