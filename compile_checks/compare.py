@@ -112,6 +112,13 @@ def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:
     return bool(outputs)
 
 
+def own_gradients(fn: Callable[..., Any], step: Step) -> None:
+    """Copies gradients out of the memory of CUDA graphs, which the next call uses anew."""
+    for tensor in _leaf_tensors(fn, step):
+        if tensor.grad is not None:
+            tensor.grad = tensor.grad.clone()
+
+
 def leaves(value: Any, path: str) -> Leaves:
     """All tensors and plain values within containers, dataclasses, modules and other objects.
 

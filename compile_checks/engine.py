@@ -21,10 +21,16 @@ from compile_checks import gates as checks
 from compile_checks import judge
 from compile_checks.breaks import break_of
 from compile_checks.capture import Backend, CapturingBackend, name_of
-from compile_checks.compare import NotComparableError, Reference, back_propagate, copied
+from compile_checks.compare import (
+    NotComparableError,
+    Reference,
+    back_propagate,
+    copied,
+    own_gradients,
+)
 from compile_checks.crosscheck import Counts, disagreements
 from compile_checks.findings import AuditReport, Finding, GraphBreak, Mode
-from compile_checks.gates import DEFAULT_GATES, ExpectedGraph, Gate
+from compile_checks.gates import DEFAULT_GATES, CudaGraphSkips, ExpectedGraph, Gate
 from compile_checks.recording import record
 from compile_checks.scenarios import Calls, Step, steps_of
 from compile_checks.state import clean_compiler, seed
@@ -149,6 +155,7 @@ class _Run:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     allowances: list[judge.Allowance] = field(default_factory=list)
+    skips: CudaGraphSkips = field(default_factory=CudaGraphSkips)
     refused: GraphBreak | None = None
     """Where `fullgraph=True` raised."""
 
@@ -161,7 +168,7 @@ class _Run:
             backend=self.backend,
         )
         try:
-            with self._inductor():
+            with self._inductor(), self.skips:
                 gradients = [*self._first_round(compiled, _same_steps(calls))]
                 gradients += self._second_round(compiled, _same_steps(calls))
         except (Unsupported, UserError) as error:
@@ -193,7 +200,7 @@ class _Run:
         if "pt2" in self.gates:
             self.findings += checks.not_compliant(captures)
         if "cudagraph" in self.gates:
-            self.findings += checks.without_cudagraph(self.trace.compilations)
+            self.findings += self.skips.findings(self.trace.compilations)
         if "opcheck" in self.gates and (copies := self._copies("opcheck", calls)):
             self.findings += checks.opcheck_failures(*copies, captures)
         if "export" in self.gates and (copies := self._copies("export", calls)):
@@ -239,9 +246,12 @@ class _Run:
     ) -> tuple[Any, bool]:
         """Makes a call: its result, and whether there was something to back-propagate."""
         before = len(self.trace.compilations)
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         seed()
         result = compiled(*step.args, **step.kwargs)
         with_gradient = self.mode.backward and back_propagate(result)
+        if with_gradient and "cudagraph" in self.gates:
+            own_gradients(self.fn, step)
         compilations = self.trace.compilations[before:]
         self.allowances.append(judge.Allowance(compilations, recompiles, name))
         return result, with_gradient

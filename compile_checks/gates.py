@@ -9,9 +9,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Literal, get_args
+from unittest import mock
 
 import torch
+from torch._dynamo.utils import get_metrics_context
+from torch._guards import CompileContext
+from torch._inductor import cudagraph_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compile_checks.capture import Backend, Capture
@@ -168,11 +173,47 @@ def _host_sync(place: Place, count: int = 1) -> Finding:
     return place.of(Finding("host-sync", "the host waits for the GPU here", hint, count=count))
 
 
-def without_cudagraph(compilations: Iterable[Compilation]) -> Iterator[Finding]:
-    """Graphs that Inductor did not put into a CUDA graph, and why."""
-    for c in compilations:
-        if c.cudagraph_skip_reason:
-            yield Finding("cudagraph-skip", c.cudagraph_skip_reason, file=c.file, line=c.line)
+class CudaGraphSkips:
+    """Within its block, keeps why Inductor leaves graphs out of CUDA graphs.
+
+    Inductor hands a reason to the metrics of the compilation in progress. Where a graph turns out
+    unfit as it runs there is none, and the reason would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: Counter[tuple[str, str]] = Counter()
+
+    def __enter__(self) -> None:
+        metrics_context = partial(_Metrics, self._reasons)
+        self._patch = mock.patch.object(cudagraph_utils, "get_metrics_context", metrics_context)
+        self._patch.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._patch.stop()
+
+    def findings(self, compilations: Iterable[Compilation]) -> Iterator[Finding]:
+        """A finding for each reason, at the code that was being compiled, where any was."""
+        by_id = {c.compile_id: c for c in compilations}
+        for (reason, compile_id), count in self._reasons.items():
+            c = by_id.get(compile_id, Compilation())
+            yield Finding("cudagraph-skip", reason, file=c.file, line=c.line, count=count)
+
+
+class _Metrics:
+    """The metrics in progress as Inductor's CUDA graphs see them: always there."""
+
+    def __init__(self, reasons: Counter[tuple[str, str]]) -> None:
+        self._reasons, self._actual = reasons, get_metrics_context()
+
+    def in_progress(self) -> bool:
+        return True
+
+    def set(self, metric: str, value: Any, overwrite: bool = False) -> None:
+        compile_id = CompileContext.current_compile_id()
+        place = f"{compile_id.frame_id}/{compile_id.frame_compile_id}" if compile_id else ""
+        self._reasons[value, place] += 1
+        if self._actual.in_progress():
+            self._actual.set(metric, value, overwrite=overwrite)
 
 
 def unlike_expected(graphs: Iterable[CapturedGraph], expected: ExpectedGraph) -> Iterator[Finding]:

@@ -53,7 +53,6 @@ class Compilation:
     """Why there is no compiled code for this frame."""
     skipped: bool = False
     """Torch 2.9 names no failure where it skips a frame for a break in a loop."""
-    cudagraph_skip_reason: str | None = None
 
     @property
     def has_graph(self) -> bool:
@@ -147,7 +146,6 @@ class Trace(logging.Handler):
         if metrics["fail_type"] is not None:
             compilation.failure = metrics["fail_reason"] or metrics["fail_type"]
         compilation.skipped = metrics["graph_op_count"] is None  # 0 for a graph without ops
-        compilation.cudagraph_skip_reason = metrics.get("cudagraph_skip_reason")
         # Past the recompile limit the code is not named; the frame's earlier compilations name it.
         if metrics["co_filename"] is not None:
             compilation.name = metrics["co_name"]

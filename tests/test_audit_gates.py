@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import get_compilation_metrics
+from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
 
 from compile_checks import AuditReport, audit, gates
 from compile_checks.findings import Finding
-from compile_checks.gates import GATES, hidden_host_sync, host_syncs, without_cudagraph
-from compile_checks.trace import Compilation
+from compile_checks.gates import GATES, CudaGraphSkips, hidden_host_sync, host_syncs
+from compile_checks.recording import record
 
 X = torch.ones(3)
 
@@ -293,12 +295,32 @@ def test_a_hidden_sync_is_looked_for_in_a_third_round(
     assert kinds(report).count("host-sync") == 1
 
 
-def test_a_graph_without_cudagraph_is_found() -> None:
-    compilations = [
-        Compilation(file="model.py", line=3),
-        Compilation(file="model.py", line=7, cudagraph_skip_reason="mutated inputs"),
-    ]
+def test_a_graph_that_is_compiled_without_cudagraph_is_found() -> None:
+    def skipping(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        log_cudagraph_skip_and_bump_counter("mutated inputs")
+        return graph.forward
 
-    (finding,) = without_cudagraph(compilations)
+    def fn(x: Tensor) -> Tensor:
+        return x + 1
 
-    assert str(finding) == "model.py:7: cudagraph-skip: mutated inputs"
+    skips = CudaGraphSkips()
+    with record() as trace, skips:
+        torch.compile(fn, backend=skipping)(X)
+    (finding,) = skips.findings(trace.compilations)
+
+    assert (finding.kind, finding.reason) == ("cudagraph-skip", "mutated inputs")
+    assert (finding.file, finding.line) == (__file__, fn.__code__.co_firstlineno)
+    assert get_compilation_metrics()[-1].cudagraph_skip_reason == "mutated inputs"
+
+
+def test_a_graph_that_runs_without_cudagraph_is_found() -> None:
+    skip = torch.compiler.disable(lambda: log_cudagraph_skip_and_bump_counter("mutated inputs"))
+
+    def fn(x: Tensor) -> Tensor:
+        skip()
+        return x + 1
+
+    report = audit(fn, (X,), gates=["cudagraph"], backend="inductor", compare=False)
+
+    (finding,) = (f for f in report.findings if f.kind == "cudagraph-skip")
+    assert (finding.reason, finding.count) == ("mutated inputs", 2)

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch._dynamo
 from torch import Tensor
+from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
 
 from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, audit_modes
 from compile_checks.crosscheck import Counts
 from compile_checks.findings import Finding
-from compile_checks.trace import Trace
 from tests.audit_samples import breaks
 
 X = torch.ones(3)
@@ -235,7 +235,7 @@ MUTANTS = {
         lambda: "export" in kinds(audit(breaks.branch, (X,), gates=["export"])),
     ),
     "cudagraphs": Mutant(
-        "gates:without_cudagraph", nothing, lambda: "cudagraph-skip" in kinds(skipped())
+        "gates:CudaGraphSkips.findings", nothing, lambda: "cudagraph-skip" in kinds(skipped())
     ),
     "host syncs": Mutant(
         "gates:host_syncs",
@@ -263,15 +263,14 @@ def in_torch() -> AuditReport:
 
 
 def skipped() -> AuditReport:
-    """A stand-in for a GPU, on which Inductor says why it made no CUDA graph."""
-    end = Trace._end
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Trace,
-            "_end",
-            lambda self, ids, m: end(self, ids, {**m, "cudagraph_skip_reason": "cpu"}),
-        )
-        return audit(double, (X,), gates=["cudagraph"], backend="inductor", compare=False)
+    """A stand-in for a GPU, on which Inductor says as a graph runs why that is no CUDA graph."""
+    skip = torch.compiler.disable(lambda: log_cudagraph_skip_and_bump_counter("mutated inputs"))
+
+    def fn(x: Tensor) -> Tensor:
+        skip()
+        return x + 1
+
+    return audit(fn, (X,), gates=["cudagraph"], backend="inductor", compare=False)
 
 
 def synchronizing() -> AuditReport:

@@ -83,3 +83,10 @@ def test_skipped_cuda_graphs_are_found(fn: Callable[[Tensor], Tensor]) -> None:
     report = audit(fn, (x,), gates=["cudagraph"], backend="inductor")
     found = [finding for finding in report.findings if finding.kind == "cudagraph-skip"]
     assert len(found) == (fn is not clean)
+
+
+def test_gradients_outlive_the_cuda_graphs_that_made_them() -> None:
+    layer = torch.nn.Linear(8, 8, device="cuda")
+    x = torch.ones(2, 8, device="cuda", requires_grad=True)
+    report = audit(layer, (x,), backward=True, gates=["cudagraph"], backend="inductor")
+    report.assert_clean()
