@@ -68,6 +68,12 @@ def misleading_sample(shape: tuple[int, ...]) -> Tensor:
     return torch.where(sampled, scores(*shape).abs() + 1, -scores(*shape).abs())
 
 
+def misleading_rows(shape: tuple[int, ...]) -> Tensor:
+    """Where a row's threshold is says nothing about that of the next one."""
+    row = torch.arange(shape[2])[:, None]
+    return scores(*shape) * 10.0 ** (row * 3 % 8 - 4) + (row % 3 - 1) * 50
+
+
 def with_negative_nan(shape: tuple[int, ...]) -> Tensor:
     bias = scores(*shape).abs()
     bias[..., ::9] = -bias.new_tensor(torch.nan).abs()
@@ -82,6 +88,7 @@ KINDS = {
     "constant": lambda shape: torch.full(shape, 0.5),
     "negative": lambda shape: -scores(*shape).abs(),
     "misleading sample": lambda shape: misleading_sample(shape),
+    "misleading rows": lambda shape: misleading_rows(shape),
     "NaN with a sign": lambda shape: with_negative_nan(shape),
 }
 LARGE = (1, 2, 70, 700)

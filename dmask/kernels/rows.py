@@ -2,7 +2,8 @@
 
 A row of scores fits the first-level cache. To count there how many of them reach a number takes a
 fraction of a pass over memory, so that bisection finds the threshold sooner than a sort, a heap or
-a quickselect would, and in the same time whatever the scores are. No row looks at another one.
+a quickselect would, and in the same time whatever the scores are. All that a row is told of the one
+before is where to look first.
 
 Scores come as the bits of floats and are ranked as keys: see `order`. A forbidden score gets the
 lowest key.
@@ -28,9 +29,14 @@ Bracket = tuple[int, int, int, int]
 """Two keys between which, both included, a threshold is; how many keys reach the lower one, and how
 many are above the upper one."""
 
+Near = tuple[int, int]
+"""The threshold of the row before, and how far from it to look for that of the next one."""
+
 # In shorter rows a sample says too little to be worth its while.
 LONG_ROW = 2**12
 SAMPLE_STEP = 32
+# The row before was of no help if more of the keys are still in question.
+NEAR_SHARE = 8
 
 
 def compiled(function: F) -> F:
@@ -66,9 +72,11 @@ def mask_rows(
         tied: `[rows]`.
     """
     keys = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    near = limits.floor, 0
     for row in range(start, stop):
         rank(row, sizes, bias, mask, limits.infinity, keys)
-        threshold, excess = _last_place(keys, window_size, limits.floor)
+        threshold, excess = _last_place(keys, window_size, limits.floor, near)
+        near = _nearer(near, threshold, limits.floor)
         _keep_from(keys, threshold, kept[row])
         if excess and lowest:
             tail = _last_kept(keys, threshold, excess) + 1
@@ -92,6 +100,7 @@ def select_rows(
     """Writes the `thresholds` `[rows]`, as keys, and `cutoffs` `[rows]` of some rows."""
     heads, queries = sizes
     keys = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    near = limits.floor, 0
     for row in range(start, stop):
         batch, query = row // (heads * queries), row % queries
         rank(row, sizes, bias, mask, limits.infinity, keys)
@@ -99,7 +108,9 @@ def select_rows(
         first, end = local_keys(seen, batch, query)
         budget = window_size - _take(visible[: seen.sinks], limits.floor)
         budget -= _take(visible[first:end], limits.floor)
-        thresholds[row], cutoffs[row] = _bounds(visible, budget, limits)
+        thresholds[row], cutoffs[row] = _bounds(visible, budget, limits, near)
+        if cutoffs[row] >= 0:
+            near = _nearer(near, np.int64(thresholds[row]), limits.floor)
 
 
 @compiled
@@ -185,6 +196,18 @@ def _count_block(keys: Array, least: int) -> int:
 
 
 @compiled
+def _least_from(keys: Array, threshold: int) -> int:
+    """The least key that reaches a threshold; where none does, a lower number."""
+    narrow = keys.dtype.type
+    least, largest = narrow(threshold), narrow(np.iinfo(keys.dtype).max)
+    found = largest
+    for j in range(len(keys)):
+        key = narrow(keys[j] if keys[j] >= least else largest)
+        found = narrow(key if key < found else found)
+    return found if _count(keys, found) else threshold - 1
+
+
+@compiled
 def _count_equal(keys: Array, number: int) -> int:
     """How many keys of a block are a number."""
     narrow = keys.dtype.type
@@ -195,24 +218,46 @@ def _count_equal(keys: Array, number: int) -> int:
 
 
 @compiled
-def _last_place(keys: Array, budget: int, floor: int) -> tuple[int, int]:
+def _last_place(keys: Array, budget: int, floor: int, near: Near) -> tuple[int, int]:
     """A threshold above the floor that `budget` keys reach, and how many more do because they tie
     at the last place. Where fewer keys are above the floor, all of them reach it.
     """
-    low, high = floor + 1, np.iinfo(keys.dtype).max
-    bracket = low, high, _count(keys, low), 0
-    if bracket[2] > budget and len(keys) >= LONG_ROW:
-        # As Floyd and Rivest select (1975): a sample says between which two numbers to look.
-        sample = keys[::SAMPLE_STEP].copy()
-        place = budget * len(sample) / len(keys)
-        margin = 2 * np.sqrt(place) + 1
-        for about in (place + margin, max(place - margin, 1)):
-            guess, _ = _search(sample, int(about), (low, high, len(sample), 0))
-            if bracket[0] < guess <= bracket[1]:
-                bracket = _ask(keys, budget, guess, bracket)
-        if bracket[0] < bracket[1] and _count_equal(sample, bracket[0]) > 1:  # keys tie there
-            bracket = _ask(keys, budget, bracket[0] + 1, bracket)
+    whole = floor + 1, np.iinfo(keys.dtype).max, _count(keys, floor + 1), 0
+    if whole[2] <= budget:
+        return whole[0], 0
+    bracket = _ask(keys, budget, near[0] + near[1] + 1, whole)
+    bracket = _ask(keys, budget, near[0] - near[1], bracket)
+    if len(keys) >= LONG_ROW and bracket[2] - bracket[3] > len(keys) // NEAR_SHARE:
+        bracket = _sample(keys, budget, whole, bracket)
     return _search(keys, budget, bracket)
+
+
+@compiled
+def _nearer(near: Near, threshold: int, floor: int) -> Near:
+    """Where the next row is to look, after a row with that threshold: within four times the usual
+    distance, which few rows exceed. Distances fade, a quarter with each row.
+    """
+    if threshold <= floor + 1:  # it had nothing to choose
+        return near
+    if near[0] == floor:
+        return threshold, 0
+    return threshold, near[1] - near[1] // 4 + abs(threshold - near[0])
+
+
+@compiled
+def _sample(keys: Array, budget: int, whole: Bracket, bracket: Bracket) -> Bracket:
+    """Closes a bracket as Floyd and Rivest select (1975): by two numbers between which, says a
+    sample of the keys, the threshold is.
+    """
+    sample = keys[::SAMPLE_STEP].copy()
+    place = budget * len(sample) / len(keys)
+    margin = 2 * np.sqrt(place) + 1
+    for about in (place + margin, max(place - margin, 1)):
+        guess, _ = _search(sample, int(about), (whole[0], whole[1], len(sample), 0))
+        bracket = _ask(keys, budget, guess, bracket)
+    if _count_equal(sample, bracket[0]) > 1:  # keys tie there
+        bracket = _ask(keys, budget, bracket[0] + 1, bracket)
+    return bracket
 
 
 @compiled
@@ -245,6 +290,8 @@ def _between(budget: int, bracket: Bracket, turn: int) -> int:
 def _ask(keys: Array, budget: int, number: int, bracket: Bracket) -> Bracket:
     """What is left of a bracket once the keys that reach a number of it are counted."""
     low, high, reaching, beyond = bracket
+    if not low < number <= high:
+        return bracket
     count = _count(keys, number)
     return (number, high, count, beyond) if count >= budget else (low, number - 1, reaching, count)
 
@@ -276,15 +323,12 @@ def _take(keys: Array, floor: int) -> int:
 
 
 @compiled
-def _bounds(keys: Array, budget: int, limits: Limits) -> tuple[int, int]:
+def _bounds(keys: Array, budget: int, limits: Limits, near: Near) -> tuple[int, int]:
     """The smallest key that is kept, and the last index at which one equal to it is."""
     if budget == 0:
         return limits.infinity, -1
-    least, excess = _last_place(keys, budget, limits.floor)
-    threshold, found = np.iinfo(keys.dtype).max, False
-    for j in range(len(keys)):
-        if keys[j] >= least:
-            threshold, found = min(threshold, keys[j]), True
-    if not found:
+    least, excess = _last_place(keys, budget, limits.floor, near)
+    threshold = _least_from(keys, least)
+    if threshold < least:
         return limits.infinity, -1
     return threshold, _last_kept(keys, threshold, excess)
