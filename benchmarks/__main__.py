@@ -13,12 +13,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from benchmarks import cost, memory, scaling
-from benchmarks.timing import compare
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,20 +87,19 @@ def _scaling(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _import(options: argparse.Namespace) -> dict[str, float]:
-    def run(program: str) -> None:
-        subprocess.run([sys.executable, "-c", program], check=True)
+    program = (
+        "import time; start = time.perf_counter(); import torch; loaded = time.perf_counter();"
+        "import dmask; print(loaded - start, time.perf_counter() - loaded)"
+    )
 
-    timed = compare(
-        {"with": lambda: run("import torch, dmask"), "without": lambda: run("import torch")},
-        baseline="without",
-        rounds=11,
-        block_seconds=0,
-    )
-    extra = timed["with"].seconds - timed["without"].seconds
-    print(
-        f"\nimport dmask adds {extra * 1e3:.0f} ms to the {timed['without'].seconds:.2f} s of torch"
-    )
-    return {"extra_seconds": extra, "torch_seconds": timed["without"].seconds}
+    def run() -> list[float]:
+        child = [sys.executable, "-c", program]
+        output = subprocess.run(child, check=True, capture_output=True, text=True).stdout
+        return [float(seconds) for seconds in output.split()]
+
+    without, extra = (median(seconds) for seconds in zip(*(run() for _ in range(11)), strict=True))
+    print(f"\nimport dmask adds {extra * 1e3:.0f} ms to the {without:.2f} s of torch")
+    return {"extra_seconds": extra, "torch_seconds": without}
 
 
 _PARTS = {"cost": _cost, "memory": _memory, "scaling": _scaling, "import": _import}
