@@ -94,7 +94,7 @@ def _import(options: argparse.Namespace) -> dict[str, float]:
 
     def run() -> list[float]:
         child = [sys.executable, "-c", program]
-        output = subprocess.run(child, check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True).stdout
         return [float(seconds) for seconds in output.split()]
 
     without, extra = (median(seconds) for seconds in zip(*(run() for _ in range(11)), strict=True))

@@ -30,7 +30,7 @@ from compile_checks.compare import (
 )
 from compile_checks.crosscheck import Counts, disagreements
 from compile_checks.findings import AuditReport, Finding, GraphBreak, Mode
-from compile_checks.gates import DEFAULT_GATES, CudaGraphSkips, ExpectedGraph, Gate
+from compile_checks.gates import DEFAULT_GATES, ExpectedGraph, Gate
 from compile_checks.recording import record
 from compile_checks.scenarios import Calls, Step, steps_of
 from compile_checks.state import clean_compiler, seed
@@ -155,7 +155,6 @@ class _Run:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     allowances: list[judge.Allowance] = field(default_factory=list)
-    skips: CudaGraphSkips = field(default_factory=CudaGraphSkips)
     refused: GraphBreak | None = None
     """Where `fullgraph=True` raised."""
 
@@ -168,7 +167,7 @@ class _Run:
             backend=self.backend,
         )
         try:
-            with self._inductor(), self.skips:
+            with self._inductor(), self._cudagraphs():
                 gradients = [*self._first_round(compiled, _same_steps(calls))]
                 gradients += self._second_round(compiled, _same_steps(calls))
         except (Unsupported, UserError) as error:
@@ -199,8 +198,6 @@ class _Run:
         captures = self.backend.captures
         if "pt2" in self.gates:
             self.findings += checks.not_compliant(captures)
-        if "cudagraph" in self.gates:
-            self.findings += self.skips.findings(self.trace.compilations)
         if "opcheck" in self.gates and (copies := self._copies("opcheck", calls)):
             self.findings += checks.opcheck_failures(*copies, captures)
         if "export" in self.gates and (copies := self._copies("export", calls)):
@@ -246,7 +243,6 @@ class _Run:
     ) -> tuple[Any, bool]:
         """Makes a call: its result, and whether there was something to back-propagate."""
         before = len(self.trace.compilations)
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         seed()
         result = compiled(*step.args, **step.kwargs)
         with_gradient = self.mode.backward and back_propagate(result)
@@ -273,6 +269,11 @@ class _Run:
             options["triton.cudagraphs"] = True
         patch: AbstractContextManager[Any] = torch._inductor.config.patch(options)
         return patch
+
+    def _cudagraphs(self) -> AbstractContextManager[Any]:
+        if "cudagraph" not in self.gates:
+            return nullcontext()
+        return checks.cudagraph_skips(self.findings, self.trace.compilations)
 
 
 def check_callable(fn: Callable[..., Any]) -> None:

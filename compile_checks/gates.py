@@ -173,30 +173,26 @@ def _host_sync(place: Place, count: int = 1) -> Finding:
     return place.of(Finding("host-sync", "the host waits for the GPU here", hint, count=count))
 
 
-class CudaGraphSkips:
-    """Within its block, keeps why Inductor leaves graphs out of CUDA graphs.
+@contextmanager
+def cudagraph_skips(found: list[Finding], compilations: Iterable[Compilation]) -> Iterator[None]:
+    """Adds why Inductor leaves graphs out of CUDA graphs within a block: a finding for each reason,
+    at the one of the block's `compilations` that it came with.
 
     Inductor hands a reason to the metrics of the compilation in progress. Where a graph turns out
     unfit as it runs there is none, and the reason would be lost.
     """
-
-    def __init__(self) -> None:
-        self._reasons: Counter[tuple[str, str]] = Counter()
-
-    def __enter__(self) -> None:
-        metrics_context = partial(_Metrics, self._reasons)
-        self._patch = mock.patch.object(cudagraph_utils, "get_metrics_context", metrics_context)
-        self._patch.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._patch.stop()
-
-    def findings(self, compilations: Iterable[Compilation]) -> Iterator[Finding]:
-        """A finding for each reason, at the code that was being compiled, where any was."""
-        by_id = {c.compile_id: c for c in compilations}
-        for (reason, compile_id), count in self._reasons.items():
-            c = by_id.get(compile_id, Compilation())
-            yield Finding("cudagraph-skip", reason, file=c.file, line=c.line, count=count)
+    reasons: Counter[tuple[str, str]] = Counter()
+    metrics_context = partial(_Metrics, reasons)
+    with mock.patch.object(cudagraph_utils, "get_metrics_context", metrics_context):
+        try:
+            yield
+        finally:
+            by_id = {c.compile_id: c for c in compilations}
+            for (reason, compile_id), count in reasons.items():
+                c = by_id.get(compile_id, Compilation())
+                found.append(
+                    Finding("cudagraph-skip", reason, file=c.file, line=c.line, count=count)
+                )
 
 
 class _Metrics:
@@ -209,9 +205,9 @@ class _Metrics:
         return True
 
     def set(self, metric: str, value: Any, overwrite: bool = False) -> None:
-        compile_id = CompileContext.current_compile_id()
-        place = f"{compile_id.frame_id}/{compile_id.frame_compile_id}" if compile_id else ""
-        self._reasons[value, place] += 1
+        current = CompileContext.current_compile_id()
+        compile_id = f"{current.frame_id}/{current.frame_compile_id}" if current else ""
+        self._reasons[value, compile_id] += 1
         if self._actual.in_progress():
             self._actual.set(metric, value, overwrite=overwrite)
 

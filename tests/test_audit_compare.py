@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compile_checks import AuditReport, Step, audit, audit_calls
-from compile_checks.compare import leaves
+from compile_checks.compare import leaves, own_gradients
 
 
 def unlike(in_eager: Any, when_compiled: Any) -> AuditReport:
@@ -238,3 +238,13 @@ def test_eager_code_is_not_compiled_by_what_it_calls() -> None:
 
     assert report.ok, report
     assert report.graphs == 1
+
+
+def test_gradients_are_copied_out_of_memory_that_is_used_anew() -> None:
+    layer, x = torch.nn.Linear(2, 1, bias=False), torch.ones(1, 2, requires_grad=True)
+    memory = torch.tensor([[1.0, 2.0]])
+    layer.weight.grad = memory
+    own_gradients(layer, Step((x,)))
+    memory.zero_()
+    assert layer.weight.grad.tolist() == [[1.0, 2.0]]
+    assert x.grad is None

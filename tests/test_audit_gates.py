@@ -15,7 +15,7 @@ from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
 
 from compile_checks import AuditReport, audit, gates
 from compile_checks.findings import Finding
-from compile_checks.gates import GATES, CudaGraphSkips, hidden_host_sync, host_syncs
+from compile_checks.gates import GATES, cudagraph_skips, hidden_host_sync, host_syncs
 from compile_checks.recording import record
 
 X = torch.ones(3)
@@ -303,24 +303,29 @@ def test_a_graph_that_is_compiled_without_cudagraph_is_found() -> None:
     def fn(x: Tensor) -> Tensor:
         return x + 1
 
-    skips = CudaGraphSkips()
-    with record() as trace, skips:
+    found: list[Finding] = []
+    with record() as trace, cudagraph_skips(found, trace.compilations):
         torch.compile(fn, backend=skipping)(X)
-    (finding,) = skips.findings(trace.compilations)
+    (finding,) = found
 
     assert (finding.kind, finding.reason) == ("cudagraph-skip", "mutated inputs")
     assert (finding.file, finding.line) == (__file__, fn.__code__.co_firstlineno)
     assert get_compilation_metrics()[-1].cudagraph_skip_reason == "mutated inputs"
 
 
-def test_a_graph_that_runs_without_cudagraph_is_found() -> None:
+def skipped_at_run_time() -> AuditReport:
+    """A stand-in for a GPU, on which Inductor says as a graph runs why it is no CUDA graph."""
     skip = torch.compiler.disable(lambda: log_cudagraph_skip_and_bump_counter("mutated inputs"))
 
     def fn(x: Tensor) -> Tensor:
         skip()
         return x + 1
 
-    report = audit(fn, (X,), gates=["cudagraph"], backend="inductor", compare=False)
+    return audit(fn, (X,), gates=["cudagraph"], backend="inductor", compare=False)
+
+
+def test_a_graph_that_runs_without_cudagraph_is_found() -> None:
+    report = skipped_at_run_time()
 
     (finding,) = (f for f in report.findings if f.kind == "cudagraph-skip")
     assert (finding.reason, finding.count) == ("mutated inputs", 2)

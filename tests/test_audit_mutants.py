@@ -12,12 +12,12 @@ import pytest
 import torch
 import torch._dynamo
 from torch import Tensor
-from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
 
 from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, audit_modes
 from compile_checks.crosscheck import Counts
 from compile_checks.findings import Finding
 from tests.audit_samples import breaks
+from tests.test_audit_gates import skipped_at_run_time
 
 X = torch.ones(3)
 
@@ -235,7 +235,9 @@ MUTANTS = {
         lambda: "export" in kinds(audit(breaks.branch, (X,), gates=["export"])),
     ),
     "cudagraphs": Mutant(
-        "gates:CudaGraphSkips.findings", nothing, lambda: "cudagraph-skip" in kinds(skipped())
+        "gates:cudagraph_skips",
+        lambda *args: nullcontext(),
+        lambda: "cudagraph-skip" in kinds(skipped_at_run_time()),
     ),
     "host syncs": Mutant(
         "gates:host_syncs",
@@ -260,17 +262,6 @@ MUTANTS = {
 
 def in_torch() -> AuditReport:
     return audit(breaks.in_torch, (X,), compare=False)
-
-
-def skipped() -> AuditReport:
-    """A stand-in for a GPU, on which Inductor says as a graph runs why that is no CUDA graph."""
-    skip = torch.compiler.disable(lambda: log_cudagraph_skip_and_bump_counter("mutated inputs"))
-
-    def fn(x: Tensor) -> Tensor:
-        skip()
-        return x + 1
-
-    return audit(fn, (X,), gates=["cudagraph"], backend="inductor", compare=False)
 
 
 def synchronizing() -> AuditReport:

@@ -75,8 +75,7 @@ def mask_rows(
     near = limits.floor, 0
     for row in range(start, stop):
         rank(row, sizes, bias, mask, limits.infinity, keys)
-        threshold, excess = _last_place(keys, window_size, limits.floor, near)
-        near = _nearer(near, threshold, limits.floor)
+        threshold, excess, near = _last_place(keys, window_size, limits.floor, near)
         _keep_from(keys, threshold, kept[row])
         if excess and lowest:
             tail = _last_kept(keys, threshold, excess) + 1
@@ -108,9 +107,7 @@ def select_rows(
         first, end = local_keys(seen, batch, query)
         budget = window_size - _take(visible[: seen.sinks], limits.floor)
         budget -= _take(visible[first:end], limits.floor)
-        thresholds[row], cutoffs[row] = _bounds(visible, budget, limits, near)
-        if cutoffs[row] >= 0:
-            near = _nearer(near, np.int64(thresholds[row]), limits.floor)
+        thresholds[row], cutoffs[row], near = _bounds(visible, budget, limits, near)
 
 
 @compiled
@@ -197,14 +194,14 @@ def _count_block(keys: Array, least: int) -> int:
 
 @compiled
 def _least_from(keys: Array, threshold: int) -> int:
-    """The least key that reaches a threshold; where none does, a lower number."""
+    """The least key that reaches a threshold; where none does, the largest number."""
     narrow = keys.dtype.type
     least, largest = narrow(threshold), narrow(np.iinfo(keys.dtype).max)
     found = largest
     for j in range(len(keys)):
         key = narrow(keys[j] if keys[j] >= least else largest)
         found = narrow(key if key < found else found)
-    return found if _count(keys, found) else threshold - 1
+    return found
 
 
 @compiled
@@ -218,18 +215,20 @@ def _count_equal(keys: Array, number: int) -> int:
 
 
 @compiled
-def _last_place(keys: Array, budget: int, floor: int, near: Near) -> tuple[int, int]:
+def _last_place(keys: Array, budget: int, floor: int, near: Near) -> tuple[int, int, Near]:
     """A threshold above the floor that `budget` keys reach, and how many more do because they tie
-    at the last place. Where fewer keys are above the floor, all of them reach it.
+    at the last place. Where fewer keys are above the floor, all of them reach it. Then where the
+    next row is to look first.
     """
     whole = floor + 1, np.iinfo(keys.dtype).max, _count(keys, floor + 1), 0
     if whole[2] <= budget:
-        return whole[0], 0
+        return whole[0], 0, near
     bracket = _ask(keys, budget, near[0] + near[1] + 1, whole)
     bracket = _ask(keys, budget, near[0] - near[1], bracket)
     if len(keys) >= LONG_ROW and bracket[2] - bracket[3] > len(keys) // NEAR_SHARE:
         bracket = _sample(keys, budget, whole, bracket)
-    return _search(keys, budget, bracket)
+    threshold, excess = _search(keys, budget, bracket)
+    return threshold, excess, _nearer(near, threshold, floor)
 
 
 @compiled
@@ -237,9 +236,7 @@ def _nearer(near: Near, threshold: int, floor: int) -> Near:
     """Where the next row is to look, after a row with that threshold: within four times the usual
     distance, which few rows exceed. Distances fade, a quarter with each row.
     """
-    if threshold <= floor + 1:  # it had nothing to choose
-        return near
-    if near[0] == floor:
+    if near[0] == floor:  # no row before has chosen
         return threshold, 0
     return threshold, near[1] - near[1] // 4 + abs(threshold - near[0])
 
@@ -323,12 +320,14 @@ def _take(keys: Array, floor: int) -> int:
 
 
 @compiled
-def _bounds(keys: Array, budget: int, limits: Limits, near: Near) -> tuple[int, int]:
-    """The smallest key that is kept, and the last index at which one equal to it is."""
+def _bounds(keys: Array, budget: int, limits: Limits, near: Near) -> tuple[int, int, Near]:
+    """The smallest key that is kept, and the last index at which one equal to it is. Then where
+    the next row is to look first.
+    """
     if budget == 0:
-        return limits.infinity, -1
-    least, excess = _last_place(keys, budget, limits.floor, near)
+        return limits.infinity, -1, near
+    least, excess, near = _last_place(keys, budget, limits.floor, near)
     threshold = _least_from(keys, least)
-    if threshold < least:
-        return limits.infinity, -1
-    return threshold, _last_kept(keys, threshold, excess)
+    if not _count(keys, threshold):
+        return limits.infinity, -1, near
+    return threshold, _last_kept(keys, threshold, excess), near
