@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from compile_checks.findings import KINDS, AuditReport, Finding
 from compile_checks.outputs import FILE_FORMATS, github, html, json, junit, markdown, terminal
+from compile_checks.outputs.text import printable
 from compile_checks.results import CaseResult, Known, Results
 from tests.audit_results import results
 
@@ -148,6 +149,12 @@ def test_annotations(run: Results) -> None:
 ::error file=/src/m%3A1%2C2.py,line=3,title=graph-budget in grow|s%2C <fast>::3 graphs compiled, at most 1 expected
 """,
     )
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_what_else_ends_a_line_is_escaped(separator: str) -> None:
+    assert f"a{separator}b".splitlines() == ["a", "b"]
+    assert printable(f"a{separator}b") == f"a{ascii(separator)[1:-1]}b"
 
 
 @given(any_results)

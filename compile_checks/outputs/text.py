@@ -9,9 +9,9 @@ from typing import Any
 from compile_checks.findings import YOURS, Finding
 from compile_checks.results import Results
 
-# Control characters, but for tab and newline, and lone surrogates: a terminal obeys them, XML and
-# UTF-8 have no place for them.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Control characters and separators, but for tab, newline and space, and lone surrogates: a terminal
+# obeys them, what is read by lines may end one there, XML and UTF-8 have no place for some of them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 GRAPH_BREAK_SITE = "https://meta-pytorch.github.io/compile-graph-break-site/gb/"
 """PyTorch's page on each of its graph breaks."""
