@@ -1,9 +1,10 @@
-"""Masks of dynamic sparse attention, made the same way everywhere.
+"""Chooses which keys each query attends to, the same way everywhere.
 
-A model scores its keys, a mask keeps the few keys each query may see. dmask makes that mask: as ops
-of `torch.library`, so that compiled models trace it without a graph break.
+A model scores its keys; a selection keeps the few keys each query may see. dmask makes selections
+and masks with ops of `torch.library`, so that compiled models trace them without graph breaks.
 """
 
+import dmask.ops  # registers all ops, before any trace
 from dmask.attention import dynamic_mask_attention
 from dmask.mask import (
     block_smooth,

@@ -6,15 +6,23 @@ of `maybe_create_mask` instead of a top-k and a scatter of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from dmask import shapes, validation
+from dmask.compat import known
+from dmask.contracts.masks import to_bool
 from dmask.mask import maybe_create_mask
 from dmask.shapes import repeat_heads
 from dmask.validation import Sizes, meta, optional_meta
 
 BACKENDS = ("eager", "sdpa")
+_DECLARED = (
+    "Tensor query, Tensor key, Tensor value, Tensor? attention_bias, Tensor? attention_mask, "
+    "SymInt? window_size, bool is_causal, float? scale, str backend"
+)
 
 
 def dynamic_mask_attention(
@@ -38,7 +46,7 @@ def dynamic_mask_attention(
             `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
         attention_mask: the allowed keys, bool or integer 0/1, 4-D as the bias or `(B, S)`, see
             `create_mask`.
-        window_size: how many keys a query keeps at most; `None` for all allowed keys.
+        window_size: how many keys a query keeps at most, or `None` for all allowed keys.
         is_causal: query `q` may see the keys up to `q + Lk - Lq`.
         scale: of the logits, `1 / sqrt(D)` by default.
         backend: `"sdpa"` (`torch.nn.functional.scaled_dot_product_attention`) or `"eager"`, the
@@ -51,7 +59,8 @@ def dynamic_mask_attention(
     Raises:
         TypeError: for a bias that is not floating, or a float mask.
         ValueError: for shapes that do not fit, tensors on two devices, an unknown backend, a
-            `window_size` without an `attention_bias` to choose by.
+            `window_size` without an `attention_bias` to choose by, integer masks with other values
+            than 0 and 1.
 
     >>> import torch, dmask
     >>> query, key = torch.randn(2, 4, 8, 16), torch.randn(2, 2, 8, 16)
@@ -59,6 +68,22 @@ def dynamic_mask_attention(
     >>> dmask.dynamic_mask_attention(query, key, key, scores, window_size=4, is_causal=True).shape
     torch.Size([2, 4, 8, 16])
     """
+    query, key, value, attention_bias, attention_mask, window_size, is_causal, scale, backend = (
+        validation.check_types(
+            _DECLARED,
+            (
+                query,
+                key,
+                value,
+                attention_bias,
+                attention_mask,
+                window_size,
+                is_causal,
+                scale,
+                backend,
+            ),
+        )
+    )
     if backend not in BACKENDS:
         raise validation.unknown("backend", backend, BACKENDS)
     if window_size is not None and attention_bias is None:
@@ -74,8 +99,8 @@ def dynamic_mask_attention(
     if mask is None:
         return attend(query, key, value, attention_bias, scale)
     mask = repeat_heads(mask, query.shape[1])
-    # A row without any key is left open, and its output set to zero afterwards: a softmax over -inf
-    # alone is NaN, and so would its gradient be, behind whatever masks the output.
+    # A row with no key stays open, and its output is set to zero. A softmax over nothing but -inf
+    # would be NaN, and so would its gradient, even behind a mask of the output.
     empty = ~mask.any(dim=-1, keepdim=True)
     bias = query.new_zeros(()) if attention_bias is None else attention_bias
     output = attend(query, key, value, torch.where(mask | empty, bias, -torch.inf), scale)
@@ -90,16 +115,16 @@ def _check(
     attention_mask: Tensor | None,
 ) -> Sizes:
     """Checks all tensors against each other and returns `(batch_size, query_len, key_len)`."""
-    shapes = tuple(tuple(tensor.shape) for tensor in (query, key, value))
-    if any(len(shape) != 4 for shape in shapes):
-        raise ValueError(f"query, key and value must be 4-D [B, H, L, D], got shapes {shapes}")
+    given = tuple(tuple(tensor.shape) for tensor in (query, key, value))
+    if any(len(shape) != 4 for shape in given):
+        raise ValueError(f"query, key and value must be 4-D [B, H, L, D], got shapes {given}")
     batch, heads, query_len, head_dim = query.shape
     key_heads, key_len = key.shape[1:3]
-    if key.shape != (batch, key_heads, key_len, head_dim):
-        raise ValueError(f"key must have the batch and head size of query, got shapes {shapes}")
-    if value.shape[:3] != key.shape[:3]:
-        raise ValueError(f"value must have the batch, heads and length of key, got shapes {shapes}")
-    if heads != key_heads and (key_heads == 0 or heads % key_heads != 0):
+    if not _same(key.shape, (batch, key_heads, key_len, head_dim)):
+        raise ValueError(f"key must have the batch and head size of query, got shapes {given}")
+    if not _same(value.shape[:3], key.shape[:3]):
+        raise ValueError(f"value must have the batch, heads and length of key, got shapes {given}")
+    if known(heads != key_heads) and (known(key_heads == 0) or known(heads % key_heads != 0)):
         raise ValueError(f"key heads must divide query heads, got {key_heads} and {heads}")
     sizes = (batch, query_len, key_len)
     if attention_bias is not None:
@@ -115,12 +140,18 @@ def _check(
     return sizes
 
 
+def _same(shape: Sequence[int], other: Sequence[int]) -> bool:
+    return not any(known(a != b) for a, b in zip(shape, other, strict=True))
+
+
 def _allowed_keys(
     attention_mask: Tensor | None, is_causal: bool, sizes: Sizes, device: torch.device
 ) -> Tensor | None:
-    """The keys each query may see before any selection, bool and 4-D, or `None` for all."""
+    """Returns the keys each query may see before any selection, bool and 4-D, or `None` for all."""
     _, query_len, key_len = sizes
-    mask = None if attention_mask is None else shapes.bool_mask_4d(attention_mask, key_len)
+    mask = None
+    if attention_mask is not None:
+        mask = shapes.bool_mask_4d(to_bool(attention_mask), key_len)
     if not is_causal:
         return mask
     last = torch.arange(query_len, device=device) + (key_len - query_len)
@@ -132,7 +163,7 @@ def _sdpa(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
 ) -> Tensor:
     if bias is not None:
-        # CUDA's kernels refuse a bias that does not lie key by key in memory.
+        # CUDA's kernels require a bias whose keys are contiguous in memory.
         bias = bias.expand(*bias.shape[:3], key.shape[2]).contiguous()
     return torch.nn.functional.scaled_dot_product_attention(
         query,
@@ -140,7 +171,8 @@ def _sdpa(
         value,
         attn_mask=bias,
         scale=scale,
-        enable_gqa=key.shape[1] != query.shape[1],
+        # SDPA takes no SymBool.
+        enable_gqa=True if key.shape[1] != query.shape[1] else False,  # noqa: SIM210
     )
 
 
@@ -153,4 +185,5 @@ def _eager(
     logits = (query @ key.transpose(-2, -1)) * scale
     if bias is not None:
         logits = logits + bias
-    return logits.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return logits.softmax(dim=-1, dtype=wide).to(value.dtype) @ value

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-import dmask.ops
-from dmask.library import is_plain
+from dmask import validation
+from dmask.contracts import block_smooth as _block_smooth
+from dmask.contracts import create_mask as _create_mask
+from dmask.contracts import indices as _indices
+from dmask.contracts import relu, topk
+from dmask.contracts.dispatch import call
 from dmask.registry import encode_options
-
-_ops = torch.ops.dmask
-_create_mask = _ops.create_mask.default
 
 
 def maybe_create_mask(
@@ -55,7 +55,11 @@ def maybe_create_mask(
     >>> dmask.maybe_create_mask(bias, None, 1, 1, 3, window_size=4) is None
     True
     """
-    if window_size is None or key_len <= window_size:
+    if window_size is None:
+        return attention_mask
+    declared = "SymInt key_len, SymInt window_size"
+    key_len, window_size = validation.check_types(declared, (key_len, window_size))
+    if key_len <= window_size:
         return attention_mask
     return create_mask(
         attention_bias,
@@ -124,13 +128,8 @@ def create_mask(
     >>> dmask.create_mask(bias, padding, batch_size=1, query_len=1, key_len=4, window_size=2)
     tensor([[[[ True, False,  True, False]]]])
     """
-    # Defaults are left out where they can be: at decode sizes, parsing them is much of a call.
-    more = () if tie_break == "torch" and not options else (tie_break, encode_options(options))
-    if not torch.compiler.is_compiling() and is_plain(attention_bias, attention_mask):
-        make = dmask.ops.create_mask
-    else:
-        make = _create_mask
-    mask: Tensor = make(
+    mask: Tensor = call(
+        _create_mask.SPEC,
         attention_bias,
         attention_mask,
         batch_size,
@@ -140,7 +139,8 @@ def create_mask(
         min_dtype,
         block_size,
         type,
-        *more,
+        tie_break,
+        "" if options is None else encode_options(options),
     )
     return mask
 
@@ -187,8 +187,8 @@ def topk_mask(
     >>> dmask.topk_mask(scores, None, window_size=1, tie_break="lowest")
     tensor([[[[False,  True, False, False]]]])
     """
-    mask: Tensor = _ops.topk_mask.default(
-        attention_bias, attention_mask, window_size, min_dtype, tie_break=tie_break
+    mask: Tensor = call(
+        topk.STRATEGY.op, attention_bias, attention_mask, window_size, min_dtype, tie_break
     )
     return mask
 
@@ -204,7 +204,7 @@ def relu_mask(
     >>> dmask.relu_mask(torch.tensor([[[[1.0, 0.0, -1.0]]]]), None)
     tensor([[[[ True, False, False]]]])
     """
-    mask: Tensor = _ops.relu_mask.default(attention_bias, attention_mask, min_dtype)
+    mask: Tensor = call(relu.STRATEGY.op, attention_bias, attention_mask, min_dtype)
     return mask
 
 
@@ -231,8 +231,8 @@ def topk_indices(
     >>> dmask.topk_indices(scores, allowed, window_size=5)
     tensor([[[[ 0,  1,  2, -1, -1]]]], dtype=torch.int32)
     """
-    indices: Tensor = _ops.topk_indices.default(
-        attention_bias, attention_mask, window_size, min_dtype
+    indices: Tensor = call(
+        _indices.TOPK_INDICES, attention_bias, attention_mask, window_size, min_dtype
     )
     return indices
 
@@ -255,5 +255,5 @@ def block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None = 
     >>> dmask.block_smooth(torch.tensor([[[[True, True, False, True, False]]]]), block_size=3)
     tensor([[[[ True,  True,  True, False, False]]]])
     """
-    smooth: Tensor = _ops.block_smooth.default(mask, block_size, attention_mask)
+    smooth: Tensor = call(_block_smooth.SPEC, mask, block_size, attention_mask)
     return smooth

@@ -12,34 +12,37 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from dmask import selection_ops, shapes, validation
-from dmask.kernels import selection
-from dmask.kernels.selection import Positions, Rows
+from dmask import compat, shapes, validation
+from dmask.compat import known
+from dmask.contracts import blocks
+from dmask.contracts import indices as indices_contract
+from dmask.contracts import select as _select
+from dmask.contracts.dispatch import call
+from dmask.contracts.masks import to_bool
+from dmask.kernels.reference.select import Positions, SelectionInputs, keeps
 from dmask.validation import meta
 
-_ops = torch.ops.dmask
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""What FlexAttention calls with the indices of batch, head, query and key."""
+"""A function that FlexAttention calls with the indices of batch, head, query and key."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What `select` chose, and from what. Made by `select`.
+    """The keys that `select` chose, and the inputs it chose from. Call `select` to make one.
 
-    A key is kept where it is allowed and its score is above the row's `threshold`, or equal to it
-    at an index up to `cutoff`; or where `sinks` or `local` keep it by its position. NaN is above
-    every number and equal to itself. A row that keeps nothing by its scores has an infinite
-    threshold and the cutoff -1, which nothing reaches.
+    A selection keeps an allowed key if its score is above the row's `threshold`, or equal to it at
+    an index up to `cutoff`, or if `sinks` or `local` keep it by its position. NaN is above every
+    number and equal to itself. A row that keeps nothing by its scores has an infinite threshold and
+    the cutoff -1, which nothing reaches.
 
-    It is a pytree, whose leaves are its tensors.
+    A `Selection` is a pytree whose leaves are its tensors.
     """
 
     attention_bias: Tensor
     """The scores, `({B|1}, {H|1}, {Lq|1}, Lk)`."""
     threshold: Tensor
-    """The smallest kept score of each row, `[B, H, Lq]`; `Lq` is 1 where all rows are alike."""
+    """The smallest kept score of each row, `[B, H, Lq]`; `Lq` is 1 if all rows are alike."""
     cutoff: Tensor
     """The largest index kept among scores equal to the threshold, int32, `[B, H, Lq]`."""
     attention_mask: Tensor | None
@@ -59,43 +62,50 @@ class Selection:
         return self.attention_bias.shape[3]
 
     def to_mask(self) -> Tensor:
-        """The kept keys as a bool mask `[B, H, Lq, Lk]`.
+        """Returns the kept keys as a bool mask `[B, H, Lq, Lk]`.
 
-        It is made of plain comparisons, so that a compiled model fuses it into what consumes it.
+        The mask is made of plain comparisons, so that a compiled model fuses it into its consumer.
 
         >>> import torch, dmask
         >>> scores = torch.tensor([[[[0.3, 0.1, 0.2]]]])
         >>> dmask.select(scores, window_size=2).to_mask()
         tensor([[[[ True, False,  True]]]])
         """
-        rows = self._rows()
         device = self.threshold.device
         query = torch.arange(self.query_len, device=device)[:, None]
         key = torch.arange(self.key_len, device=device)
-        kept = selection.keeps(rows, self.threshold[..., None], self.cutoff[..., None], query, key)
-        return kept.expand(*self.threshold.shape, self.key_len)
+        bounds = self.threshold[..., None], self.cutoff[..., None]
+        kept = keeps(self._inputs(), *bounds, query, key)
+        # Where all rows are alike, each query still has one of its own.
+        return kept.expand(*self.threshold.shape[:2], self.query_len, self.key_len)
 
     def to_bias(self, *, scores: bool = False, dtype: torch.dtype | None = None) -> Tensor:
-        """The selection as an additive mask `[B, H, Lq, Lk]`: 0 where a key is kept, and the
-        smallest finite value of the dtype elsewhere.
+        """Returns the selection as an additive mask `[B, H, Lq, Lk]`.
+
+        The mask is 0 where a key is kept, and the smallest finite value of the dtype elsewhere.
 
         Args:
             scores: give kept keys their score instead of 0. Gradients reach the scores.
-            dtype: of the result, that of the bias by default.
+            dtype: floating dtype of the result, that of the bias by default.
+
+        Raises:
+            TypeError: for `scores` that is no bool, or a dtype that is not floating.
 
         >>> import torch, dmask
         >>> kept = dmask.select(torch.tensor([[[[0.5, 0.25]]]]), window_size=1)
         >>> kept.to_bias(scores=True).tolist()
         [[[[0.5, -3.4028234663852886e+38]]]]
         """
-        dtype = dtype or self.attention_bias.dtype
+        validation.check_types("bool scores", (scores,))
+        dtype = self.attention_bias.dtype if dtype is None else dtype
+        validation.check_float_dtype("dtype", dtype)
         value = (
             self.attention_bias.to(dtype) if scores else self.threshold.new_zeros((), dtype=dtype)
         )
         return torch.where(self.to_mask(), value, torch.finfo(dtype).min)
 
     def to_indices(self) -> Tensor:
-        """The kept keys as int32 indices `[B, H, Lq, window_size]`: ascending, then -1.
+        """Returns the kept keys as int32 indices `[B, H, Lq, window_size]`: ascending, then -1.
 
         Sparse decode kernels read this form (`gather_kv_indices` of flash-sparse-attn, DeepSeek's
         sparse attention).
@@ -104,15 +114,19 @@ class Selection:
         >>> dmask.select(torch.tensor([[[[0.3, 0.1, 0.2]]]]), window_size=2).to_indices()
         tensor([[[[0, 2]]]], dtype=torch.int32)
         """
-        indices: Tensor = _ops.kept_indices.default(*self._selected(), self.window_size)
-        return indices
+        kept: Tensor = call(indices_contract.KEPT_INDICES, *self._selected(), self.window_size)
+        return kept
 
     def mask_mod(self, num_heads: int | None = None) -> MaskMod:
-        """The selection as a `mask_mod` for FlexAttention.
+        """Returns the selection as a `mask_mod` for FlexAttention.
 
         Args:
-            num_heads: query heads of the attention, where the selection has fewer: query head `h`
-                follows head `h // groups` of the selection.
+            num_heads: query heads of the attention, if the selection has fewer: query head `h`
+                uses head `h // groups` of the selection.
+
+        Raises:
+            TypeError: for `num_heads` that is no int.
+            ValueError: for `num_heads` that the heads of the selection do not divide.
         """
         groups = self._groups(num_heads)
         bias, threshold, cutoff = self.attention_bias, self.threshold, self.cutoff
@@ -120,12 +134,12 @@ class Selection:
         def mask_mod(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             head = head // groups if groups > 1 else head
             row = (batch, head, query)
-            rows = self._rows()._replace(
+            inputs = self._inputs()._replace(
                 bias=_at(bias, *row, key),
                 allowed=_optional_at(self.attention_mask, *row, key),
                 lengths=_optional_at(self.key_lengths, batch),
             )
-            return selection.keeps(rows, _at(threshold, *row), _at(cutoff, *row), query, key)
+            return keeps(inputs, _at(threshold, *row), _at(cutoff, *row), query, key)
 
         return mask_mod
 
@@ -134,20 +148,22 @@ class Selection:
         BLOCK_SIZE: int | tuple[int, int] = 128,  # noqa: N803  (FlexAttention's name)
         num_heads: int | None = None,
     ) -> Any:
-        """The selection as a `BlockMask` for FlexAttention, full blocks told from partial ones.
+        """Returns the selection as a `BlockMask` for FlexAttention, with full and partial blocks.
 
         Blocks are counted a few queries at a time: there is no dense `Lq x Lk` mask.
 
         Args:
             BLOCK_SIZE: queries and keys per block, as in `create_block_mask`.
             num_heads: as in `mask_mod`.
-        """
-        from torch.nn.attention.flex_attention import BlockMask  # it imports half of Inductor
 
-        block_size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
-        for name, size in zip(("query", "key"), block_size, strict=True):
-            validation.check_positive(f"BLOCK_SIZE of a {name} block", size)
-        counts = _ops.kept_blocks.default(*self._selected(), *block_size)
+        Raises:
+            TypeError: for a `BLOCK_SIZE` that is neither an int nor a pair of them.
+            ValueError: for a block size below 1, and as in `mask_mod`.
+        """
+        from torch.nn.attention.flex_attention import BlockMask  # imports half of Inductor
+
+        block_size = _block_size(BLOCK_SIZE)
+        counts = call(blocks.SPEC, *self._selected(), *block_size)
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
         full = counts == block_size[0] * block_size[1]
@@ -162,14 +178,14 @@ class Selection:
     def _positions(self) -> Positions:
         return Positions(self.query_len, self.key_len, self.is_causal, self.sinks, self.local)
 
-    def _rows(self) -> Rows:
+    def _inputs(self) -> SelectionInputs:
         lengths = None if self.key_lengths is None else self.key_lengths[:, None, None, None]
-        return Rows(
+        return SelectionInputs(
             self.attention_bias, self.attention_mask, lengths, self._positions(), self.min_dtype
         )
 
     def _selected(self) -> tuple[Any, ...]:
-        """The arguments of the ops that read a selection, with a row per query."""
+        """Returns the arguments of the ops that read a selection, with a row per query."""
         shape = (*self.threshold.shape[:2], self.query_len)
         return (
             self.attention_bias,
@@ -186,7 +202,10 @@ class Selection:
 
     def _groups(self, num_heads: int | None) -> int:
         heads = self.threshold.shape[1]
-        if num_heads is None or heads == 1:
+        if num_heads is None:
+            return 1
+        (num_heads,) = validation.check_types("SymInt num_heads", (num_heads,))
+        if known(heads == 1):
             return 1
         validation.check_heads("threshold", meta(self.threshold), num_heads)
         return num_heads // heads
@@ -214,12 +233,12 @@ def select(
             `create_mask`.
         is_causal: query `q` may see the keys up to `q + Lk - Lq`, as in SDPA's
             `causal_lower_right`.
-        query_len: `Lq`, where the tensors do not say it.
+        query_len: `Lq`, if the tensors do not say it.
         key_lengths: int32 or int64 `[B|1]`, how many keys each sequence has; the rest is padding.
-        sinks: the first so many keys are always kept (StreamingLLM's attention sinks).
-        local: so many keys up to the row's own position `q + Lk - Lq`, or up to the last key of a
-            shorter sequence, are always kept. Of both only allowed keys are, and they count inside
-            `window_size`.
+        sinks: how many of the first keys are always kept (StreamingLLM's attention sinks).
+        local: how many keys are always kept that end at the row's own position `q + Lk - Lq`, or at
+            the last key of a shorter sequence. Only allowed keys are kept, and sinks and local keys
+            count inside `window_size`.
         min_dtype: the floor, as in `create_mask`.
 
     Returns:
@@ -228,7 +247,8 @@ def select(
         `Lq * log(window_size)`.
 
     Raises:
-        TypeError: for a bias that is not floating, a float mask, `key_lengths` of another dtype.
+        TypeError: for a bias that is not floating, a float mask, `key_lengths` of another dtype, an
+            argument of another type.
         ValueError: for shapes that do not fit, tensors on two devices, sizes below 1,
             `sinks + local > window_size`, a floor that the dtype cannot hold.
 
@@ -243,7 +263,7 @@ def select(
     >>> kept.threshold
     tensor([[[0.4000, 0.1000, 0.3000, 0.3000]]])
     """
-    shape, positions, floor = selection_ops.check_select(
+    inputs, threshold, cutoff = _select.select(
         attention_bias,
         window_size,
         attention_mask,
@@ -254,32 +274,18 @@ def select(
         local,
         min_dtype,
     )
-    rows = selection_ops.rows_of(
-        attention_bias, attention_mask, key_lengths, positions, floor, shape[1]
-    )
-    threshold, cutoff = _ops.select.default(
-        rows.bias.detach(),
-        window_size,
-        rows.allowed,
-        is_causal,
-        positions.query_len,
-        key_lengths,
-        sinks,
-        local,
-        floor,
-    )
     return Selection(
-        attention_bias=rows.bias,
+        attention_bias=inputs.bias,
         threshold=threshold,
         cutoff=cutoff,
-        attention_mask=rows.allowed,
+        attention_mask=inputs.allowed,
         key_lengths=key_lengths,
         window_size=window_size,
-        query_len=positions.query_len,
+        query_len=inputs.positions.query_len,
         is_causal=is_causal,
         sinks=sinks,
         local=local,
-        min_dtype=floor,
+        min_dtype=inputs.floor,
     )
 
 
@@ -290,7 +296,7 @@ def mask_from_indices(
     block_size: int = 1,
     attention_mask: Tensor | None = None,
 ) -> Tensor:
-    """The mask of the keys, or blocks of keys, that indices name: the way back from `to_indices`.
+    """Returns the mask of the keys, or blocks of keys, that indices name: undoes `to_indices`.
 
     Args:
         indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order; negative ones name none.
@@ -313,18 +319,31 @@ def mask_from_indices(
     >>> dmask.mask_from_indices(torch.tensor([[[[1, -1]]]]), key_len=3, block_size=2)
     tensor([[[[False, False,  True]]]])
     """
-    named: Tensor = _ops.mask_from_indices.default(indices, key_len, block_size)
+    named: Tensor = call(indices_contract.MASK_FROM_INDICES, indices, key_len, block_size)
+    validation.check_types("Tensor? attention_mask", (attention_mask,))
     if attention_mask is None:
         return named
     shape = validation.check_composed(meta(attention_mask), meta(named))
-    named, given = (shapes.repeat_heads(t, shape[1]) for t in (named, attention_mask))
-    if given.dtype.is_floating_point:
+    named = shapes.repeat_heads(named, shape[1])
+    if attention_mask.dtype.is_floating_point:
+        given = shapes.repeat_heads(attention_mask, shape[1])
         return torch.where(named, given, torch.finfo(given.dtype).min)
-    return named & (given != 0)
+    return named & shapes.repeat_heads(to_bool(attention_mask), shape[1])
+
+
+def _block_size(given: Any) -> tuple[int, int]:
+    """Returns a checked `BLOCK_SIZE` as a pair."""
+    sizes = given if isinstance(given, (tuple, list)) else (given, given)
+    if len(sizes) != 2:
+        raise ValueError(f"BLOCK_SIZE must be an int or a pair of ints, got {tuple(sizes)!r}")
+    query, key = validation.check_types("SymInt BLOCK_SIZE, SymInt BLOCK_SIZE", tuple(sizes))
+    validation.check_positive("BLOCK_SIZE of a query block", query)
+    validation.check_positive("BLOCK_SIZE of a key block", key)
+    return query, key
 
 
 def _at(tensor: Tensor, *indices: Tensor) -> Tensor:
-    """One entry. FlexAttention's compiler wants one indexing, and none of a dimension of size 1."""
+    """Returns one entry, indexed once: FlexAttention's compiler allows no dimension of size 1."""
     places = tuple(i for i, n in zip(indices, tensor.shape, strict=True) if n != 1)
     return tensor.squeeze()[places] if places else tensor.reshape(())
 
@@ -334,7 +353,7 @@ def _optional_at(tensor: Tensor | None, *indices: Tensor) -> Tensor | None:
 
 
 def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Flags of key blocks as FlexAttention lists them: how many, and first the indices of those."""
+    """Returns flags of key blocks as FlexAttention lists them: their number, and their indices."""
     indices = blocks.int().argsort(dim=-1, descending=True, stable=True)
     return blocks.sum(dim=-1, dtype=torch.int32), indices.int()
 
@@ -346,7 +365,7 @@ _OTHERS = tuple(field.name for field in fields(Selection) if field.name not in _
 
 
 def _flatten(selected: Selection) -> tuple[list[Tensor], tuple[Any, ...]]:
-    """The tensors that there are, and with the rest, which these are: vmap wants no `None`."""
+    """Returns the non-None tensors; the context records which they were (vmap rejects None)."""
     given = tuple(name for name in _TENSORS if getattr(selected, name) is not None)
     others = tuple(getattr(selected, name) for name in _OTHERS)
     return [getattr(selected, name) for name in given], (given, *others)
@@ -363,11 +382,4 @@ def _from_json(context: list[Any]) -> tuple[Any, ...]:
     return (tuple(given), *others)
 
 
-pytree.register_pytree_node(
-    Selection,
-    _flatten,
-    _unflatten,
-    serialized_type_name="dmask.Selection",
-    to_dumpable_context=list,
-    from_dumpable_context=_from_json,
-)
+compat.register_pytree(Selection, _flatten, _unflatten, "dmask.Selection", _from_json)

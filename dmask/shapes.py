@@ -1,22 +1,26 @@
-"""Brings checked biases and masks to a common shape. What may be brought together, and how errors
-say that it may not, stands in `validation`.
-"""
+"""Brings checked biases and masks to a common shape. What fits together is said in `validation`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from dmask.compat import known
+from dmask.kernels.reference.masks import as_bool
 from dmask.validation import Shape, TensorMeta
 
 
 def fits(bias: TensorMeta, mask: TensorMeta | None, shape: Shape) -> bool:
-    """Whether `align` would leave both tensors as they are."""
-    if bias.shape[3] != shape[3] or bias.shape[1] not in (1, shape[1]):
+    """True if `align` would return both tensors as they are."""
+    if (bias.shape[3] == shape[3]) is not True or not _broadcasts(bias.shape[1], shape[1]):
         return False
     return mask is None or (
-        mask.dtype is torch.bool and len(mask.shape) == 4 and mask.shape[1] in (1, shape[1])
+        mask.dtype is torch.bool and len(mask.shape) == 4 and _broadcasts(mask.shape[1], shape[1])
     )
+
+
+def _broadcasts(own: int, heads: int) -> bool:
+    return (own == 1) is True or (own == heads) is True or known(own == 1) or known(own == heads)
 
 
 def align(
@@ -24,11 +28,12 @@ def align(
 ) -> tuple[Tensor, Tensor | None]:
     """Brings checked tensors together for a mask of `shape`.
 
-    The bias comes to have all heads and keys of `shape`, or one head; the mask is 4-D, bool, and
-    has those heads. Both then broadcast against each other.
+    Returns:
+        The bias with all heads of `shape` or one, and all its keys; the mask as bool, 4-D, with
+        those heads. They broadcast against each other.
     """
     bias = repeat_heads(attention_bias, shape[1])
-    if bias.shape[3] != shape[3]:
+    if (bias.shape[3] != shape[3]) is not False and known(bias.shape[3] != shape[3]):
         bias = bias.expand(-1, -1, -1, shape[3])
     if attention_mask is None:
         return bias, None
@@ -36,25 +41,27 @@ def align(
 
 
 def bool_mask_4d(mask: Tensor, key_len: int) -> Tensor:
-    """A checked mask as bool, 4-D: a `(B, S)` mask becomes `(B, 1, 1, key_len)`.
+    """Returns a checked mask as bool, 4-D: a `(B, S)` mask becomes `(B, 1, 1, key_len)`.
 
-    With `S < key_len` it speaks of the new queries only; the keys before them are a cache that may
+    With `S < key_len` it covers the new queries only. The keys before them are a cache, which may
     be attended.
     """
     if mask.dtype is not torch.bool:
-        mask = mask != 0
+        mask = as_bool(mask)
     if mask.dim() == 4:
         return mask
     missing = key_len - mask.shape[1]
-    if missing:
+    if (missing != 0) is not False and known(missing != 0):
         mask = torch.nn.functional.pad(mask, (missing, 0), value=True)
     return mask[:, None, None, :]
 
 
 def repeat_heads(tensor: Tensor, heads: int) -> Tensor:
-    """Repeats each of a 4-D tensor's heads per group: head `h` of the result is `h // groups`.
+    """Repeats each head of a 4-D tensor per group: head `h` of the result is head `h // groups`.
 
-    One head broadcasts by itself and is left alone.
+    A single head broadcasts and stays as it is.
     """
     own = tensor.shape[1]
-    return tensor if own in (1, heads) else tensor.repeat_interleave(heads // own, dim=1)
+    if _broadcasts(own, heads):
+        return tensor
+    return tensor.repeat_interleave(heads // own, dim=1)

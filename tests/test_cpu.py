@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 import dmask
-from dmask import registry
-from dmask.kernels import cpu, order, parallel, reference, rows
-from dmask.kernels.parallel import for_each_part
-from dmask.kernels.tables import NO_TABLE, table_of
+from dmask.contracts.dispatch import CPU
+from dmask.contracts.spec import forget_plans
+from dmask.kernels.cpu import codes, parallel, rows
+from dmask.kernels.cpu.parallel import for_each_part
+from dmask.kernels.cpu.tables import NO_TABLE, table_of
+from dmask.kernels.reference import topk as reference
 from tests.oracle import inlined_path
 from tests.test_mask import scores
 
@@ -99,7 +101,7 @@ LONG = (1, 1, 2, 40_000)
 @pytest.mark.parametrize("shape", [LARGE, LONG])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tie_break", ["torch", "lowest"])
-@pytest.mark.parametrize("dtype", cpu.DTYPES)
+@pytest.mark.parametrize("dtype", CPU.dtypes)
 def test_large_masks_equal_the_reference(
     shape: tuple[int, ...], kind: str, tie_break: str, dtype: torch.dtype, threads: None
 ) -> None:
@@ -119,20 +121,20 @@ def test_large_masks_equal_the_reference(
             assert torch.equal(dmask.topk_mask(bias, mask, window, tie_break=tie_break), wanted)
 
 
-@pytest.mark.parametrize("dtype", cpu.DTYPES)
+@pytest.mark.parametrize("dtype", CPU.dtypes)
 def test_keys_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
     special = [torch.nan, torch.inf, 3.0, 1e-7, 0.0, -0.0, -1e-7, -3.0, -torch.inf]
     numbers = torch.tensor(special, dtype=torch.float64).to(dtype)
     numbers = torch.cat([-numbers[:1], numbers])  # a NaN of the other sign
-    table = table_of(order.bits(numbers).view(1, 1, 1, -1), len(numbers))
+    table = table_of(codes.bits(numbers).view(1, 1, 1, -1), len(numbers))
     keys = np.empty(len(numbers), table.rows.dtype)
-    limits = order.limits_of(torch.finfo(dtype).min, dtype)
+    limits = codes.limits_of(torch.finfo(dtype).min, dtype)
     rows.rank(0, (1, 1), table, NO_TABLE, limits.infinity, keys)
     assert keys.tolist() == sorted(keys, reverse=True)
     assert keys[0] == keys[1] > limits.infinity == keys[2]
     assert keys[5] == keys[6] == 0
     assert keys[-2] > limits.floor > keys[-1]
-    back = order.scores(keys, dtype)
+    back = codes.scores(keys, dtype)
     assert torch.equal(back[2:], numbers[2:])
     assert back[:2].isnan().all()
 
@@ -235,7 +237,7 @@ assert "numba" in sys.modules
 def test_a_default_device_or_dtype_changes_nothing() -> None:
     bias = scores(*LARGE)
     wanted = dmask.topk_mask(bias, None, 100), dmask.select(bias, 100, is_causal=True).to_indices()
-    registry.forget_plans()
+    forget_plans()
     with torch.device("meta"):
         got = dmask.topk_mask(bias, None, 100), dmask.select(bias, 100, is_causal=True).to_indices()
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import dmask
 from compile_checks import audit
-from dmask.kernels import cpu
+from dmask.contracts.dispatch import CPU
 from tests.test_mask import scores
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -35,7 +35,7 @@ KINDS: dict[str, Callable[[], Tensor]] = {
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", cpu.DTYPES)
+@pytest.mark.parametrize("dtype", CPU.dtypes)
 def test_cuda_equals_the_cpu(dtype: torch.dtype, kind: str, masked: bool) -> None:
     bias = KINDS[kind]().to(dtype)
     mask = scores(2, 1, 33, 700) > -0.5 if masked else None

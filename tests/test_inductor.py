@@ -14,7 +14,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 import dmask
-from dmask.kernels import cpu
+from dmask.contracts.dispatch import FEW_SCORES
 from tests.test_mask import scores
 
 
@@ -76,7 +76,7 @@ def test_a_size_is_a_hint_and_no_guard() -> None:
 def test_beside_flex_attention_a_mask_stays_an_op() -> None:
     """On the CPU, flex_attention goes wrong over captured tensors that come out of a scatter."""
     query, key, bias = scores(2, 2, 16, 16), scores(2, 2, 64, 16), scores(2, 2, 16, 64)
-    assert bias.numel() <= cpu.FEW_SCORES  # small enough to be replaced anywhere else
+    assert bias.numel() <= FEW_SCORES  # small enough to be replaced anywhere else
     value = key.sin()  # torch 2.9 refuses equal buffers
 
     def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ def test_schemas() -> None:
     expecttest.assert_expected_inline(
         schemas,
         """\
+dmask::as_bool(Tensor attention_mask) -> Tensor
 dmask::block_smooth(Tensor mask, SymInt block_size, Tensor? attention_mask=None) -> Tensor
 dmask::block_topk_mask(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, float? min_dtype=None, *, int key_block=64, str pool="max") -> Tensor
 dmask::create_mask(Tensor attention_bias, Tensor? attention_mask, SymInt batch_size, SymInt query_len, SymInt key_len, SymInt? window_size, float? min_dtype=None, SymInt? block_size=None, str type="topk", str tie_break="torch", str options="") -> Tensor

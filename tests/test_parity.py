@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
 import dmask
-from dmask import registry
-from dmask.kernels import cpu, parallel
+from dmask.contracts import dispatch
+from dmask.contracts.spec import forget_plans
+from dmask.kernels.cpu import parallel
 from tests.generate import Call, calls
 from tests.oracle import inlined_path, oracle_mask, oracle_smooth
 
@@ -21,12 +22,12 @@ EXAMPLES = {"eager": 2500, "compiled": 60}
 @pytest.fixture(autouse=True, params=["fast way", "few scores"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The CPU's way of large masks, cut up even where there is little, and that of small ones."""
-    registry.forget_plans()
+    forget_plans()
     if request.param == "fast way":
-        monkeypatch.setattr(cpu, "FEW_SCORES", 0)
+        monkeypatch.setattr(dispatch, "FEW_SCORES", 0)
         monkeypatch.setattr(parallel, "PART_SCORES", 32)
     yield
-    registry.forget_plans()
+    forget_plans()
 
 
 def check_on_calls(mode: str, check: Callable[[Call, Callable[..., Tensor]], None]) -> None:

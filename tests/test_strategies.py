@@ -29,8 +29,15 @@ def eligible_scores(call: Call) -> Tensor:
     return bias.double().masked_fill(out, math.nan)
 
 
-def check_rows(call: Call, got: Tensor, choose: Callable[[int, list[float]], set[int]]) -> None:
+def check_rows(
+    call: Call,
+    got: Tensor,
+    choose: Callable[[int, list[float]], set[int]],
+    queries: int | None = None,
+) -> None:
     rows = eligible_scores(call)
+    if queries is not None:
+        rows = rows.expand(-1, -1, queries, -1)
     assert got.shape == rows.shape
     for place in torch.cartesian_prod(*(torch.arange(n) for n in rows.shape[:3])).tolist():
         kept = got[tuple(place)].nonzero().flatten().tolist()
@@ -109,13 +116,14 @@ def test_block_topk_keeps_whole_blocks(call: Call, key_block: int, pool: str) ->
         type="block_topk",
         options={"key_block": key_block, "pool": pool},
     )
-    queries, keys = got.shape[2:]
+    _, queries, keys = call.sizes  # a row per query, each with its own block
     check_rows(
         call,
         got,
         lambda q, row: oracle_block_topk(
             row, q + keys - queries, call.window_size, key_block, pool
         ),
+        queries,
     )
 
 

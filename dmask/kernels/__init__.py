@@ -1,5 +1,7 @@
-"""How masks are computed. Kernels know tensors only: no shapes to bring together, no checks.
+"""How masks are computed: tensors in, tensors out.
 
-Every kernel takes scores or a bias whose last dimension is the keys, gives contiguous results and
-changes no input. `reference` says in readable PyTorch what is right; the others are faster.
+Kernels do not check their arguments or bring shapes together. Each takes scores or a bias whose
+last dimension is the keys, returns contiguous results and changes no input. A kernel has the same
+name in the same file of every folder that has it: `reference` says what is right, the others are
+faster. `cpu` and later backends never import each other.
 """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmask.kernels.selection import Rows
+from dmask.kernels.reference.select import SelectionInputs
 
 
 class Table(NamedTuple):
@@ -30,13 +29,15 @@ def table_of(tensor: Tensor, keys: int) -> Table:
     for dim in range(3):
         if tensor.stride(dim) == 0 and tensor.shape[dim]:
             tensor = tensor.narrow(dim, 0, 1)  # an expanded dimension repeats one row
-    sizes = tensor.shape[:3]
-    batch, head, query = (
-        0 if size == 1 else prod(sizes[dim + 1 :]) for dim, size in enumerate(sizes)
+    batches, heads, queries = tensor.shape[:3]
+    rows = tensor.expand(-1, -1, -1, keys).contiguous().view(batches * heads * queries, keys)
+    strides = (
+        0 if batches == 1 else heads * queries,
+        0 if heads == 1 else queries,
+        0 if queries == 1 else 1,
     )
-    rows = tensor.expand(*sizes, keys).contiguous().view(prod(sizes), keys)
     # Autograd is out of the way in a kernel, but a leaf keeps its flag and numpy() would refuse it.
-    return Table(rows.detach().numpy(), (batch, head, query))
+    return Table(rows.detach().numpy(), strides)
 
 
 class Seen(NamedTuple):
@@ -52,16 +53,16 @@ class Seen(NamedTuple):
     """How many of the last keys up to its own."""
 
 
-def seen_by(selection: Rows, shape: tuple[int, int, int]) -> Seen:
+def seen_by(inputs: SelectionInputs, shape: tuple[int, int, int]) -> Seen:
     """What the rows `[B, H, Lq]` of a selection see."""
-    positions, keys = selection.positions, selection.positions.key_len
-    length: Any = np.int64(keys)
-    if selection.lengths is not None:
-        length = selection.lengths[:, :, 0, 0].numpy()
-    own = positions.own(np.arange(shape[2]), length)
-    ends = (own + 1 if positions.is_causal else length).clip(0, keys)
-    own, ends = (
-        np.ascontiguousarray(np.broadcast_to(each, (shape[0], shape[2])), np.int64)
-        for each in (own, ends)
-    )
+    positions, keys = inputs.positions, inputs.positions.key_len
+    batch, _, queries = shape
+    own, ends = np.empty((2, batch, queries), np.int64)
+    length: Any = keys if inputs.lengths is None else inputs.lengths[:, :, 0, 0].numpy()
+    own[:] = np.arange(queries) + (keys - positions.query_len)
+    if inputs.lengths is not None:
+        np.minimum(own, length - 1, out=own)
+    ends[:] = own + 1 if positions.is_causal else length
+    # Lengths are clamped as ranges are: nothing past the last key, nothing before the first.
+    np.minimum(np.maximum(ends, 0, out=ends), keys, out=ends)
     return Seen(own, ends, positions.sinks, positions.local)

@@ -18,8 +18,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from dmask.kernels.order import Limits
-from dmask.kernels.tables import Seen, Table
+from dmask.kernels.cpu.codes import Limits
+from dmask.kernels.cpu.tables import Seen, Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 Array = NDArray[Any]

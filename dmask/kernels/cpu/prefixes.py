@@ -13,9 +13,9 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from dmask.kernels.order import Limits
-from dmask.kernels.rows import Array, compiled, local_keys, rank
-from dmask.kernels.tables import Seen, Table
+from dmask.kernels.cpu.codes import Limits
+from dmask.kernels.cpu.rows import Array, compiled, local_keys, rank
+from dmask.kernels.cpu.tables import Seen, Table
 
 
 @compiled

@@ -1,0 +1,214 @@
+"""The one home of PyTorch's private parts: each with a public or slower way behind it.
+
+Everything here is looked up once, at first use and never at import: what a process does before its
+first call (inference mode, fake tensors, a profiler) must not decide how later calls are made.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.library import Library
+
+T = TypeVar("T")
+
+
+def _private(path: str) -> Any:
+    """Returns a private object by its full name, or `None` if this release has none."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+# ------------------------------------------------------------------ the dispatcher
+
+
+def is_plain(tensors: Iterable[object]) -> bool:
+    """True if the dispatcher would only select the CPU kernel for these tensors (or `None`s).
+
+    False for anything else than a tensor, for subclasses, fake and meta tensors, tensors that
+    require grad, and under `vmap`, `grad`, tracing, a profiler, and modes of any kind: somebody is
+    watching the dispatcher then. False also where this release cannot tell.
+    """
+    look = _plain_cpu()
+    return look is not None and look(tensors)
+
+
+@lru_cache(maxsize=1)
+def _plain_cpu() -> Callable[[Iterable[object]], bool] | None:
+    """Returns the check behind `is_plain`, or `None` if PyTorch's private parts have changed."""
+    try:
+        key_set, keys, c = torch._C.DispatchKeySet, torch._C.DispatchKey, torch._C
+        tensor_keys, included = c._dispatch_keys, c._dispatch_tls_local_include_set
+        profiling, overriding = c._autograd._profiler_enabled, c._len_torch_function_stack
+        # In inference mode, tensors and threads have fewer keys than these, and never others.
+        tensor_names = ("CPU", "AutogradCPU", "ADInplaceOrView", "AutocastCPU")
+        thread_names = ("BackendSelect", "ADInplaceOrView")
+        other_tensor, other_thread = (
+            ~_union(key_set(getattr(keys, name)).raw_repr() for name in names)
+            for names in (tensor_names, thread_names)
+        )
+    except Exception:  # whatever a release may raise: there is a slower way
+        return None
+
+    def look(tensors: Iterable[object]) -> bool:
+        if included().raw_repr() & other_thread or profiling() or overriding():
+            return False
+        for tensor in tensors:
+            if tensor is None:
+                continue
+            if type(tensor) is not Tensor or tensor.requires_grad:
+                return False
+            if tensor_keys(tensor).raw_repr() & other_tensor:
+                return False
+        return True
+
+    try:
+        look(())
+    except Exception:
+        return None
+    return look
+
+
+def _union(bits: Iterable[int]) -> int:
+    union = 0
+    for each in bits:
+        union |= each
+    return union
+
+
+def without_gradient(op: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns an Autograd kernel that calls an op of several results with autograd out of the way."""
+    below = _private("torch._C._AutoDispatchBelowAutograd")
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        if below is not None:
+            with below():
+                return op(*args, **kwargs)
+        with torch.inference_mode():
+            result = op(*args, **kwargs)
+        # Outside of inference mode, autograd refuses the tensors that were made in it.
+        return tuple(each.clone() for each in result)
+
+    return kernel
+
+
+# ------------------------------------------------------------------ libraries
+
+
+def retire(packet: Any) -> None:
+    """Makes an op that is about to be destroyed raise for whoever still holds it.
+
+    A held op would call into freed memory.
+    """
+    name = str(packet)
+
+    def gone(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(f"op {name} was unregistered and can no longer be called")
+
+    for held in (*(getattr(packet, overload) for overload in packet.overloads()), packet):
+        for attribute in ("_op", "_op_dk"):
+            if hasattr(held, attribute):
+                setattr(held, attribute, gone)
+
+
+def destroy(library: Library, packet: Any) -> None:
+    """Removes the one op of a library from PyTorch. The caller must hold the library no longer."""
+    retire(packet)
+    take_down = getattr(library, "_destroy", None)
+    if take_down is not None:
+        take_down()
+    # Without it, PyTorch removes the ops of a library with the last reference to the library.
+    vars(getattr(torch.ops, library.ns)).pop(str(packet).rpartition(".")[2], None)
+
+
+# ------------------------------------------------------------------ symbolic sizes
+
+
+def known(condition: object) -> bool:
+    """True if a comparison of sizes holds for certain.
+
+    A comparison of unbacked sizes (`mark_unbacked`, `.item()`) that nothing is known about is
+    False. One of backed sizes is decided by their hints, with a guard, as everywhere in PyTorch.
+    """
+    if condition is True or condition is False:
+        return condition
+    from torch.fx.experimental import symbolic_shapes  # imports SymPy, as whoever made the symbol
+
+    return bool(getattr(symbolic_shapes, "guard_or_false", bool)(condition))
+
+
+def size_hint(size: Any) -> int | None:
+    """Returns how large a size is likely to be, without a guard on it; `None` if nobody can say."""
+    if isinstance(size, int):
+        return size
+    hint = _private("torch.fx.experimental.symbolic_shapes.optimization_hint")
+    try:
+        return int(size.node.hint if hint is None else hint(size))
+    except Exception:  # unbacked, or a release that has neither
+        return None
+
+
+# ------------------------------------------------------------------ Inductor
+
+
+def rewrite_after_grad(op: Any, check: Callable[[Any], bool], rewrite: Callable[..., None]) -> bool:
+    """Registers a rewrite of an op in the graphs that Inductor compiles.
+
+    Args:
+        op: the overload to look for.
+        check: given a match, tells if it is to be rewritten.
+        rewrite: given a match and the arguments of its node, rewrites it.
+
+    Returns:
+        False if this release has no such thing. Then the op stays in the graph.
+    """
+    try:
+        from torch._inductor.fx_passes import post_grad
+        from torch._inductor.pattern_matcher import CallFunctionVarArgs, register_graph_pattern
+
+        register_graph_pattern(
+            CallFunctionVarArgs(op), pass_dict=post_grad.pass_patterns[0], extra_check=check
+        )(rewrite)
+    except Exception:  # a part is missing, or takes other arguments
+        return False
+    return True
+
+
+# ------------------------------------------------------------------ assertions and pytrees
+
+
+def assert_later(condition: Tensor, message: str) -> None:
+    """Fails with `message` if a flag on a device is False, without waiting for the device."""
+    check = getattr(torch, "_assert_async", None)
+    if check is not None:
+        check(condition, message)
+    elif not condition:
+        raise RuntimeError(message)
+
+
+def register_pytree(
+    cls: type[T],
+    flatten: Callable[[T], tuple[list[Any], Any]],
+    unflatten: Callable[[Iterable[Any], Any], T],
+    name: str,
+    from_json: Callable[[Any], Any],
+) -> None:
+    """Makes a class a pytree whose context, lists for tuples, can be stored as JSON."""
+    register = _private("torch.utils._pytree.register_pytree_node")
+    if register is not None:
+        register(
+            cls,
+            flatten,
+            unflatten,
+            serialized_type_name=name,
+            to_dumpable_context=list,
+            from_dumpable_context=from_json,
+        )

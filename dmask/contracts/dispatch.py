@@ -1,0 +1,99 @@
+"""The one place that chooses a kernel, and the way past the dispatcher for plain tensors.
+
+A *backend* is a folder of `dmask/kernels/`. A kernel is a function that has the same name in the
+same file of every backend that implements it: `kernels/reference/topk.py` and `kernels/cpu/topk.py` both
+define `topk_mask`. Modules are imported with the first call that needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+
+from dmask import compat, validation
+from dmask.contracts.spec import OpSpec
+
+
+class Backend(NamedTuple):
+    """A folder of kernels, and the tensors it is for."""
+
+    name: str
+    device: str
+    dtypes: tuple[torch.dtype, ...]
+
+
+CPU = Backend("cpu", "cpu", (torch.float32, torch.bfloat16, torch.float16, torch.float64))
+BACKENDS = {backend.name: backend for backend in (CPU,)}
+"""All backends but `"reference"`, which supports every device and dtype."""
+
+FEW_SCORES = 2**12
+"""Up to this many scores, a few operations of PyTorch take less time on the CPU than the way to
+compiled loops does.
+"""
+
+
+class Kernel:
+    """A kernel by name, in the backends that have it. Functions are loaded at first use.
+
+    Args:
+        path: `"<file>.<function>"`, as in `"topk.topk_mask"`.
+        backends: the names of the backends that have it beside `"reference"`, in order of
+            preference.
+    """
+
+    def __init__(self, path: str, *backends: str) -> None:
+        self._file, _, self._function = path.partition(".")
+        self._backends = tuple(BACKENDS[name] for name in backends)
+        self._loaded: dict[str, Callable[..., Any]] = {}
+
+    def choose(
+        self, device: torch.device, dtype: torch.dtype, scores: int | None = None
+    ) -> Callable[..., Any]:
+        """Picks the fastest function for this device and dtype.
+
+        Args:
+            scores: how many scores there are, if the reference is the faster way for a few.
+        """
+        for backend in self._backends:
+            if device.type == backend.device and dtype in backend.dtypes:
+                few = backend is CPU and scores is not None and scores <= FEW_SCORES
+                return self.reference if few else self._load(backend.name)
+        return self.reference
+
+    @property
+    def reference(self) -> Callable[..., Any]:
+        """The readable function, for every device and dtype."""
+        return self._load("reference")
+
+    def _load(self, backend: str) -> Callable[..., Any]:
+        if backend not in self._loaded:
+            module = import_module(f"dmask.kernels.{backend}.{self._file}")
+            self._loaded[backend] = getattr(module, self._function)
+        return self._loaded[backend]
+
+
+def call(spec: OpSpec, *args: Any) -> Any:
+    """Calls an op with all its arguments, by position.
+
+    Plain CPU tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
+    long as the mask.
+    """
+    if not torch.compiler.is_dynamo_compiling() and is_direct(spec, args):
+        return spec.planned(args).run(*spec.tensors_of(args))
+    return dispatched(spec, args)
+
+
+def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
+    """True if the dispatcher would only select the kernel."""
+    return compat.is_plain(spec.tensors_of(args))
+
+
+def dispatched(spec: OpSpec, args: tuple[Any, ...]) -> Any:
+    """Calls an op through the dispatcher, with errors that name the argument."""
+    args = validation.check_types(spec.types, args)
+    count = spec.positional
+    names = [declared.split(" ")[1] for declared in spec.types.split(", ")]
+    return spec.overload(*args[:count], **dict(zip(names[count:], args[count:], strict=True)))

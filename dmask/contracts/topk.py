@@ -1,0 +1,67 @@
+"""Top-k: the strategy `"topk"` and its op `topk_mask`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmask import shapes, validation
+from dmask.contracts.dispatch import Kernel
+from dmask.contracts.strategy import MaskFunction, Strategy
+from dmask.kernels.reference import topk as reference
+from dmask.kernels.reference.masks import as_bool_later
+from dmask.validation import Shape, TensorMeta
+
+KERNEL = Kernel("topk.topk_mask", "cpu")
+
+
+def _choose(
+    bias: TensorMeta,
+    shape: Shape,
+    floor: float,
+    *,
+    window_size: int,
+    min_dtype: float | None,
+    tie_break: str,
+) -> MaskFunction:
+    scores = math.prod(shape)
+    # With ties to the lowest index, the reference sorts: never the faster way. And comparing a
+    # symbolic number would make a guard.
+    few_pay = tie_break == "torch" and isinstance(scores, int)
+    topk_mask = KERNEL.choose(bias.device, bias.dtype, scores if few_pay else None)
+
+    def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
+        mask: Tensor = topk_mask(bias, allowed, window_size, floor, tie_break)
+        return mask
+
+    return run
+
+
+def small_topk_mask(
+    attention_bias: Tensor,
+    attention_mask: Tensor | None,
+    window_size: int,
+    min_dtype: float | None,
+    key_len: int | None = None,
+    **others: Any,
+) -> Tensor:
+    """Returns what the op computes, in readable operations. Its arguments are checked."""
+    if attention_mask is not None and attention_mask.dtype is not torch.bool:
+        attention_mask = as_bool_later(attention_mask)
+    bias, mask = validation.meta(attention_bias), validation.optional_meta(attention_mask)
+    shape = validation.mask_shape(bias, mask, key_len)
+    floor = validation.check_call(bias.dtype, window_size, min_dtype)
+    aligned = shapes.align(attention_bias, attention_mask, shape)
+    return reference.topk_mask(*aligned, window_size, floor, "torch")
+
+
+STRATEGY = Strategy(
+    "topk",
+    "(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, float? min_dtype=None, *, "
+    'str tie_break="torch") -> Tensor',
+    _choose,
+    small=small_topk_mask,
+)

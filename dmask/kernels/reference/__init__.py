@@ -1,0 +1,1 @@
+"""What is right, in readable PyTorch, for every device and dtype."""

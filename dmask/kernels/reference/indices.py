@@ -1,0 +1,56 @@
+"""Masks as indices and back, in readable PyTorch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmask import compat
+from dmask.kernels.reference.select import SelectionInputs, chunks, kept_of
+
+
+def indices_of(mask: Tensor, width: int) -> Tensor:
+    """Returns the kept keys of each row as int32 indices `[..., width]`: ascending, then -1.
+
+    No row keeps more than `width` keys.
+    """
+    key = torch.arange(mask.shape[-1], device=mask.device, dtype=torch.int32)
+    # Every kept key goes to the place that counting gives it, all others to one that is cut off.
+    place = mask.cumsum(dim=-1).sub_(1).masked_fill_(~mask, width)
+    indices = key.new_full((*mask.shape[:-1], width + 1), -1)
+    return indices.scatter_(-1, place, key.expand(mask.shape))[..., :width].contiguous()
+
+
+def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, width: int) -> Tensor:
+    """Returns the kept keys of each row `[B, H, Lq]` as int32 indices `[B, H, Lq, width]`."""
+    indices = cutoff.new_empty((*threshold.shape, width))
+    for queries, query, key in chunks(threshold.shape, inputs):
+        kept = kept_of(inputs, threshold, cutoff, queries, query, key)
+        indices[:, :, queries] = indices_of(kept, width)
+    return indices
+
+
+def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
+    """Returns the mask `[..., key_len]` of the keys, or blocks of keys, that indices name.
+
+    Negative indices name no key.
+
+    Raises:
+        ValueError: for an index past the end. A GPU fails later, with an assertion.
+    """
+    block_size = min(block_size, max(key_len, 1))
+    count = -(-key_len // block_size)
+    _check_range(indices, count)
+    place = indices.long().masked_fill(indices < 0, count)  # one more than there are, cut off
+    named = torch.zeros(
+        (*indices.shape[:-1], count + 1), dtype=torch.bool, device=indices.device
+    ).scatter_(-1, place, True)[..., :count]
+    return named.repeat_interleave(block_size, dim=-1)[..., :key_len].contiguous()
+
+
+def _check_range(indices: Tensor, count: int) -> None:
+    message = f"indices must be below {count}, the number of keys or blocks"
+    if indices.device.type != "cpu":
+        compat.assert_later((indices < count).all(), message)
+    elif indices.numel() and (largest := int(indices.max())) >= count:
+        raise ValueError(f"{message}, got {largest}")

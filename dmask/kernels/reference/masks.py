@@ -1,0 +1,33 @@
+"""Integer masks as bool ones."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dmask import compat
+
+BAD_VALUES = (
+    "attention_mask of integers must hold 0 (forbidden) and 1 (may be attended), got other values; "
+    "convert an additive mask with `attention_mask == 0`"
+)
+
+
+def as_bool(mask: Tensor) -> Tensor:
+    """Converts an integer mask of 0 and 1.
+
+    Raises:
+        ValueError: for other values. A GPU fails later, with an assertion.
+    """
+    if mask.device.type != "cpu":
+        return as_bool_later(mask)
+    allowed = mask == 1
+    if not (allowed | (mask == 0)).all():
+        raise ValueError(BAD_VALUES)
+    return allowed
+
+
+def as_bool_later(mask: Tensor) -> Tensor:
+    """Does the same with an assertion instead of the error, for GPUs and traced code."""
+    allowed = mask == 1
+    compat.assert_later((allowed | (mask == 0)).all(), BAD_VALUES)
+    return allowed

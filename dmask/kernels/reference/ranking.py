@@ -1,0 +1,51 @@
+"""How keys are ranked: what a forbidden key scores, which keys may be kept, and who wins a tie."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RANKED = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Dtypes that `torch.topk` takes. The others, 8-bit floats, are converted exactly."""
+
+
+def ranked(bias: Tensor) -> Tensor:
+    """Returns the same scores in a dtype that PyTorch compares and ranks."""
+    return bias if bias.dtype in RANKED else bias.float()
+
+
+def masked_scores(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
+    """Returns the scores that a selection ranks: those of forbidden keys are `floor`."""
+    if bias.dtype not in RANKED:
+        bias = ranked(bias)
+    return bias if allowed is None else torch.where(allowed, bias, floor)
+
+
+def eligible_keys(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
+    """Returns the keys that a mask may keep: allowed, with a score above the floor, or NaN."""
+    eligible = (ranked(bias) <= floor).logical_not_()
+    return eligible.contiguous() if allowed is None else (eligible & allowed).contiguous()
+
+
+def best_keys(scores: Tensor, count: int, tie_break: str) -> tuple[Tensor, Tensor]:
+    """Returns the scores and indices of the first `count` keys of the ranking.
+
+    The one place that knows the tie rule. `"torch"` leaves equal scores to `torch.topk`. `"lowest"`
+    sorts stably, so that of equal scores the lower key index comes first. Both rank NaN above
+    everything and -0.0 equal to +0.0.
+    """
+    if tie_break == "torch":
+        values, keys = scores.topk(count, dim=-1, sorted=False)
+        return values, keys
+    if scores.device.type != "cpu":
+        # CUDA sorts by bits, and puts a NaN with a sign last: pytorch/pytorch#190781.
+        scores = scores.masked_fill(scores.isnan(), torch.nan)
+    values, keys = scores.sort(dim=-1, descending=True, stable=True)
+    return values[..., :count], keys[..., :count]
+
+
+def first_keys(wanted: Tensor, keys: Tensor, window_size: int | None) -> Tensor:
+    """Returns the mask of the ranked keys that are wanted, among the first `window_size`."""
+    if window_size is not None:
+        wanted = wanted & (torch.arange(keys.shape[-1], device=keys.device) < window_size)
+    return torch.zeros_like(wanted).scatter_(-1, keys, wanted)

@@ -1,0 +1,176 @@
+"""One selection in readable PyTorch: which keys a row sees by position, and which of them it keeps.
+
+Everything here works element by element on indices that broadcast against each other: on whole
+ranges `[B, 1, Lq, 1]` and `[1, 1, 1, Lk]`, or on the four numbers that FlexAttention passes to a
+`mask_mod`. A row's selection is two numbers, `threshold` and `cutoff`, so that a compiler can fuse
+`keeps` into whatever consumes a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dmask.kernels.reference.ranking import best_keys, masked_scores
+
+Index = Any
+"""A tensor or a NumPy array of indices, or of flags about them."""
+
+CHUNK_ENTRIES = 2**22
+"""Rows are handled together as long as their dense mask has at most this many entries."""
+
+
+class Positions(NamedTuple):
+    """Which keys a row sees and always keeps, from position alone.
+
+    `length`, if given, is how many keys its sequence has; the others are padding on the right.
+    Indices may be tensors or NumPy arrays.
+    """
+
+    query_len: int
+    key_len: int
+    is_causal: bool = False
+    sinks: int = 0
+    local: int = 0
+
+    def by_row(self) -> bool:
+        """True if these differ from row to row."""
+        return self.is_causal or self.local > 0
+
+    def own(self, query: Index, length: Index | None) -> Index:
+        """Returns the key at the position of a row, aligned bottom-right, or the last before it."""
+        own = query + (self.key_len - self.query_len)
+        return own if length is None else own - (own + 1 - length).clip(min=0)
+
+    def sees(self, query: Index, key: Index, length: Index | None) -> Index | None:
+        """Flags the keys that a row may see; `None` if every row sees every key."""
+        if self.is_causal:
+            return key <= self.own(query, length)
+        return None if length is None else key < length
+
+    def always(self, query: Index, key: Index, length: Index | None) -> Index | None:
+        """Flags the keys that a row keeps whatever their scores; `None` if there are none."""
+        if not self.local:
+            return key < self.sinks if self.sinks else None
+        own = self.own(query, length)
+        return (key < self.sinks) | ((key > own - self.local) & (key <= own))
+
+
+class SelectionInputs(NamedTuple):
+    """The scores of all rows and what restricts them. Tensors broadcast to `[B, H, Lq, Lk]`."""
+
+    bias: Tensor
+    allowed: Tensor | None
+    lengths: Tensor | None
+    """`[B|1, 1, 1, 1]`"""
+    positions: Positions
+    floor: float
+
+    def rows(self, queries: slice) -> SelectionInputs:
+        """Returns the inputs of some queries."""
+        bias = self.bias if self.bias.shape[2] == 1 else self.bias[:, :, queries]
+        allowed = self.allowed
+        if allowed is not None and allowed.shape[2] != 1:
+            allowed = allowed[:, :, queries]
+        return self._replace(bias=bias, allowed=allowed)
+
+    def permits(self, query: Tensor, key: Tensor) -> Tensor | None:
+        """Flags the allowed keys, by all restrictions together; `None` if all are."""
+        sees: Tensor | None = self.positions.sees(query, key, self.lengths)
+        if sees is None or self.allowed is None:
+            return self.allowed if sees is None else sees
+        return sees & self.allowed
+
+
+def keeps(
+    inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, query: Tensor, key: Tensor
+) -> Tensor:
+    """Flags the keys that a selection keeps: the rule, element by element.
+
+    NaN is above every number and equal to itself. With a cutoff of -1 a row keeps nothing by its
+    scores; its threshold is infinite.
+    """
+    score = inputs.bias
+    early = key <= cutoff
+    nan = (score != score) & (early | ((threshold == threshold) & (cutoff >= 0)))
+    kept = (score > threshold) | ((score == threshold) & early) | nan
+    always = inputs.positions.always(query, key, inputs.lengths)
+    if always is not None:
+        kept = kept | (always & ~(score <= inputs.floor))
+    permitted = inputs.permits(query, key)
+    return kept if permitted is None else kept & permitted
+
+
+def select(
+    inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int
+) -> tuple[Tensor, Tensor]:
+    """Returns the `threshold`, in the dtype of the bias, and int32 `cutoff` of rows `[B, H, Lq]`.
+
+    A row that keeps nothing by its scores has infinity and -1.
+    """
+    threshold = inputs.bias.new_empty(shape)
+    cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
+    for queries, query, key in chunks(shape, inputs):
+        found = _select(inputs.rows(queries), query, key, window_size)
+        threshold[:, :, queries], cutoff[:, :, queries] = found
+    return threshold, cutoff
+
+
+def _select(
+    inputs: SelectionInputs, query: Tensor, key: Tensor, window_size: int
+) -> tuple[Tensor, Tensor]:
+    eligible = ~(inputs.bias <= inputs.floor)
+    permitted = inputs.permits(query, key)
+    if permitted is not None:
+        eligible = eligible & permitted
+    always = inputs.positions.always(query, key, inputs.lengths)
+    budget: Tensor | None = None
+    if always is not None:
+        budget = window_size - (eligible & always).sum(dim=-1, keepdim=True)
+        eligible = eligible & ~always
+    kept = eligible.sum(dim=-1, keepdim=True)
+    kept = kept.clamp(max=window_size) if budget is None else kept.minimum(budget)
+    last = (kept - 1).clamp(min=0)
+    scores = masked_scores(inputs.bias, eligible, inputs.floor)
+    values, keys = best_keys(scores, min(window_size, scores.shape[-1]), "lowest")
+    empty = kept == 0
+    threshold = values.gather(-1, last).to(inputs.bias.dtype) + 0.0  # never -0.0
+    # Equal scores rank by index, so that the last one that is kept has the largest.
+    cutoff = keys.gather(-1, last).int()
+    return threshold.masked_fill(empty, torch.inf)[..., 0], cutoff.masked_fill(empty, -1)[..., 0]
+
+
+def chunks(
+    shape: Sequence[int], inputs: SelectionInputs, multiple_of: int = 1
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Cuts rows `[B, H, Lq]` by queries, into slices whose dense mask has at most CHUNK_ENTRIES.
+
+    Slices are whole multiples, and so may be larger.
+
+    Yields:
+        A slice, and the indices of its queries `[Lq, 1]` and of all keys `[Lk]`.
+    """
+    batch, heads, queries = shape
+    device, key_len = inputs.bias.device, inputs.positions.key_len
+    step = max(1, CHUNK_ENTRIES // max(1, batch * heads * key_len * multiple_of)) * multiple_of
+    key = torch.arange(key_len, device=device)
+    for start in range(0, queries, step):
+        stop = min(start + step, queries)
+        yield slice(start, stop), torch.arange(start, stop, device=device)[:, None], key
+
+
+def kept_of(
+    inputs: SelectionInputs,
+    threshold: Tensor,
+    cutoff: Tensor,
+    queries: slice,
+    query: Tensor,
+    key: Tensor,
+) -> Tensor:
+    """Returns the dense mask of some queries."""
+    bounds = threshold[:, :, queries, None], cutoff[:, :, queries, None]
+    kept = keeps(inputs.rows(queries), *bounds, query, key)
+    return kept.expand(*threshold.shape[:2], len(query), len(key))

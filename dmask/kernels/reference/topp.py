@@ -1,0 +1,29 @@
+"""The fewest keys that hold a share of the softmax, in readable PyTorch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dmask.kernels.reference.ranking import best_keys, eligible_keys, first_keys, masked_scores
+
+
+def topp_mask(
+    bias: Tensor, allowed: Tensor | None, floor: float, p: float, window_size: int | None
+) -> Tensor:
+    """Keeps the fewest best keys whose share of the softmax reaches `p`, at most `window_size`.
+
+    The idea is nucleus sampling; Twilight (arXiv:2502.02770) and XAttention (arXiv:2503.16428)
+    prune attention with it. Shares are added up in double precision, and reach `p` if they come
+    within 1e-12 of it. With `p` = 1, or if a NaN or infinite score leaves no shares to add up, all
+    eligible keys are kept.
+    """
+    eligible = eligible_keys(bias, allowed, floor)
+    values, keys = best_keys(masked_scores(bias, eligible, floor), bias.shape[-1], "lowest")
+    logits = values.double().masked_fill(~eligible.gather(-1, keys), -torch.inf)
+    mass = logits.softmax(dim=-1).cumsum(dim=-1)
+    before = torch.nn.functional.pad(mass, (1, 0))[..., :-1]
+    reached = before >= (p - 1e-12 if p < 1 else math.inf)
+    return first_keys(~reached, keys, window_size) & eligible
