@@ -4,7 +4,7 @@ A model scores its keys; a selection keeps the few keys each query may see. dmas
 and masks with ops of `torch.library`, so that compiled models trace them without graph breaks.
 """
 
-import dmask.ops  # registers all ops, before any trace
+from dmask import ops as ops  # registers all ops, before any trace
 from dmask.attention import dynamic_mask_attention
 from dmask.mask import (
     block_smooth,

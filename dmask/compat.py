@@ -85,7 +85,7 @@ def _union(bits: Iterable[int]) -> int:
 
 
 def without_gradient(op: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns an Autograd kernel that calls an op of several results with autograd out of the way."""
+    """Returns an Autograd kernel that calls an op of several results below autograd."""
     below = _private("torch._C._AutoDispatchBelowAutograd")
 
     def kernel(*args: Any, **kwargs: Any) -> Any:

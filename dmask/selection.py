@@ -205,9 +205,14 @@ class Selection:
         if num_heads is None:
             return 1
         (num_heads,) = validation.check_types("SymInt num_heads", (num_heads,))
+        validation.check_positive("num_heads", num_heads)
         if known(heads == 1):
             return 1
-        validation.check_heads("threshold", meta(self.threshold), num_heads)
+        if known(num_heads % heads != 0):
+            raise ValueError(
+                f"num_heads must be a multiple of the {heads} heads of the selection, "
+                f"got {num_heads}"
+            )
         return num_heads // heads
 
 
@@ -319,11 +324,15 @@ def mask_from_indices(
     >>> dmask.mask_from_indices(torch.tensor([[[[1, -1]]]]), key_len=3, block_size=2)
     tensor([[[[False, False,  True]]]])
     """
-    named: Tensor = call(indices_contract.MASK_FROM_INDICES, indices, key_len, block_size)
-    validation.check_types("Tensor? attention_mask", (attention_mask,))
+    indices, key_len, block_size, attention_mask = validation.check_types(
+        "Tensor indices, SymInt key_len, SymInt block_size, Tensor? attention_mask",
+        (indices, key_len, block_size, attention_mask),
+    )
     if attention_mask is None:
+        named: Tensor = call(indices_contract.MASK_FROM_INDICES, indices, key_len, block_size)
         return named
-    shape = validation.check_composed(meta(attention_mask), meta(named))
+    shape = validation.check_composed(meta(attention_mask), meta(indices), key_len, block_size)
+    named = call(indices_contract.MASK_FROM_INDICES, indices, key_len, block_size)
     named = shapes.repeat_heads(named, shape[1])
     if attention_mask.dtype.is_floating_point:
         given = shapes.repeat_heads(attention_mask, shape[1])

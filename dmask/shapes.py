@@ -12,7 +12,8 @@ from dmask.validation import Shape, TensorMeta
 
 def fits(bias: TensorMeta, mask: TensorMeta | None, shape: Shape) -> bool:
     """True if `align` would return both tensors as they are."""
-    if (bias.shape[3] == shape[3]) is not True or not _broadcasts(bias.shape[1], shape[1]):
+    same = (bias.shape[1] == shape[1]) is True and (bias.shape[3] == shape[3]) is True
+    if not same and (known(bias.shape[3] != shape[3]) or not _broadcasts(bias.shape[1], shape[1])):
         return False
     return mask is None or (
         mask.dtype is torch.bool and len(mask.shape) == 4 and _broadcasts(mask.shape[1], shape[1])
@@ -20,7 +21,7 @@ def fits(bias: TensorMeta, mask: TensorMeta | None, shape: Shape) -> bool:
 
 
 def _broadcasts(own: int, heads: int) -> bool:
-    return (own == 1) is True or (own == heads) is True or known(own == 1) or known(own == heads)
+    return known(own == 1) or known(own == heads)
 
 
 def align(
@@ -62,6 +63,6 @@ def repeat_heads(tensor: Tensor, heads: int) -> Tensor:
     A single head broadcasts and stays as it is.
     """
     own = tensor.shape[1]
-    if _broadcasts(own, heads):
+    if (own == 1) is True or (own == heads) is True or _broadcasts(own, heads):
         return tensor
     return tensor.repeat_interleave(heads // own, dim=1)

@@ -86,16 +86,6 @@ _TYPE_NAMES = {
 }
 
 
-_EXACT_TYPES = {
-    "Tensor": TensorMeta,
-    "SymInt": int,
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "str": str,
-}
-
-
 def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Checks the types of all arguments of a call.
 
@@ -113,18 +103,18 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     Traceback (most recent call last):
     TypeError: window_size must be an int, got 2.5
     """
-    checked = []
+    checked: list[Any] = []
     for text, value in zip(declared.split(", "), values, strict=True):
         kind, name = text.split(" ")
         optional = kind[-1] == "?"
-        kind = kind[:-1] if optional else kind
-        if type(value) is not _EXACT_TYPES[kind] and not (optional and value is None):
-            value = _converted(name, kind, optional, value)
-        checked.append(value)
+        if optional and value is None:
+            checked.append(None)
+        else:
+            checked.append(_checked(name, kind[:-1] if optional else kind, optional, value))
     return tuple(checked)
 
 
-def _converted(name: str, kind: str, optional: bool, value: Any) -> Any:
+def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
     """Returns a value as the type that is declared for it."""
     if kind == "Tensor":
         if isinstance(value, (Tensor, TensorMeta)):
@@ -132,14 +122,19 @@ def _converted(name: str, kind: str, optional: bool, value: Any) -> Any:
     elif kind in ("SymInt", "int"):
         if isinstance(value, torch.SymInt):
             return value
-        if _is_number(value) and hasattr(value, "__index__"):
-            return operator.index(value)
-    elif kind == "float":
-        if type(value) is int or isinstance(value, (torch.SymFloat, torch.SymInt)):
+        if type(value) is not int and _is_number(value) and hasattr(type(value), "__index__"):
+            value = operator.index(value)
+        if type(value) is int:
+            _check_64_bits(name, value)
             return value
-        if _is_number(value) and hasattr(value, "__float__"):
+    elif kind == "float":
+        if type(value) is float or type(value) is int:
+            return value
+        if isinstance(value, (torch.SymFloat, torch.SymInt)):
+            return value
+        if _is_number(value) and hasattr(type(value), "__float__"):
             return float(value)
-    elif isinstance(value, {"bool": bool, "str": str}[kind]):
+    elif isinstance(value, bool if kind == "bool" else str):
         return value
     or_none = " or None" if optional else ""
     raise TypeError(f"{name} must be {_TYPE_NAMES[kind]}{or_none}, got {shown(value)}")
@@ -168,11 +163,18 @@ def unknown(what: str, given: object, valid: Iterable[str]) -> ValueError:
 def check_positive(name: str, value: int) -> None:
     if known(value < 1):
         raise ValueError(f"{name} must be at least 1, got {value}")
+    _check_64_bits(name, value)
 
 
 def check_not_negative(name: str, value: int) -> None:
     if known(value < 0):
         raise ValueError(f"{name} must not be negative, got {value}")
+    _check_64_bits(name, value)
+
+
+def _check_64_bits(name: str, value: int) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must fit in 64 bits, got {value}")
 
 
 def check_share(name: str, value: float) -> None:
@@ -187,7 +189,7 @@ def check_call(
     tie_break: str = "torch",
 ) -> float:
     """Checks the arguments that every mask has in addition to its tensors. Returns the floor."""
-    if window_size is not None and (window_size < 1) is not False:
+    if window_size is not None and not (type(window_size) is int and 0 < window_size < 2**63):
         check_positive("window_size", window_size)
     if tie_break not in TIE_BREAKS:
         raise unknown("tie_break", tie_break, TIE_BREAKS)
@@ -491,8 +493,10 @@ def check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
     check_positive("block_size", block_size)
 
 
-def check_composed(mask: TensorMeta, named: TensorMeta) -> Shape:
+def check_composed(mask: TensorMeta, indices: TensorMeta, key_len: int, block_size: int) -> Shape:
     """Checks a mask that is composed with one made of indices; returns the shape of both."""
+    check_indices(indices, key_len, block_size)
+    named = indices._replace(shape=(*indices.shape[:3], key_len))
     if not mask.dtype.is_floating_point:
         check_mask_dtype(mask)
     check_device(mask, named, "indices")

@@ -1,8 +1,9 @@
 """The one place that chooses a kernel, and the way past the dispatcher for plain tensors.
 
 A *backend* is a folder of `dmask/kernels/`. A kernel is a function that has the same name in the
-same file of every backend that implements it: `kernels/reference/topk.py` and `kernels/cpu/topk.py` both
-define `topk_mask`. Modules are imported with the first call that needs them.
+same file of every backend that implements it: `kernels/reference/topk.py` and
+`kernels/cpu/topk.py` both define `topk_mask`. Modules are imported with the first call that needs
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
 from dmask import compat, validation
 from dmask.contracts.spec import OpSpec
@@ -81,7 +83,7 @@ def call(spec: OpSpec, *args: Any) -> Any:
     Plain CPU tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
     long as the mask.
     """
-    if not torch.compiler.is_dynamo_compiling() and is_direct(spec, args):
+    if not is_dynamo_compiling() and is_direct(spec, args):
         return spec.planned(args).run(*spec.tensors_of(args))
     return dispatched(spec, args)
 
@@ -95,5 +97,7 @@ def dispatched(spec: OpSpec, args: tuple[Any, ...]) -> Any:
     """Calls an op through the dispatcher, with errors that name the argument."""
     args = validation.check_types(spec.types, args)
     count = spec.positional
+    if count == len(args):
+        return spec.overload(*args)
     names = [declared.split(" ")[1] for declared in spec.types.split(", ")]
     return spec.overload(*args[:count], **dict(zip(names[count:], args[count:], strict=True)))

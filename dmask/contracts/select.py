@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from dmask import shapes, validation
 from dmask.contracts import dispatch
@@ -50,7 +51,7 @@ class Run(NamedTuple):
     kernel: Callable[..., tuple[Tensor, Tensor]]
     window_size: int
 
-    def __call__(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, *tensors: Any) -> tuple[Tensor, Tensor]:
         return self.bounds(self.checked.inputs(*tensors))
 
     def bounds(self, inputs: SelectionInputs) -> tuple[Tensor, Tensor]:
@@ -84,7 +85,8 @@ def _plan(bias: TensorMeta, window_size: int, *others: Any) -> Plan:
     rows = checked.shape[:3]
     dtype = bias.dtype if bias.dtype in RANKED else torch.float32
     result = TensorMeta(rows, dtype, bias.device), TensorMeta(rows, torch.int32, bias.device)
-    return Plan(result, Run(checked, KERNEL.choose(bias.device, dtype), window_size))
+    run: Any = Run(checked, KERNEL.choose(bias.device, dtype), window_size)
+    return Plan(result, run)
 
 
 SPEC = OpSpec(
@@ -103,7 +105,7 @@ def select(*args: Any) -> tuple[SelectionInputs, Tensor, Tensor]:
         The inputs brought together, and the threshold and cutoff of each row.
     """
     bias, _, mask, _, _, lengths, *_ = args
-    if not torch.compiler.is_dynamo_compiling() and dispatch.is_direct(SPEC, args):
+    if not is_dynamo_compiling() and dispatch.is_direct(SPEC, args):
         run: Run = SPEC.planned(args).run  # type: ignore[assignment]
         inputs = run.checked.inputs(bias, mask, lengths)
         return inputs, *run.bounds(inputs)

@@ -63,6 +63,11 @@ class OpSpec:
         return ", ".join(f"{p.type}{'?' * p.optional} {p.name}" for p in self.parameters)
 
     @cached_property
+    def right_types(self) -> set[tuple[type, ...]]:
+        """Types of arguments that passed `check_types`, and so will pass again."""
+        return set()
+
+    @cached_property
     def tensors(self) -> tuple[int, ...]:
         """The positions of the parameters that are tensors."""
         return tuple(i for i, p in enumerate(self.parameters) if p.type == "Tensor")
@@ -111,7 +116,12 @@ class OpSpec:
 
 
 def _checked(spec: OpSpec, *args: Any) -> Plan:
-    return spec.plan(*validation.check_types(spec.types, args))
+    types = tuple(map(type, args))
+    if types not in spec.right_types:
+        args = validation.check_types(spec.types, args)
+        if tuple(map(type, args)) == types:
+            spec.right_types.add(types)
+    return spec.plan(*args)
 
 
 # typed: 2, 2.0 and True are equal, and only one of them is a size.
