@@ -16,12 +16,13 @@ comes first and saves plain integers the Python frame.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from dmask.compat import known
 
@@ -122,8 +123,8 @@ def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
     elif kind in ("SymInt", "int"):
         if isinstance(value, torch.SymInt):
             return value
-        if type(value) is not int and _is_number(value) and hasattr(type(value), "__index__"):
-            value = operator.index(value)
+        if isinstance(value, np.integer) and _is_number(value):
+            value = int(value)
         if type(value) is int:
             _check_64_bits(name, value)
             return value
@@ -132,17 +133,21 @@ def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
             return value
         if isinstance(value, (torch.SymFloat, torch.SymInt)):
             return value
-        if _is_number(value) and hasattr(type(value), "__float__"):
+        if _is_number(value):
             return float(value)
     elif isinstance(value, bool if kind == "bool" else str):
         return value
-    or_none = " or None" if optional else ""
-    raise TypeError(f"{name} must be {_TYPE_NAMES[kind]}{or_none}, got {shown(value)}")
+    expected = f"{_TYPE_NAMES[kind]}{' or None' if optional else ''}"
+    hint = ""
+    if kind in ("SymInt", "int", "float") and isinstance(value, (np.number, np.ndarray)):
+        convert = "float" if kind == "float" else "int"
+        hint = f"; torch.compile takes NumPy's numbers for arrays: pass {convert}({name})"
+    raise TypeError(f"{name} must be {expected}, got {shown(value)}{hint}")
 
 
 def _is_number(value: Any) -> bool:
-    """True if a value may be a number of another library. Tensors and arrays have data."""
-    return not isinstance(value, (bool, str, Tensor, TensorMeta)) and not hasattr(value, "__len__")
+    """True if a value is a number of NumPy. To Dynamo those are arrays: data, and so no sizes."""
+    return isinstance(value, np.number) and not is_dynamo_compiling()
 
 
 def shown(value: Any) -> str:

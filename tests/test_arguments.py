@@ -190,9 +190,8 @@ def test_odd_values(name: str, argument: str, odd: str) -> None:
 NUMBERS = [place for place in PLACES if type(CALLS[place[0]][1][place[1]]) in NUMPY]
 
 
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("name", "argument"), NUMBERS)
-def test_numbers_of_numpy_are_numbers(name: str, argument: str, compiled: bool) -> None:
+def test_numbers_of_numpy_are_numbers(name: str, argument: str) -> None:
     fn, right = CALLS[name]
     number = NUMPY[type(right[argument])](right[argument])
     assert number == right[argument]
@@ -200,8 +199,10 @@ def test_numbers_of_numpy_are_numbers(name: str, argument: str, compiled: bool) 
     def odd() -> Any:
         return fn(**right | {argument: number})
 
-    got = torch.compile(odd, fullgraph=True, backend="eager")() if compiled else odd()
-    torch.testing.assert_close(got, fn(**right))
+    torch.testing.assert_close(odd(), fn(**right))
+    # To Dynamo a number of NumPy is an array, whose value is known only when the graph runs.
+    with pytest.raises(Exception, match=rf"{argument} must be .* pass \w+\({argument}\)"):
+        torch.compile(odd, fullgraph=True, backend="eager")()
 
 
 @settings(max_examples=300)
