@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+import torch._inductor.fx_passes.post_grad
+import torch.fx.experimental.symbolic_shapes
+
+from dmask import compat
 
 USE_EVERYTHING = """
 import torch
@@ -75,7 +81,7 @@ for function in (above, below, above):
 COMPILE = """
 vmapped = torch.func.vmap(lambda b: dmask.topk_mask(b, None, 4, tie_break="lowest"))(bias[None])
 assert torch.equal(vmapped[0], results[3])
-compiled = torch.compile(all_of, fullgraph=True, backend=BACKEND, dynamic=True)
+compiled = torch.compile(all_of, fullgraph=True, backend="aot_eager", dynamic=True)
 check(compiled(bias, mask), results)
 """
 
@@ -119,18 +125,6 @@ GONE = {
     "_assert_async": ('hide(torch, "_assert_async")', RESTORE),
     "register_pytree_node": ('hide(torch.utils._pytree, "register_pytree_node")', RESTORE),
     "guard_or_false": ('hide(torch.fx.experimental.symbolic_shapes, "guard_or_false")', RESTORE),
-    "hints": (
-        'hide(SymNode, "hint"); hide(torch.fx.experimental.symbolic_shapes, "optimization_hint")',
-        "",
-    ),
-    "register_graph_pattern": (
-        'hide(torch._inductor.pattern_matcher, "register_graph_pattern")',
-        "",
-    ),
-    "register_graph_pattern, changed": (
-        'hide(torch._inductor.pattern_matcher, "register_graph_pattern", lambda *a: None)',
-        "",
-    ),
 }
 """What is hidden before dmask is imported, and if it is needed again before anything compiles."""
 
@@ -146,14 +140,45 @@ def run(*parts: str) -> None:
 @pytest.mark.parametrize("api", GONE)
 def test_everything_works_without(api: str) -> None:
     hidden, restored = GONE[api]
-    inductor = any(name in api for name in ("hints", "register_graph"))
-    backend = f"BACKEND = {'inductor' if inductor else 'aot_eager'!r}"
-    run(HIDE, hidden, USE_EVERYTHING, REGISTER, restored, backend, COMPILE)
+    run(HIDE, hidden, USE_EVERYTHING, REGISTER, restored, COMPILE)
 
 
 def test_apis_may_go_after_the_import() -> None:
     later = [hidden for name, (hidden, _) in GONE.items() if name.startswith("_")]
     run("import dmask", HIDE, *later, USE_EVERYTHING, REGISTER)
+
+
+@pytest.mark.parametrize("name", ["register_graph_pattern", "CallFunctionVarArgs"])
+@pytest.mark.parametrize("changed", [False, True])
+def test_small_masks_stay_ops_without_the_pattern_matcher(
+    name: str, changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher = torch._inductor.pattern_matcher
+    if changed:
+        monkeypatch.setattr(matcher, name, lambda: None)
+    else:
+        monkeypatch.delattr(matcher, name)
+    assert not compat.rewrite_after_grad(torch.ops.dmask.topk_mask.default, bool, print)
+
+
+def test_small_masks_stay_ops_without_pass_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch._inductor.fx_passes.post_grad, "pass_patterns")
+    assert not compat.rewrite_after_grad(torch.ops.dmask.topk_mask.default, bool, print)
+
+
+class Node:
+    """A symbolic number's node, as a release without hints has it."""
+
+
+class HintedNode:
+    hint = 7
+
+
+def test_sizes_have_hints_where_a_release_gives_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.fx.experimental.symbolic_shapes, "optimization_hint", raising=False)
+    assert compat.size_hint(3) == 3
+    assert compat.size_hint(SimpleNamespace(node=HintedNode())) == 7
+    assert compat.size_hint(SimpleNamespace(node=Node())) is None
 
 
 IMPORTS = {
