@@ -171,8 +171,7 @@ def _sdpa(
         value,
         attn_mask=bias,
         scale=scale,
-        # SDPA takes no SymBool.
-        enable_gqa=True if key.shape[1] != query.shape[1] else False,  # noqa: SIM210
+        enable_gqa=known(key.shape[1] != query.shape[1]),  # SDPA takes no SymBool
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from dmask import validation
+from dmask.compat import known
 from dmask.contracts import block_smooth as _block_smooth
 from dmask.contracts import create_mask as _create_mask
 from dmask.contracts import indices as _indices
@@ -59,7 +60,7 @@ def maybe_create_mask(
         return attention_mask
     declared = "SymInt key_len, SymInt window_size"
     key_len, window_size = validation.check_types(declared, (key_len, window_size))
-    if key_len <= window_size:
+    if known(key_len <= window_size):
         return attention_mask
     return create_mask(
         attention_bias,
