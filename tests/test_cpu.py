@@ -17,7 +17,7 @@ from torch import Tensor
 
 import dmask
 from dmask import registry
-from dmask.kernels import cpu, order, parallel, reference, rows
+from dmask.kernels import cpu, loops, order, parallel, reference, rows, search
 from dmask.kernels.parallel import for_each_part
 from dmask.kernels.tables import NO_TABLE, table_of
 from tests.oracle import inlined_path
@@ -64,7 +64,7 @@ def test_an_error_in_a_part_reaches_the_caller(
 
 def misleading_sample(shape: tuple[int, ...]) -> Tensor:
     """The keys that a sample would look at are no sample of the others."""
-    sampled = torch.arange(shape[-1]) % rows.SAMPLE_STEP == 0
+    sampled = torch.arange(shape[-1]) % search.SAMPLE_STEP == 0
     return torch.where(sampled, scores(*shape).abs() + 1, -scores(*shape).abs())
 
 
@@ -103,7 +103,7 @@ LONG = (1, 1, 2, 40_000)
 def test_large_masks_equal_the_reference(
     shape: tuple[int, ...], kind: str, tie_break: str, dtype: torch.dtype, threads: None
 ) -> None:
-    assert shape[3] < rows.LONG_ROW or shape == LONG
+    assert shape[3] < search.LONG_ROW or shape == LONG
     bias, (queries, keys) = KINDS[kind](shape).to(dtype), shape[2:]
     masks = [
         None,
@@ -120,19 +120,19 @@ def test_large_masks_equal_the_reference(
 
 
 @pytest.mark.parametrize("dtype", cpu.DTYPES)
-def test_keys_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
+def test_codes_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
     special = [torch.nan, torch.inf, 3.0, 1e-7, 0.0, -0.0, -1e-7, -3.0, -torch.inf]
     numbers = torch.tensor(special, dtype=torch.float64).to(dtype)
     numbers = torch.cat([-numbers[:1], numbers])  # a NaN of the other sign
     table = table_of(order.bits(numbers).view(1, 1, 1, -1), len(numbers))
-    keys = np.empty(len(numbers), table.rows.dtype)
+    codes = np.empty(len(numbers), table.rows.dtype)
     limits = order.limits_of(torch.finfo(dtype).min, dtype)
-    rows.rank(0, (1, 1), table, NO_TABLE, limits.infinity, keys)
-    assert keys.tolist() == sorted(keys, reverse=True)
-    assert keys[0] == keys[1] > limits.infinity == keys[2]
-    assert keys[5] == keys[6] == 0
-    assert keys[-2] > limits.floor > keys[-1]
-    back = order.scores(keys, dtype)
+    rows.encode_row(0, (1, 1), table, NO_TABLE, limits.infinity, codes)
+    assert codes.tolist() == sorted(codes, reverse=True)
+    assert codes[0] == codes[1] > limits.infinity == codes[2]
+    assert codes[5] == codes[6] == 0
+    assert codes[-2] > limits.floor > codes[-1]
+    back = order.scores(codes, dtype)
     assert torch.equal(back[2:], numbers[2:])
     assert back[:2].isnan().all()
 
@@ -217,8 +217,8 @@ def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monkey
             raise RuntimeError("cannot cache function: no locator available")
         return numba.njit(function, nogil=nogil)
 
-    monkeypatch.setattr(rows, "numba", SimpleNamespace(njit=njit))
-    assert rows.compiled(lambda number: number + 1)(2) == 3
+    monkeypatch.setattr(loops, "numba", SimpleNamespace(njit=njit))
+    assert loops.compiled(lambda number: number + 1)(2) == 3
 
 
 def test_numba_comes_with_the_first_mask() -> None:
