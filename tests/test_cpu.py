@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -219,6 +222,30 @@ def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(loops, "numba", SimpleNamespace(njit=njit))
     assert loops.compiled(lambda number: number + 1)(2) == 3
+
+
+def test_a_changed_loop_is_not_missed_by_the_cache_of_its_callers(tmp_path: Path) -> None:
+    """Numba looks for changes in the file of a function, not in those of the functions it calls."""
+    program = """
+import torch
+from dmask.kernels import cpu
+print(cpu.topk_mask(torch.zeros(1, 1, 64, 256), None, 10, -1.0, "lowest").sum().item())
+"""
+    package = tmp_path / "dmask"
+    shutil.copytree(Path(dmask.__file__).parent, package, ignore=shutil.ignore_patterns("*.nb?"))
+
+    def kept() -> int:
+        command = [sys.executable, "-c", program]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, timeout=100, capture_output=True
+        )
+        return int(done.stdout)
+
+    assert kept() == 64 * 10
+    loops_file = package / "kernels" / "loops.py"
+    loops_file.write_text(loops_file.read_text().replace("codes[j] > last", "codes[j] >= last"))
+    assert kept() == 64 * 256
 
 
 def test_numba_comes_with_the_first_mask() -> None:

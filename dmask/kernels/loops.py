@@ -10,6 +10,8 @@ for 16 bits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -20,6 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
 
+_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+_DIGEST = sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:16]
+
 # A 16-bit counter holds a block of so many.
 COUNTED = 2**14
 # Ties are looked for in blocks: long enough for vector instructions, short enough for a last look.
@@ -27,7 +32,12 @@ TIE_BLOCK = 128
 
 
 def compiled(function: F) -> F:
-    """Compiles on first call; cached on disk if the cache directory is writable."""
+    """Compiles on first call; cached on disk if the cache directory is writable.
+
+    Numba caches a function under its qualified name, and looks for changes in the function's own
+    file only. A digest of all files in that name keeps callers from using a loop's old version.
+    """
+    function.__qualname__ += f"_{_DIGEST}"
     try:
         result: F = numba.njit(function, nogil=True, cache=True)
     except RuntimeError:  # neither the package's directory nor the user's cache is writable

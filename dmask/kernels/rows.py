@@ -2,9 +2,6 @@
 
 Scores come as the bits of floats and are ranked as codes: see `order`. A forbidden key gets the
 lowest code.
-
-Numba's cache looks at a function's own file only: after a change of this file, `search` or `loops`,
-touch the files that import it.
 """
 
 from __future__ import annotations
