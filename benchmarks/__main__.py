@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import cost, memory, scaling
+from benchmarks import cost, distributions, memory, scaling
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,6 +66,33 @@ def _cost(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def _distributions(options: argparse.Namespace) -> dict[str, Any]:
+    shape, window_size = list(distributions.SHAPE), distributions.WINDOW_SIZE
+    print(f"\nScores {shape}, k {window_size}: time over the inlined path's with")
+    print('tie_break="torch", and speedup over it with "lowest"')
+    print(f"{'distribution':<20} {'dtype':<9} {'torch':>6} {'lowest':>8} {'inlined':>10}")
+    lines, figures = [], {}
+    for line in distributions.measure():
+        lines.append(line)
+        dtype = str(line.dtype).removeprefix("torch.")
+        figures[f"{line.distribution}, {dtype}"] = {
+            "ratio": line.torch.ratio,
+            "lowest_ratio": line.lowest.ratio,
+            "inlined_seconds": line.inlined.seconds,
+        }
+        print(
+            f"{line.distribution:<20} {dtype:<9} {line.torch.ratio:>6.2f} {line.speedup:>7.1f}x "
+            f"{line.inlined.seconds * 1e3:>7.1f} ms",
+            flush=True,
+        )
+    print(
+        f"{'worst':<30} {max(line.torch.ratio for line in lines):>6.2f} "
+        f"{min(line.speedup for line in lines):>7.1f}x"
+    )
+    print(f"{'geometric mean':<37} {distributions.mean_speedup(lines):>7.1f}x")
+    return figures
+
+
 def _memory(options: argparse.Namespace) -> dict[str, float]:
     figures = memory.measure()
     print("\nMiB above the inputs, causal, bias per key [1, 2, 1, 16384], k 1024")
@@ -102,7 +129,13 @@ def _import(options: argparse.Namespace) -> dict[str, float]:
     return {"extra_seconds": extra, "torch_seconds": without}
 
 
-_PARTS = {"cost": _cost, "memory": _memory, "scaling": _scaling, "import": _import}
+_PARTS = {
+    "cost": _cost,
+    "distributions": _distributions,
+    "memory": _memory,
+    "scaling": _scaling,
+    "import": _import,
+}
 
 
 if __name__ == "__main__":

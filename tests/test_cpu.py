@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -18,9 +21,10 @@ from torch import Tensor
 import dmask
 from dmask.contracts.dispatch import CPU
 from dmask.contracts.spec import forget_plans
-from dmask.kernels.cpu import codes, parallel, rows
+from dmask.kernels.cpu import codes as code
+from dmask.kernels.cpu import loops, parallel, rows, search
+from dmask.kernels.cpu.broadcast import NO_MASK, broadcast_rows
 from dmask.kernels.cpu.parallel import for_each_part
-from dmask.kernels.cpu.tables import NO_TABLE, table_of
 from dmask.kernels.reference import topk as reference
 from tests.oracle import inlined_path
 from tests.test_mask import scores
@@ -66,7 +70,7 @@ def test_an_error_in_a_part_reaches_the_caller(
 
 def misleading_sample(shape: tuple[int, ...]) -> Tensor:
     """The keys that a sample would look at are no sample of the others."""
-    sampled = torch.arange(shape[-1]) % rows.SAMPLE_STEP == 0
+    sampled = torch.arange(shape[-1]) % search.SAMPLE_STEP == 0
     return torch.where(sampled, scores(*shape).abs() + 1, -scores(*shape).abs())
 
 
@@ -105,7 +109,7 @@ LONG = (1, 1, 2, 40_000)
 def test_large_masks_equal_the_reference(
     shape: tuple[int, ...], kind: str, tie_break: str, dtype: torch.dtype, threads: None
 ) -> None:
-    assert shape[3] < rows.LONG_ROW or shape == LONG
+    assert shape[3] < search.LONG_ROW or shape == LONG
     bias, (queries, keys) = KINDS[kind](shape).to(dtype), shape[2:]
     masks = [
         None,
@@ -122,19 +126,19 @@ def test_large_masks_equal_the_reference(
 
 
 @pytest.mark.parametrize("dtype", CPU.dtypes)
-def test_keys_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
+def test_codes_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
     special = [torch.nan, torch.inf, 3.0, 1e-7, 0.0, -0.0, -1e-7, -3.0, -torch.inf]
     numbers = torch.tensor(special, dtype=torch.float64).to(dtype)
     numbers = torch.cat([-numbers[:1], numbers])  # a NaN of the other sign
-    table = table_of(codes.bits(numbers).view(1, 1, 1, -1), len(numbers))
-    keys = np.empty(len(numbers), table.rows.dtype)
-    limits = codes.limits_of(torch.finfo(dtype).min, dtype)
-    rows.rank(0, (1, 1), table, NO_TABLE, limits.infinity, keys)
-    assert keys.tolist() == sorted(keys, reverse=True)
-    assert keys[0] == keys[1] > limits.infinity == keys[2]
-    assert keys[5] == keys[6] == 0
-    assert keys[-2] > limits.floor > keys[-1]
-    back = codes.scores(keys, dtype)
+    table = broadcast_rows(code.bits(numbers).view(1, 1, 1, -1), len(numbers))
+    codes = np.empty(len(numbers), table.rows.dtype)
+    limits = code.limits_of(torch.finfo(dtype).min, dtype)
+    rows.encode_row(0, (1, 1), table, NO_MASK, limits.infinity, codes)
+    assert codes.tolist() == sorted(codes, reverse=True)
+    assert codes[0] == codes[1] > limits.infinity == codes[2]
+    assert codes[5] == codes[6] == 0
+    assert codes[-2] > limits.floor > codes[-1]
+    back = code.scores(codes, dtype)
     assert torch.equal(back[2:], numbers[2:])
     assert back[:2].isnan().all()
 
@@ -148,7 +152,7 @@ def test_a_table_holds_each_row_once() -> None:
         (bias[:, :, :, :1], (3, 0, 1)),
         (bias.transpose(0, 2).contiguous().transpose(0, 2), (3, 0, 1)),
     ):
-        table = table_of(tensor, 8)
+        table = broadcast_rows(tensor, 8)
         assert table.strides == strides
         for b, h, q in np.ndindex(2, 4, 3):
             place = b * strides[0] + h * strides[1] + q * strides[2]
@@ -219,8 +223,32 @@ def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monkey
             raise RuntimeError("cannot cache function: no locator available")
         return numba.njit(function, nogil=nogil)
 
-    monkeypatch.setattr(rows, "numba", SimpleNamespace(njit=njit))
-    assert rows.compiled(lambda number: number + 1)(2) == 3
+    monkeypatch.setattr(loops, "numba", SimpleNamespace(njit=njit))
+    assert loops.compiled(lambda number: number + 1)(2) == 3
+
+
+def test_a_changed_loop_is_not_missed_by_the_cache_of_its_callers(tmp_path: Path) -> None:
+    """Numba looks for changes in the file of a function, not in those of the functions it calls."""
+    program = """
+import torch
+from dmask.kernels.cpu import topk as cpu
+print(cpu.topk_mask(torch.zeros(1, 1, 64, 256), None, 10, -1.0, "lowest").sum().item())
+"""
+    package = tmp_path / "dmask"
+    shutil.copytree(Path(dmask.__file__).parent, package, ignore=shutil.ignore_patterns("*.nb?"))
+
+    def kept() -> int:
+        command = [sys.executable, "-c", program]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, timeout=100, capture_output=True
+        )
+        return int(done.stdout)
+
+    assert kept() == 64 * 10
+    loops_file = package / "kernels" / "cpu" / "loops.py"
+    loops_file.write_text(loops_file.read_text().replace("codes[j] > last", "codes[j] >= last"))
+    assert kept() == 64 * 256
 
 
 def test_numba_comes_with_the_first_mask() -> None:

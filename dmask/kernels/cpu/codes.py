@@ -1,8 +1,8 @@
-"""Scores as integers that sort in the order of the selection rule.
+"""Codes: integers that sort like the scores they stand for, in the order of the selection rule.
 
-Such a *key* is made of the bits of a score. Those of a positive float sort like the float, and are
-its key; those of a negative one are turned round, so that -0.0 is +0.0. NaN is one key, above all
-others. `rows.rank` does it for whole rows.
+A code is made of the bits of a score. The bits of a positive float sort like the float and are its
+code; those of a negative float are negated, so that -0.0 equals +0.0. Every NaN has the same code,
+above all others. `loops.encode` encodes whole rows.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ DTYPES = tuple(_INTEGERS)
 
 
 class Limits(NamedTuple):
-    """Keys between which there is something to choose."""
+    """The codes between which scores compete."""
 
     floor: int
-    """Neither it nor a lower one is kept."""
+    """This code and lower ones are never kept."""
     infinity: int
-    """A higher one is NaN."""
+    """A higher code is NaN."""
 
 
 @lru_cache(maxsize=64)
 def limits_of(floor: float, dtype: torch.dtype) -> Limits:
-    """The limits of a dtype, the floor rounded to it as `masked_fill` rounds it."""
-    return Limits(_key_of(floor, dtype), _key_of(torch.inf, dtype))
+    """Returns the limits of a dtype, with the floor rounded to it as `masked_fill` rounds it."""
+    return Limits(_code_of(floor, dtype), _code_of(torch.inf, dtype))
 
 
 def bits(scores: Tensor) -> Tensor:
-    """The bits of scores, on the same memory."""
+    """Returns the bits of scores: a view."""
     return scores.view(_INTEGERS[scores.dtype])
 
 
-def scores(keys: NDArray[Any], dtype: torch.dtype) -> Tensor:
-    """The scores that keys stand for."""
-    pattern = np.where(keys < 0, _lowest(dtype) - keys, keys)
+def scores(codes: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    """Returns the scores that codes stand for."""
+    pattern = np.where(codes < 0, _lowest(dtype) - codes, codes)
     return torch.from_numpy(pattern).view(dtype)
 
 
-def _key_of(number: float, dtype: torch.dtype) -> int:
+def _code_of(number: float, dtype: torch.dtype) -> int:
     pattern = int(bits(torch.tensor([number], dtype=dtype, device="cpu")).item())
     return pattern if pattern >= 0 else _lowest(dtype) - pattern
 

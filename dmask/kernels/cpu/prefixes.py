@@ -13,67 +13,68 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from dmask.kernels.cpu.broadcast import BroadcastRows, RowBounds
 from dmask.kernels.cpu.codes import Limits
-from dmask.kernels.cpu.rows import Array, compiled, local_keys, rank
-from dmask.kernels.cpu.tables import Seen, Table
+from dmask.kernels.cpu.loops import Array, compiled
+from dmask.kernels.cpu.rows import encode_row, local_keys
 
 
 @compiled
 def select_prefixes(
-    start: int,
-    stop: int,
     sizes: tuple[int, int],
-    bias: Table,
-    mask: Table,
-    seen: Seen,
+    bias: BroadcastRows,
+    mask: BroadcastRows,
+    row_bounds: RowBounds,
     window_size: int,
     limits: Limits,
     thresholds: Array,
     cutoffs: NDArray[np.int32],
+    start: int,
+    stop: int,
 ) -> None:
     """As `rows.select_rows`, for all queries of the heads from `start` to before `stop`, of all
     batch entries. None of a head's queries sees less than those before it.
     """
     heads, queries = sizes
-    keys = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
     for head in range(start, stop):
         first = head * queries
-        rank(first, sizes, bias, mask, limits.infinity, keys)
+        encode_row(first, sizes, bias, mask, limits.infinity, codes)
         bounds = thresholds[first : first + queries], cutoffs[first : first + queries]
-        _follow(keys, seen, head // heads, window_size, limits, *bounds)
+        _follow(codes, row_bounds, head // heads, window_size, limits, *bounds)
 
 
 @compiled
 def _follow(
-    keys: Array,
-    seen: Seen,
+    codes: Array,
+    row_bounds: RowBounds,
     batch: int,
     window_size: int,
     limits: Limits,
     thresholds: Array,
     cutoffs: NDArray[np.int32],
 ) -> None:
-    """Follows the prefixes of one row of keys."""
-    eligible = keys > limits.floor
+    """Follows the prefixes of one row of codes."""
+    eligible = codes > limits.floor
     before = np.concatenate((np.zeros(1, np.int64), np.cumsum(eligible)))
-    # Of equal keys the lower index is the better one.
-    kept = [(np.int64(0), 0)][:0]  # a heap of (key, -index): the worst first
-    spare = [(np.int64(0), 0)][:0]  # a heap of (~key, index): the best first
-    taken = seen.sinks
+    # Of equal codes the lower index is the better one.
+    kept = [(np.int64(0), 0)][:0]  # a heap of (code, -index): the worst first
+    spare = [(np.int64(0), 0)][:0]  # a heap of (~code, index): the best first
+    taken = row_bounds.sinks
     for query in range(len(cutoffs)):
-        first, end = local_keys(seen, batch, query)
-        sinks = min(seen.sinks, seen.ends[batch, query])
+        first, end = local_keys(row_bounds, batch, query)
+        sinks = min(row_bounds.sinks, row_bounds.ends[batch, query])
         budget = window_size - before[sinks] - (before[end] - before[first])
         while spare and len(kept) < budget:
-            key, index = heappop(spare)
-            heappush(kept, (~key, -index))
+            code, index = heappop(spare)
+            heappush(kept, (~code, -index))
         for index in range(taken, first):
             if eligible[index]:
-                heappush(kept, (np.int64(keys[index]), -index))
+                heappush(kept, (np.int64(codes[index]), -index))
         taken = max(taken, first)
         while len(kept) > budget:
-            key, index = heappop(kept)
-            heappush(spare, (~key, -index))
+            code, index = heappop(kept)
+            heappush(spare, (~code, -index))
         thresholds[query], cutoffs[query] = limits.infinity, -1
         if kept:
             thresholds[query], cutoffs[query] = kept[0][0], -kept[0][1]

@@ -1,0 +1,87 @@
+"""Tensors as the compiled loops take them: the distinct rows, and where a row of the result is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmask.kernels.reference.select import SelectionInputs
+
+
+class BroadcastRows(NamedTuple):
+    """The distinct rows of a tensor that broadcasts to `[B, H, Lq, Lk]`."""
+
+    rows: NDArray[Any]
+    """`[n, Lk]`, contiguous."""
+    strides: tuple[int, int, int]
+    """How many rows apart the next batch entry, head and query are: 0 if they share one."""
+
+
+NO_MASK = BroadcastRows(np.empty((0, 0), np.bool_), (0, 0, 0))
+"""No mask: every key is allowed."""
+
+
+def location(row: Any, sizes: tuple[int, int], strides: tuple[int, int, int]) -> Any:
+    """Returns which of the distinct rows belongs to a row of the result, or to an array of rows.
+
+    `sizes` are the numbers of heads and of queries. Also compiled: see `rows`.
+    """
+    heads, queries = sizes
+    batch, head, query = row // (heads * queries), row // queries % heads, row % queries
+    return batch * strides[0] + head * strides[1] + query * strides[2]
+
+
+def broadcast_rows(tensor: Tensor, keys: int) -> BroadcastRows:
+    """Returns the rows of a 4-D tensor whose last dimension is `keys`, or 1 to stand for all."""
+    for dim in range(3):
+        if tensor.stride(dim) == 0 and tensor.shape[dim]:
+            tensor = tensor.narrow(dim, 0, 1)  # an expanded dimension repeats one row
+    batches, heads, queries, own_keys = tensor.shape
+    if own_keys != keys:
+        tensor = tensor.expand(-1, -1, -1, keys)
+    rows = tensor.reshape(batches * heads * queries, keys)
+    if rows.requires_grad:  # numpy() refuses a leaf, even where autograd is off
+        rows = rows.detach()
+    strides = (
+        0 if batches == 1 else heads * queries,
+        0 if heads == 1 else queries,
+        0 if queries == 1 else 1,
+    )
+    return BroadcastRows(rows.numpy(), strides)
+
+
+def take_rows(source: BroadcastRows, rows: NDArray[np.int64], sizes: tuple[int, int]) -> Tensor:
+    """Copies the rows `[n, Lk]` that belong to some rows of the result."""
+    locations = torch.from_numpy(location(rows, sizes, source.strides))
+    return torch.from_numpy(source.rows).index_select(0, locations)
+
+
+class RowBounds(NamedTuple):
+    """Visible and always-kept keys per row, from position alone."""
+
+    own: NDArray[np.int64]
+    """`[B, Lq]`: the key at the position of a row."""
+    ends: NDArray[np.int64]
+    """`[B, Lq]`: how many keys a row sees."""
+    sinks: int
+    """How many of the first keys every row keeps."""
+    local: int
+    """How many of the last keys up to its own a row keeps."""
+
+
+def row_bounds(inputs: SelectionInputs, shape: tuple[int, int, int]) -> RowBounds:
+    """Returns the bounds of the rows `[B, H, Lq]` of a selection."""
+    positions, keys = inputs.positions, inputs.positions.key_len
+    batch, _, queries = shape
+    own, ends = np.empty((2, batch, queries), np.int64)
+    length: Any = keys if inputs.lengths is None else inputs.lengths[:, :, 0, 0].numpy()
+    own[:] = np.arange(queries) + (keys - positions.query_len)
+    if inputs.lengths is not None:
+        np.minimum(own, length - 1, out=own)
+    ends[:] = own + 1 if positions.is_causal else length
+    np.minimum(np.maximum(ends, 0, out=ends), keys, out=ends)
+    return RowBounds(own, ends, positions.sinks, positions.local)

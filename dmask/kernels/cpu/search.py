@@ -1,0 +1,131 @@
+"""The threshold of a row, found by counting.
+
+A row of codes fits the first-level cache. Counting how many of them reach a number takes a fraction
+of a pass over memory (0.13 us for 4096 codes of 32 bits), so bisection finds the threshold sooner
+than a sort, a heap or a quickselect, whatever the scores are. A row knows only one thing of the row
+before it: where to look first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dmask.kernels.cpu.loops import Array, compiled, count_equal, count_from
+
+# In shorter rows a sample says too little to be worth its cost.
+LONG_ROW = 2**12
+SAMPLE_STEP = 32
+# The hint did not help if more than this fraction of the codes is still in question.
+HINT_SHARE = 8
+
+
+class Bracket(NamedTuple):
+    """Two codes, both included, between which a threshold lies."""
+
+    low: int
+    high: int
+    reaching: int
+    """How many codes reach `low`."""
+    beyond: int
+    """How many codes are above `high`."""
+
+
+class SearchHint(NamedTuple):
+    """Where the search of a row starts."""
+
+    threshold: int
+    """That of the row before, or the floor if no row before had to choose."""
+    distance: int
+    """How far from it to look."""
+
+
+@compiled
+def find_threshold(
+    codes: Array, budget: int, floor: int, hint: SearchHint
+) -> tuple[int, int, SearchHint]:
+    """Returns a threshold above the floor, how many codes reach it, and the hint for the next row.
+
+    At least `budget` codes reach it, and more only if they tie at the last place. If fewer codes
+    are above the floor, the threshold is the lowest number above it.
+    """
+    unknown = Bracket(floor + 1, np.iinfo(codes.dtype).max, len(codes), 0)
+    bracket = _narrow(codes, budget, hint.threshold + hint.distance + 1, unknown)
+    bracket = _narrow(codes, budget, hint.threshold - hint.distance, bracket)
+    if bracket.low == unknown.low:
+        reaching = count_from(codes, bracket.low)
+        if reaching <= budget:
+            return bracket.low, reaching, hint
+        bracket = Bracket(bracket.low, bracket.high, reaching, bracket.beyond)
+    in_question = bracket.reaching - bracket.beyond if bracket.low < bracket.high else 0
+    if len(codes) >= LONG_ROW and in_question > len(codes) // HINT_SHARE:
+        bracket = _sample(codes, budget, unknown, bracket)
+    threshold, reaching = _search(codes, budget, bracket)
+    return threshold, reaching, _next_hint(hint, threshold, floor)
+
+
+@compiled
+def _next_hint(hint: SearchHint, threshold: int, floor: int) -> SearchHint:
+    """Returns the hint that a row leaves: look within four times the usual distance between two
+    thresholds, which few rows exceed. Distances fade by a quarter per row.
+    """
+    if hint.threshold == floor:
+        return SearchHint(threshold, 0)
+    moved = abs(threshold - hint.threshold)
+    return SearchHint(threshold, hint.distance - hint.distance // 4 + moved)
+
+
+@compiled
+def _sample(codes: Array, budget: int, unknown: Bracket, bracket: Bracket) -> Bracket:
+    """Narrows a bracket as Floyd and Rivest select (1975): to two numbers between which, according
+    to a sample of the codes, the threshold lies.
+    """
+    sample = codes[::SAMPLE_STEP].copy()
+    rank = budget * len(sample) / len(codes)
+    margin = 2 * np.sqrt(rank) + 1
+    low, reaching = unknown.low, len(sample)
+    for about in (rank + margin, max(rank - margin, 1)):
+        low, reaching = _search(sample, int(about), Bracket(low, unknown.high, reaching, 0))
+        bracket = _narrow(codes, budget, low, bracket)
+    if count_equal(sample, bracket.low) > 1:  # codes tie there
+        bracket = _narrow(codes, budget, bracket.low + 1, bracket)
+    return bracket
+
+
+@compiled
+def _search(codes: Array, budget: int, bracket: Bracket) -> tuple[int, int]:
+    """Returns the threshold within a bracket, and how many codes reach it."""
+    turn = 0
+    while bracket.reaching > budget and bracket.low < bracket.high:
+        bracket = _narrow(codes, budget, _guess(budget, bracket, turn), bracket)
+        turn = (turn + 1) % 3
+    return bracket.low, bracket.reaching
+
+
+@compiled
+def _guess(budget: int, bracket: Bracket, turn: int) -> int:
+    """Returns the number of a bracket to try next.
+
+    In turn: where the threshold would be if the codes were spread evenly; a little farther, so that
+    the bracket closes from its other side; the middle, which halves it whatever the codes are.
+    """
+    low, high = bracket.low, bracket.high
+    if turn == 2 or low < 0 <= high:  # high - low may overflow
+        return (low | high) - ((low ^ high) >> 1)
+    inside, above = bracket.reaching - bracket.beyond, bracket.reaching - budget + 0.5
+    if turn == 1:
+        above += np.sqrt(inside) / (2 if 2 * above < inside else -2)
+    share = min(max(above / inside, 0.001), 0.999)  # never so far that an integer overflows
+    return low + max(int((high - low) * share), 1)
+
+
+@compiled
+def _narrow(codes: Array, budget: int, number: int, bracket: Bracket) -> Bracket:
+    """Returns what is left of a bracket after counting the codes that reach a number inside it."""
+    if not bracket.low < number <= bracket.high:
+        return bracket
+    count = count_from(codes, number)
+    if count >= budget:
+        return Bracket(number, bracket.high, count, bracket.beyond)
+    return Bracket(bracket.low, number - 1, bracket.reaching, count)
