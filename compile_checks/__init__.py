@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from compile_checks.findings import (
+from compile_checks._engine.findings import (
     KINDS,
     AuditReport,
     CapturedGraph,
@@ -22,18 +22,17 @@ from compile_checks.findings import (
 )
 
 if TYPE_CHECKING:
-    from compile_checks.case import Case, audit_modes
-    from compile_checks.engine import audit, audit_calls
-    from compile_checks.scenarios import Step
-    from compile_checks.watching import Watch, watch
+    from compile_checks._engine.audit import audit, audit_calls
+    from compile_checks._engine.case import Case, audit_modes
+    from compile_checks._engine.scenarios import Step
+    from compile_checks._engine.watching import Watch, watch
 
-# No module may bear one of these names: once imported, it would stand in the function's place.
 _HOMES = {
     "Case": "case",
     "Step": "scenarios",
     "Watch": "watching",
-    "audit": "engine",
-    "audit_calls": "engine",
+    "audit": "audit",
+    "audit_calls": "audit",
     "audit_modes": "case",
     "watch": "watching",
 }
@@ -60,7 +59,7 @@ def __getattr__(name: str) -> Any:
     """Imports what needs torch when it is asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}._engine.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

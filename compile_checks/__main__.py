@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from compile_checks import outputs
-from compile_checks.baseline import Baseline, BaselineError
+from compile_checks._engine.results import Results
 from compile_checks.command.arguments import parse
+from compile_checks.command.baseline import Baseline, BaselineError
 from compile_checks.command.plan import Options, Plan
 from compile_checks.command.progress import Progress
 from compile_checks.command.runner import quietly, run
 from compile_checks.command.targets import TargetError
-from compile_checks.results import Results
 
 CLEAN, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
 

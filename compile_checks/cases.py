@@ -14,9 +14,9 @@ from torch import Tensor
 
 import dmask
 import dmask.ops
-from compile_checks.case import Case
-from compile_checks.gates import Gate
-from compile_checks.scenarios import Call
+from compile_checks._engine.case import Case
+from compile_checks._engine.gates import Gate
+from compile_checks._engine.scenarios import Call
 
 BATCH, HEADS, KV_HEADS, QUERY_LEN, KEY_LEN, HEAD_DIM = 2, 4, 2, 6, 24, 8
 WINDOW_SIZE = 16

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import torch
 
+from compile_checks._engine.audit import audit
 from compile_checks.command.arguments import positive
-from compile_checks.engine import audit
 
 BACKENDS: Final = ("eager", "aot_eager", "inductor")
 _WARM_UP = 3

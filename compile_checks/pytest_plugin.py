@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from compile_checks.findings import AuditReport
+    from compile_checks._engine.findings import AuditReport
 
 _NAME = "compile_audit"
 _MARKER = (

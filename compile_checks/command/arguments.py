@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch._dynamo
 
-from compile_checks.gates import GATES
+from compile_checks._engine.gates import GATES
 from compile_checks.outputs import FILE_FORMATS
 
 _DAYS = 90

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from compile_checks.case import Case, audit_modes
+from compile_checks._engine.case import Case, audit_modes
+from compile_checks._engine.findings import AuditReport, Finding, Mode
+from compile_checks._engine.gates import Gate
+from compile_checks._engine.results import CaseResult
 from compile_checks.command.targets import TargetError, definition, load
-from compile_checks.findings import AuditReport, Finding, Mode
-from compile_checks.gates import Gate
-from compile_checks.results import CaseResult
 
 _FULLGRAPH: Mapping[str, Sequence[bool]] = {
     "default": (False,),

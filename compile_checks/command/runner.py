@@ -17,10 +17,10 @@ from typing import cast
 
 import torch
 
+from compile_checks._engine.findings import AuditReport, Finding
+from compile_checks._engine.results import CaseResult
 from compile_checks.command.plan import Task
 from compile_checks.command.progress import Progress
-from compile_checks.findings import AuditReport, Finding
-from compile_checks.results import CaseResult
 
 MakeTasks = Callable[[], Sequence[Task]]
 """Makes the tasks anew in each process, always in the same order. It can be pickled."""

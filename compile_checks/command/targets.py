@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 
-from compile_checks.case import Case
+from compile_checks._engine.audit import check_callable
+from compile_checks._engine.case import Case
+from compile_checks._engine.scenarios import Call, Calls, Step, steps_of
+from compile_checks._engine.state import seed
 from compile_checks.command.modules import (
     FORMS,
     TargetError,
@@ -25,9 +28,6 @@ from compile_checks.command.modules import (
     offers,
     similar,
 )
-from compile_checks.engine import check_callable
-from compile_checks.scenarios import Call, Calls, Step, steps_of
-from compile_checks.state import seed
 
 __all__ = ["TargetError", "definition", "load"]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from compile_checks._engine.results import Results
 from compile_checks.outputs import github, html, json, junit, markdown, sarif, terminal
-from compile_checks.results import Results
 
 FILE_FORMATS: Final[Mapping[str, Callable[[Results], str]]] = MappingProxyType(
     {

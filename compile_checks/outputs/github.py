@@ -5,9 +5,9 @@ The escapes are those of GitHub's own toolkit (`actions/toolkit`, `packages/core
 
 from __future__ import annotations
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding
+from compile_checks._engine.results import CaseResult, Results, headline
 from compile_checks.outputs.text import details, printable
-from compile_checks.results import CaseResult, Results, headline
 
 
 def render(results: Results) -> str:

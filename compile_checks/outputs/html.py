@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from compile_checks.findings import AuditReport, CapturedGraph, Finding
+from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding
+from compile_checks._engine.results import CaseResult, Results, headline, portable_path
 from compile_checks.outputs.markup import Markup, folded, join, tag
 from compile_checks.outputs.rules import RULES
 from compile_checks.outputs.text import details, plural, total
-from compile_checks.results import CaseResult, Results, headline, portable_path
 
 _CONTEXT = 8
 """So many lines are shown above and below a finding."""

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from compile_checks.findings import AuditReport, Finding
+from compile_checks._engine.findings import AuditReport, Finding
+from compile_checks._engine.results import CaseResult, Known, Results, identity
 from compile_checks.outputs.text import dumped, total
-from compile_checks.results import CaseResult, Known, Results, identity
 
 SCHEMA_VERSION = "1.0"
 """The first number rises when a reader may break, the second when something is added."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding
+from compile_checks._engine.results import CaseResult, Results, portable_path
 from compile_checks.outputs.text import printable
-from compile_checks.results import CaseResult, Results, portable_path
 
 _RAISED = ("crash", "error", "timeout")
 """Kinds that JUnit calls errors: the case itself did not get through."""

@@ -6,9 +6,9 @@ import html
 import re
 from collections.abc import Iterator
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding
+from compile_checks._engine.results import CaseResult, Results, headline
 from compile_checks.outputs.text import details, printable, total
-from compile_checks.results import CaseResult, Results, headline
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
 

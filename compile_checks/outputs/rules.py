@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from compile_checks.findings import Kind
+from compile_checks._engine.findings import Kind
 
 
 class Rule(NamedTuple):

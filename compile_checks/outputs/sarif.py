@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from compile_checks.findings import KINDS, Finding
+from compile_checks._engine.findings import KINDS, Finding
+from compile_checks._engine.results import CaseResult, Known, Results, headline, identity
 from compile_checks.outputs.rules import RULES
 from compile_checks.outputs.text import details, dumped, graph_break_page
-from compile_checks.results import CaseResult, Known, Results, headline, identity
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 _RULE_IDS = sorted(KINDS)

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding
+from compile_checks._engine.results import CaseResult, Known, Results
 from compile_checks.outputs.text import details, printable, total
-from compile_checks.results import CaseResult, Known, Results
 
 WIDTH = 80
 _COLUMNS = "graphs breaks recompiles result"

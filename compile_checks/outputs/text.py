@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-from compile_checks.findings import YOURS, Finding
-from compile_checks.results import Results
+from compile_checks._engine.findings import YOURS, Finding
+from compile_checks._engine.results import Results
 
 # Control characters and separators, but for tab, newline and space, and lone surrogates: a terminal
 # obeys them, what is read by lines may end one there, XML and UTF-8 have no place for some of them.

@@ -1,0 +1,197 @@
+"""The baseline: a reviewed file of findings that are accepted for now.
+
+What it lists passes, anything else fails, and so does an entry that is out of date: one whose day
+has passed, or whose finding is gone. That way it can only shrink by itself, and never grows unseen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from compile_checks._engine.findings import AuditReport, Finding
+from compile_checks._engine.results import CaseResult, Identity, Known, Results, identity
+
+FILE_VERSION = 1
+_NAME = "baseline"
+"""What the findings about the file itself are listed under."""
+
+
+Places = Mapping[Identity, list[tuple[str, int]]]
+"""The different places (file, line) of each finding."""
+
+
+class BaselineError(ValueError):
+    """A file that is no baseline. The text names the file, and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One accepted finding."""
+
+    kind: str
+    file: str
+    source: str
+    headline: str
+    case: str
+    places: int
+    """At how many places of the file this very line is accepted."""
+    cases: tuple[str, ...]
+    """The cases that met it. Only a run of all of them can say that it has vanished."""
+    torch: str
+    """The release it was accepted with. Only a run with the same can say that it has vanished."""
+    reason: str
+    expires: date
+    """The last day on which it is accepted."""
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.kind, self.file, self.source, self.headline, self.case)
+
+    def describes(self, results: Results) -> bool:
+        """Whether this run must meet it."""
+        ran = {case.name for case in results.cases}
+        return ran.issuperset(self.cases) and self.torch == _release(results.torch)
+
+    def __str__(self) -> str:
+        place = f"{self.file}: " if self.file else f"{self.case}: "
+        return f"{place}{self.kind}: {self.headline}"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """All entries of a file."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Baseline:
+        """Reads a file.
+
+        Raises:
+            BaselineError: where it cannot be read, or is no baseline of this version.
+        """
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BaselineError(f"{path}: {error}") from None
+        if not isinstance(document, dict) or document.get("version") != FILE_VERSION:
+            raise BaselineError(f'{path}: expected an object with "version": {FILE_VERSION}')
+        entries = document.get("findings")
+        if not isinstance(entries, list):
+            raise BaselineError(f'{path}: expected a list under "findings"')
+        try:
+            return cls(tuple(map(_entry, entries)))
+        except BaselineError as error:
+            raise BaselineError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Writes a file that is sorted, so that its history reads well."""
+        ordered = sorted(self.entries, key=lambda entry: (entry.file, entry.identity))
+        listed = [{**asdict(entry), "expires": entry.expires.isoformat()} for entry in ordered]
+        text = json.dumps({"version": FILE_VERSION, "findings": listed}, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    def judge(self, results: Results, *, today: date) -> Results:
+        """Results whose known findings no longer count, with a case for what is wrong with it."""
+        entries = {entry.identity: entry for entry in self.entries}
+        places = _places(results)
+        cases = []
+        for case in results.cases:
+            new, known = [], []
+            for finding in case.report.findings:
+                key = identity(case.name, finding)
+                entry = entries.get(key)
+                at = places[key].index((finding.file, finding.line))
+                if entry is None or entry.expires < today or at >= entry.places:
+                    new.append(finding)
+                else:
+                    known.append(Known(finding, entry.reason, entry.expires.isoformat()))
+            report = replace(case.report, findings=tuple(new))
+            cases.append(replace(case, report=report, known=(*case.known, *known)))
+        stale = tuple(filter(None, (_stale(e, places, results, today) for e in self.entries)))
+        about = [CaseResult(_NAME, AuditReport(findings=stale))] if stale else []
+        return replace(results, cases=(*cases, *about))
+
+    def updated(self, results: Results, *, reason: str, expires: date, today: date) -> Baseline:
+        """A baseline that accepts all findings of a run.
+
+        Args:
+            results: before they were judged.
+            reason, expires: of the entries that are new, or that had passed their day.
+        """
+        alive = [entry for entry in self.entries if entry.expires >= today]
+        entries = {entry.identity: entry for entry in alive if not entry.describes(results)}
+        before = {entry.identity: entry for entry in alive}
+        met_by = defaultdict(set)
+        for case, finding in results.findings():
+            met_by[identity(case.name, finding)].add(case.name)
+        for key, places in _places(results).items():
+            old = before.get(key)
+            cases, count = met_by[key], len(places)
+            if old is not None and not old.describes(results):
+                cases, count = cases | set(old.cases), max(count, old.places)
+            entries[key] = Entry(
+                *key,
+                places=count,
+                cases=tuple(sorted(cases)),
+                torch=_release(results.torch) if old is None else old.torch,
+                reason=reason if old is None else old.reason,
+                expires=expires if old is None else old.expires,
+            )
+        return Baseline(tuple(entries.values()))
+
+
+def _places(results: Results) -> Places:
+    """In the order of the run."""
+    places: defaultdict[Identity, list[tuple[str, int]]] = defaultdict(list)
+    for case, finding in results.findings():
+        found = places[identity(case.name, finding)]
+        if (finding.file, finding.line) not in found:
+            found.append((finding.file, finding.line))
+    return places
+
+
+def _stale(entry: Entry, places: Places, results: Results, today: date) -> Finding | None:
+    """What is wrong with an entry."""
+    if entry.expires < today:
+        return Finding("baseline-expired", f"{entry} (accepted until {entry.expires})")
+    found = len(places.get(entry.identity, ()))
+    if found >= entry.places or not entry.describes(results):
+        return None
+    still = f"at {found} of {entry.places} places" if found else "no longer there"
+    return Finding("baseline-vanished", f"{entry} ({still})")
+
+
+def _entry(item: Any) -> Entry:
+    names = [field.name for field in fields(Entry)]
+    if not isinstance(item, dict) or sorted(item) != sorted(names):
+        raise BaselineError(f"expected an entry with {', '.join(names)}, got {item!r}")
+    texts = ("kind", "file", "source", "headline", "case", "torch", "reason", "expires")
+    cases = item["cases"]
+    wrong = [name for name in texts if not isinstance(item[name], str)]
+    wrong += [] if type(item["places"]) is int and item["places"] > 0 else ["places"]
+    listed = isinstance(cases, list) and all(isinstance(case, str) for case in cases)
+    wrong += [] if listed else ["cases"]
+    wrong += [] if item["reason"] else ["reason"]
+    if wrong:
+        raise BaselineError(f"wrong {wrong[0]!r}: {item[wrong[0]]!r}")
+    try:
+        expires = date.fromisoformat(item["expires"])
+    except ValueError:
+        raise BaselineError(f"'expires' is no date: {item['expires']!r}") from None
+    return Entry(**{**item, "cases": tuple(cases), "expires": expires})
+
+
+def _release(torch: str) -> str:
+    """The version without its build.
+
+    >>> _release("2.13.0+cpu")
+    '2.13.0'
+    """
+    return torch.partition("+")[0]
