@@ -1,4 +1,4 @@
-"""The graphs themselves: a backend that keeps what Dynamo hands it, and passes it on."""
+"""A backend that keeps a description of each graph and passes the graph on."""
 
 from __future__ import annotations
 
@@ -8,38 +8,53 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch._dynamo.backends.registry import lookup_backend
-from torch._guards import CompileContext
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
+from compile_checks import _compat
+
 Backend = str | Callable[..., Any]
+
+_BUILTIN = ("aten", "prims", "prim", "higher_order", "inductor", "c10d", "_c10d_functional")
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What is kept of one graph. The graph itself is not: it would hold on to its tensors."""
+    """A description of one graph. The graph itself is not kept: it would keep tensors alive."""
 
     compile_id: str
     canonical: str
     ops: tuple[tuple[str, int], ...]
     overloads: tuple[torch._ops.OpOverload, ...]
-    """The ops of the dispatcher that the graph calls, by their overloads."""
+    """The overloads of the dispatcher's ops that the graph calls."""
+
+    @property
+    def custom_ops(self) -> tuple[torch._ops.OpOverload, ...]:
+        """The overloads that are not PyTorch's own."""
+        return tuple(op for op in self.overloads if op.namespace not in _BUILTIN)
 
 
 @dataclass
 class CapturingBackend:
-    """A backend of `torch.compile` that notes each graph before another backend compiles it."""
+    """A backend of `torch.compile` that describes each graph before another backend compiles it."""
 
     backend: Backend
     captures: list[Capture] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # Dynamo names a backend so in its errors.
+        # Dynamo's errors name a backend by this attribute.
         self.__name__ = name_of(self.backend)
+        self._lookup = _compat.LOOKUP_BACKEND.get()
+
+    @property
+    def compiler(self) -> Backend:
+        """What `torch.compile` takes: this, or the named backend if its function is unknown."""
+        if self._lookup is None and isinstance(self.backend, str):
+            return self.backend
+        return self
 
     def __call__(self, graph: GraphModule, inputs: list[Any]) -> Any:
-        compile_id = CompileContext.current_compile_id()
+        compile_id = _compat.current_compile_id()
         self.captures.append(
             Capture(
                 compile_id=str(compile_id or ""),
@@ -48,14 +63,16 @@ class CapturingBackend:
                 overloads=tuple(dict.fromkeys(_overloads(graph))),
             )
         )
-        return lookup_backend(self.backend)(graph, inputs)
+        compiler: Any = self.backend if self._lookup is None else self._lookup(self.backend)
+        return compiler(graph, inputs)
 
-    # Dynamo keeps one cache for each backend, and looks at its identity.
+    # Dynamo keeps one cache for each backend, by identity.
     __hash__ = object.__hash__
 
 
 def name_of(backend: Backend) -> str:
-    """
+    """Returns the name of a backend.
+
     >>> name_of("inductor"), name_of(canonical)
     ('inductor', 'canonical')
     """
@@ -63,7 +80,7 @@ def name_of(backend: Backend) -> str:
 
 
 def canonical(graph: Graph) -> str:
-    """A graph in a form that does not depend on names: one line per node, numbered in order.
+    """Returns a graph as text that does not depend on names: one numbered line per node.
 
     >>> print(canonical(torch.fx.symbolic_trace(lambda x: x.sin() + 1).graph))
     %0 = input
@@ -86,14 +103,14 @@ def canonical(graph: Graph) -> str:
 
 
 class _Name(str):
-    """Shown without quotes."""
+    """A string whose `repr` has no quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
 def _calls(graph: GraphModule) -> Iterator[Node]:
-    """All calls of a graph and of the subgraphs that it runs by higher-order ops."""
+    """Yields the calls of a graph and of the subgraphs of its higher-order ops."""
     for module in graph.modules():
         if isinstance(module, GraphModule):
             yield from (node for node in module.graph.nodes if node.op.startswith("call_"))
@@ -109,7 +126,7 @@ def _overloads(graph: GraphModule) -> Iterator[torch._ops.OpOverload]:
 
 
 def _name(node: Node) -> str:
-    """`sin`, `mylib.myop`: what a person would write, without the overload."""
+    """Returns the name that a person would write, such as `sin` or `mylib.myop`."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         return str(target.overloadpacket)

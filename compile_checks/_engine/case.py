@@ -1,4 +1,4 @@
-"""An audit with a name, and one thing audited in several modes."""
+"""Audits with a name, in one mode or in several."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import product
 from typing import Any, Final
 
 from compile_checks._engine.audit import audit_calls
-from compile_checks._engine.crosscheck import unlike_fullgraph
-from compile_checks._engine.findings import AuditReport, Finding, Mode
+from compile_checks._engine.findings import AuditReport, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate
-from compile_checks._engine.places import place_of_error
 from compile_checks._engine.scenarios import Calls
+from compile_checks.rules import disagreement
+from compile_checks.rules import error as errors
 
 ALL_MODES: Final[tuple[Mode, ...]] = tuple(
     Mode(fullgraph, dynamic, backward, backend)
@@ -20,7 +20,7 @@ ALL_MODES: Final[tuple[Mode, ...]] = tuple(
         ("eager", "aot_eager", "inductor"), (False, True), (None, True, False), (False, True)
     )
 )
-"""Every combination, each default mode right before its fullgraph mode."""
+"""Every combination. Each default mode comes right before its fullgraph mode."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Case:
     backward: bool = False
     max_graphs: int | None = None
     covers: str = ""
-    """What this case stands for, where each of a list of things must have one."""
+    """The name that this case covers, out of those that must be covered (`required`)."""
     fullgraph: bool = False
     backend: str = "aot_eager"
     compare: bool = True
@@ -43,10 +43,11 @@ class Case:
 
     @property
     def mode(self) -> Mode:
+        """The mode of this case."""
         return Mode(self.fullgraph, self.dynamic, self.backward, self.backend)
 
     def in_mode(self, mode: Mode) -> Case:
-        """The same in another mode."""
+        """Returns this case in another mode."""
         return replace(
             self,
             fullgraph=mode.fullgraph,
@@ -56,7 +57,7 @@ class Case:
         )
 
     def run(self) -> AuditReport:
-        """Audits it. An exception is a finding too, so that the other cases still run."""
+        """Audits the case. An exception becomes a finding, so that other cases still run."""
         try:
             report = audit_calls(
                 self.fn,
@@ -71,18 +72,16 @@ class Case:
                 expected_graph=self.expected_graph,
             )
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            finding = place_of_error(error).of(Finding("error", reason))
-            report = AuditReport(findings=(finding,), mode=self.mode)
+            report = AuditReport(findings=(errors.finding(error),), mode=self.mode)
         named = tuple(replace(finding, case=self.name) for finding in report.findings)
         return replace(report, findings=named)
 
 
 def audit_modes(case: Case, modes: Iterable[Mode] = ALL_MODES) -> dict[Mode, AuditReport]:
-    """Audits a case in several modes, and holds those against each other.
+    """Audits a case in several modes and compares the default mode with `fullgraph=True`.
 
-    Where the default mode and `fullgraph=True` do not agree on whether there is a break, and it is
-    not known why, the report of the latter has a finding for it.
+    If only one of them has a graph break for an unknown reason, the report of the fullgraph mode
+    has a finding.
 
     >>> import torch
     >>> case = Case("relu", torch.nn.ReLU(), [([torch.ones(3)], {})])
@@ -95,9 +94,10 @@ def audit_modes(case: Case, modes: Iterable[Mode] = ALL_MODES) -> dict[Mode, Aud
         reports[mode] = case.in_mode(mode).run()
         default = reports.get(replace(mode, fullgraph=False))
         if mode.fullgraph and default is not None:
-            differing = (
-                replace(f, case=case.name) for f in unlike_fullgraph(default, reports[mode])
-            )
+            differing = [
+                replace(finding, case=case.name)
+                for finding in disagreement.check_modes(default, reports[mode])
+            ]
             findings = (*reports[mode].findings, *differing)
             reports[mode] = replace(reports[mode], findings=findings)
     return reports

@@ -1,9 +1,9 @@
-"""Whether compiled code does what eager code does: results, gradients, and changes to its inputs.
+"""Compares compiled code with eager code: results, gradients and changes to the inputs.
 
-Eager code is run on copies of everything, with the same random numbers. Booleans and integers must
-be equal. Two floating tensors may differ by `TOLERANCES[dtype]` times the largest magnitude in the
-tensor, or times `SMALL` where that is larger: compiled code may sum in another order, so that an
-element near zero says nothing by itself, and a gradient that cancels out is noise.
+The eager code runs on copies of everything, with the same random numbers. Booleans and integers
+must be equal. Two floating-point tensors may differ by `TOLERANCES[dtype]` times the largest
+magnitude in the tensor, or times `SMALL` if that is larger. Compiled code may sum in another order,
+so that an element near zero means nothing by itself, and a gradient that cancels out is noise.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from compile_checks._engine.findings import Finding
-from compile_checks._engine.places import place_of_code
 from compile_checks._engine.scenarios import Step
 from compile_checks._engine.state import seed
 
@@ -29,8 +27,8 @@ TOLERANCES: Final[Mapping[torch.dtype, float]] = {
     torch.float16: 1e-2,
     torch.bfloat16: 4e-2,
 }
-"""The largest difference, relative to the largest magnitude of the tensor. Complex dtypes have that
-of their parts, and all others the largest of these."""
+"""The largest difference, relative to the largest magnitude of the tensor. A complex dtype has that
+of its parts. All other dtypes have the largest of these."""
 
 SMALL: Final = 0.1
 
@@ -38,36 +36,39 @@ Leaves = dict[str, Any]
 
 
 class NotComparableError(Exception):
-    """Why eager and compiled code cannot be compared. That is no fault of the code."""
+    """Says why eager and compiled code cannot be compared. The code itself is not wrong."""
 
 
 class Reference:
-    """Runs in eager mode, beside the compiled code, what it ran."""
+    """Repeats in eager mode what the compiled code ran."""
 
     def __init__(self, fn: Callable[..., Any], steps: Sequence[Step], *, backward: bool) -> None:
-        """Copies all that the calls may change.
+        """Copies everything that the calls may change.
 
         Raises:
-            NotComparableError: where something cannot be copied.
+            NotComparableError: if something cannot be copied.
         """
         self._original = fn
         self._backward = backward
         self._fn, self._steps = copied(fn, steps)
 
-    def differences(self, index: int, step: Step, result: Any) -> Iterator[Finding]:
-        """What differs after a call: the compiled code has returned `result` and changed `step`.
+    def differences(self, index: int, step: Step, result: Any) -> list[str]:
+        """Returns what differs after a call in which the compiled code returned `result`.
+
+        Args:
+            index, step: the call, with the inputs as the compiled code left them.
 
         Raises:
-            NotComparableError: where two eager calls that start alike differ from each other.
+            NotComparableError: if two eager calls with equal inputs differ from each other.
         """
         compiled = {**leaves(result, "result"), **_state(self._original, step)}
         different = _differences(compiled, self._eager(self._fn, self._steps[index]))
         if not different:
-            return
+            return []
         again, and_again = (self._eager(*self._copy_of(index)) for _ in range(2))
         if _differences(again, and_again):
             raise NotComparableError("two eager calls with equal inputs and random numbers differ")
-        yield self._finding(step.label(index), different)
+        return different
 
     def _copy_of(self, index: int) -> tuple[Callable[..., Any], Step]:
         fn, (step,) = copied(self._fn, [self._steps[index]])
@@ -85,22 +86,14 @@ class Reference:
             return {"result": error}
         return {**leaves(result, "result"), **_state(fn, step)}
 
-    def _finding(self, call: str, different: Sequence[str]) -> Finding:
-        more = f", and {len(different) - 1} more" if len(different) > 1 else ""
-        finding = Finding(
-            "mismatch",
-            f"{call}: {different[0]}{more}" + "".join(f"\n  {text}" for text in different[1:]),
-            hint="compiled code does not do what eager code does: try backend='eager', 'aot_eager' "
-            "and 'inductor' in turn to see whose fault it is",
-        )
-        return place_of_code(self._original).of(finding)
-
 
 def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:
-    """Back-propagates the sum of all floating outputs that require grad; says whether any does.
+    """Back-propagates the sum of all floating-point outputs that require grad.
+
+    Returns True if there are any.
 
     Args:
-        into: the leaves whose `.grad` it adds to. `None`: all.
+        into: the leaves whose `.grad` it adds to. `None` means all.
     """
     outputs = [
         tensor.sum()
@@ -113,14 +106,14 @@ def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:
 
 
 def own_gradients(fn: Callable[..., Any], step: Step) -> None:
-    """Copies gradients out of the memory of CUDA graphs, which the next call uses anew."""
+    """Copies gradients out of the memory of CUDA graphs, which the next call overwrites."""
     for tensor in _leaf_tensors(fn, step):
         if tensor.grad is not None:
             tensor.grad = tensor.grad.clone()
 
 
 def leaves(value: Any, path: str) -> Leaves:
-    """All tensors and plain values within containers, dataclasses, modules and other objects.
+    """Returns all tensors and plain values in containers, dataclasses, modules and other objects.
 
     >>> leaves({"a": [1, None]}, "result")
     {"result['a'][0]": 1, "result['a'][1]": None}
@@ -157,7 +150,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _state(fn: Callable[..., Any], step: Step) -> Leaves:
-    """All that a call may have changed, and the gradients in it."""
+    """Returns everything that a call may have changed, with the gradients."""
     state = {
         **leaves(_module(fn), "module"),
         **leaves(list(step.args), "args"),
@@ -185,16 +178,16 @@ def _module(fn: Callable[..., Any]) -> torch.nn.Module | None:
 def copied(
     fn: Callable[..., Any], inputs: Sequence[Step]
 ) -> tuple[Callable[..., Any], Sequence[Step]]:
-    """Copies of the inputs and, where it is one, of the module; a function is no copy.
+    """Returns copies of the inputs and of the module. A function is returned as it is.
 
-    What is shared among them is shared among the copies.
+    What the originals share, the copies share too.
 
     Raises:
-        NotComparableError: where something cannot be copied.
+        NotComparableError: if something cannot be copied.
     """
     original = _module(fn), inputs
     tensors = _tensors(original)
-    # Only leaves can be copied by `deepcopy`.
+    # `deepcopy` can copy only leaves.
     memo: dict[int, Any] = {
         id(t): t.detach().clone().requires_grad_().clone() for t in tensors if not t.is_leaf
     }
@@ -204,7 +197,7 @@ def copied(
         raise NotComparableError(f"the inputs cannot be copied: {error}") from error
     for tensor, other in zip(tensors, _tensors(copies), strict=True):
         if tensor.is_leaf and tensor.grad is not None:
-            other.grad = tensor.grad.clone()  # a copied parameter has none
+            other.grad = tensor.grad.clone()  # `deepcopy` drops it
     if module is None:
         return fn, inputs
     return (module if isinstance(fn, torch.nn.Module) else getattr(module, fn.__name__)), inputs
@@ -218,13 +211,13 @@ def _differences(compiled: Leaves, eager: Leaves) -> list[str]:
         return [f"eager code raises {type(error).__name__}: {error}; compiled code does not"]
     if compiled.keys() != eager.keys():
         paths = [*(compiled.keys() ^ eager.keys())]
-        return [f"{min(paths)} is there in one of compiled and eager alone"]
+        return [f"{min(paths)} exists in only one of compiled and eager code"]
     pairs = ((path, _difference(compiled[path], eager[path])) for path in eager)
     return [f"{path} {difference}" for path, difference in pairs if difference]
 
 
 def _difference(compiled: Any, eager: Any) -> str:
-    """How two leaves differ; `""` where they do not."""
+    """Returns how two leaves differ, or `""` if they do not."""
     if isinstance(compiled, Tensor) and isinstance(eager, Tensor):
         return _tensor_difference(compiled.detach(), eager.detach())
     if type(compiled) is not type(eager):

@@ -1,6 +1,6 @@
-"""What an audit hands back: plain frozen values, all of which JSON can carry.
+"""The values that an audit returns: frozen dataclasses that convert to and from JSON.
 
-The leaf of this package: everything else imports it, and it imports nothing of it.
+This is the leaf of the package: every other module imports it, and it imports none of them.
 """
 
 from __future__ import annotations
@@ -12,54 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
-Kind = Literal[
-    "baseline-expired",
-    "baseline-vanished",
-    "crash",
-    "cudagraph-skip",
-    "disagreement",
-    "error",
-    "export",
-    "fallback",
-    "graph-break",
-    "graph-budget",
-    "graph-snapshot",
-    "host-sync",
-    "mismatch",
-    "missing-case",
-    "no-gradient",
-    "not-pt2-compliant",
-    "nothing-compiled",
-    "opcheck",
-    "recompile",
-    "recompile-limit",
-    "timeout",
-]
-
-KINDS: Final[Mapping[Kind, str]] = {
-    "baseline-expired": "an entry of the baseline file has passed its date",
-    "baseline-vanished": "the baseline file accepts a finding that is no longer there",
-    "crash": "the process of a case ended before the case did",
-    "cudagraph-skip": "a compiled graph runs without CUDA graphs, for a reason that Inductor gives",
-    "disagreement": "PyTorch's own counters differ in a way that the audit cannot explain",
-    "error": "the audited code raised",
-    "export": "torch.export does not take the code",
-    "fallback": "Dynamo gave up on a frame, which ran in eager mode",
-    "graph-break": "a graph ended before the code did",
-    "graph-budget": "more graphs were compiled than the calls may cost",
-    "graph-snapshot": "the captured graph is not the one that was expected",
-    "host-sync": "the host waits for the GPU within a call",
-    "mismatch": "eager and compiled code give different results",
-    "missing-case": "something is registered that no case audits",
-    "no-gradient": "a backward was asked for, and nothing requires grad",
-    "not-pt2-compliant": "an op in the graph is not tagged as fit for torch.compile",
-    "nothing-compiled": "no graph was compiled at all",
-    "opcheck": "a custom op in the graph fails torch.library.opcheck",
-    "recompile": "a frame was compiled anew although nothing of substance changed",
-    "recompile-limit": "recompiled so often that Dynamo leaves the frame to eager mode",
-    "timeout": "a case took longer than it may, and its process was ended",
-}
-"""Every kind of finding, and what it means."""
+Kind = str
+"""The id of a rule. `compile_checks.rules.RULES` is the table of all rules."""
 
 Category = Literal[
     "",
@@ -73,12 +27,12 @@ Category = Literal[
     "global state",
     "other",
 ]
-"""What changed, where a guard failed."""
+"""What changed when a guard failed."""
 
 CATEGORIES: Final[tuple[str, ...]] = get_args(Category)
 
 YOURS: Final = "yours"
-"""The owner of code that is neither torch's nor of another installed package."""
+"""The owner of code outside torch, the standard library and installed packages."""
 
 
 @dataclass(frozen=True)
@@ -104,43 +58,43 @@ class Mode:
 
 @dataclass(frozen=True)
 class GraphBreak:
-    """A place where Dynamo ended a graph and left the rest to eager Python, or to a new graph.
+    """A place where Dynamo ended a graph and continued in Python or in a new graph.
 
-    One for each time that Dynamo met it; the findings of an audit count equal ones together.
+    There is one for each time Dynamo met the break. Findings merge those with the same place.
     """
 
     reason: str
-    """What Dynamo says: a headline, then an explanation, hints and what it looked at."""
+    """Dynamo's message: a headline, then an explanation, hints and context."""
     file: str
     line: int
-    """The innermost frame outside torch, or where there is none, the innermost."""
+    """The innermost frame outside torch, or the innermost frame if all are in torch."""
     source: str
     """The text of that line."""
     gb_id: str = ""
-    """`GB` and four digits: the entry in PyTorch's registry of graph breaks, where it is known."""
+    """The id in PyTorch's registry of graph breaks, `GB` and four digits. Empty if unknown."""
     hint: str = ""
-    """What Dynamo advises, a line each."""
+    """Dynamo's advice, one hint per line."""
     owner: str = ""
-    """`"yours"`, `"torch"`, or the name of the installed package that `file` belongs to."""
+    """`"yours"`, `"torch"`, `"python"` or the installed package that the broken code belongs to."""
     compile_id: str = ""
-    """The compilation that it ended, which is that of the graph before it: `captured_graphs`."""
+    """The compilation that the break ended. Its captured graph comes before the break."""
 
 
 @dataclass(frozen=True)
 class Recompile:
-    """A frame that was compiled anew because the guards of what was compiled before failed."""
+    """A frame that Dynamo compiled again because the guards of its earlier compilations failed."""
 
     reasons: tuple[str, ...]
     """The guard that failed, for each earlier compilation of the frame."""
     file: str
     line: int
-    """Where the frame begins."""
+    """The first line of the frame."""
     category: Category = "other"
-    """What changed since the latest compilation whose guards failed. So are `guard`, `argument`."""
+    """What changed since the latest failed compilation. `guard` and `argument` refer to it too."""
     guard: str = ""
-    """What failed, in Dynamo's words: `tensor 'x' size mismatch at 0. expected 3, actual 4`."""
+    """The failed guard in Dynamo's words: `tensor 'x' size mismatch at 0. expected 3, actual 4`."""
     argument: str = ""
-    """The argument, global or attribute that the guard speaks of, such as `x` or `self.n`."""
+    """The argument, global or attribute in the guard, such as `x` or `self.n`."""
     owner: str = ""
     compile_id: str = ""
 
@@ -150,27 +104,27 @@ class CapturedGraph:
     """A graph that Dynamo captured."""
 
     compile_id: str
-    """Frame and compilation, such as `0/1`. Resume frames are frames of their own."""
+    """Frame and compilation, such as `0/1`. Resume functions are frames of their own."""
     frame: str
-    """The name of the function, or that of its resume function."""
+    """The name of the function or of its resume function."""
     file: str
     line: int
-    """Where the frame begins."""
+    """The first line of the frame."""
     text: str
     """The graph as readable Python."""
     canonical: str = ""
-    """The same without names, places and types, to be compared with what was expected."""
+    """The graph without names, places and types, for comparison with an expected graph."""
     ops: tuple[tuple[str, int], ...] = ()
-    """How often each op occurs, by name."""
+    """The number of calls of each op, by name."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and where. It has no `file` where it has no place."""
+    """One problem and its place. `file` is empty if the problem has no place."""
 
     kind: Kind
     reason: str
-    """Its first line says what happened."""
+    """What happened: a headline on the first line, then details."""
     hint: str = ""
     """What to do about it."""
     gb_id: str = ""
@@ -179,26 +133,25 @@ class Finding:
     source: str = ""
     owner: str = ""
     count: int = 1
-    """How often, resume frames and second inlinings of the same code taken together."""
+    """How many times it happened. Resume functions and repeated inlining count too."""
     case: str = field(default="", compare=False)
-    """The name of the audited case, where it has one."""
+    """The name of the audited case, if it has one."""
     guard: str = ""
     argument: str = ""
     category: Category = ""
 
     def __str__(self) -> str:
-        """One line: place, kind and headline.
+        """Returns one line with place, kind and headline.
 
         >>> print(Finding("export", "it has a loop", file="model.py", line=7, count=2))
         model.py:7: export: it has a loop (2 times)
         """
         place = f"{_short(self.file)}:{self.line}: " if self.file else ""
-        headline = " ".join(self.reason.partition("\n")[0].split())
         times = f" ({self.count} times)" if self.count > 1 else ""
-        return f"{place}{self.kind}: {headline}{times}"
+        return f"{place}{self.kind}: {headline(self.reason)}{times}"
 
     def full_text(self) -> str:
-        """All that is known of it, over several lines.
+        """Returns everything known about the finding, on several lines.
 
         >>> print(Finding("export", "it has a loop", source="for x in y:", hint="no").full_text())
         export: it has a loop
@@ -220,28 +173,38 @@ class Finding:
         return "\n".join([str(self), *([textwrap.indent(body, "    ")] if body else [])])
 
 
+def headline(reason: str) -> str:
+    """Returns the first line of a reason, with single spaces.
+
+    >>> headline("Data-dependent  branching\\n  Explanation: ...")
+    'Data-dependent branching'
+    """
+    return " ".join(reason.partition("\n")[0].split())
+
+
 @dataclass(frozen=True, repr=False)
 class AuditReport:
-    """What Dynamo did, and what of it is wrong."""
+    """What Dynamo did and which parts of it are problems."""
 
     graphs: int = 0
-    """How many graphs were compiled."""
+    """The number of compiled graphs."""
     graph_breaks: tuple[GraphBreak, ...] = ()
     recompiles: tuple[Recompile, ...] = ()
     findings: tuple[Finding, ...] = ()
     mode: Mode | None = field(default=None, compare=False)
-    """How it was compiled and called; `None` where the audit only watched."""
+    """How the code was compiled and called. None if the audit only watched."""
     captured_graphs: tuple[CapturedGraph, ...] = field(default=(), compare=False)
-    """The graphs in the order of their compilations."""
+    """The graphs in the order of their compilation."""
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """What was not judged, and why not."""
+    """What the audit could not check, and why."""
 
     @property
     def ok(self) -> bool:
+        """True if there are no findings."""
         return not self.findings
 
     def assert_clean(self) -> None:
-        """Raises an `AssertionError` that tells all of every finding, where there is one.
+        """Raises an `AssertionError` with the full text of every finding, if there are any.
 
         >>> AuditReport(graphs=1).assert_clean()
         >>> AuditReport(findings=(Finding("nothing-compiled", "no graph"),)).assert_clean()
@@ -252,17 +215,17 @@ class AuditReport:
             raise AssertionError("\n\n".join(finding.full_text() for finding in self.findings))
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, in the types that JSON has."""
+        """Returns the whole report as types that JSON supports."""
         document: dict[str, Any] = json.loads(json.dumps({"ok": self.ok, **asdict(self)}))
         return document
 
     def to_json(self) -> str:
-        """All of it, as JSON."""
+        """Returns the whole report as JSON."""
         return json.dumps(self.as_dict(), indent=2)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> AuditReport:
-        """The report that `as_dict` was made of.
+        """Returns the report that `as_dict` converted.
 
         >>> report = AuditReport(2, recompiles=(Recompile(("size",), "model.py", 3),))
         >>> AuditReport.from_dict(report.as_dict()) == report
@@ -286,7 +249,7 @@ class AuditReport:
         )
 
     def __str__(self) -> str:
-        """One line per finding, so that `assert report.ok, report` says what is wrong."""
+        """Returns one line per finding, so that `assert report.ok, report` shows the problems."""
         return "\n".join(map(str, self.findings)) or "ok"
 
     def __repr__(self) -> str:
@@ -307,5 +270,5 @@ class AuditReport:
 
 
 def _short(file: str) -> str:
-    """Relative to the working directory where the file is inside it."""
+    """Returns a path relative to the working directory if the file is inside it."""
     return file.removeprefix(os.getcwd() + os.sep)

@@ -1,8 +1,8 @@
-"""What a failed guard says: what changed, and which argument it is about.
+"""Reads a failed guard: what changed, and which argument it is about.
 
-Dynamo names a failed guard by a line of text, the only form that its trace has. It is either a
-sentence of the tensor guard (`tensor 'x' size mismatch at index 0. expected 3, actual 4`), one of
-the global state, or Python code over the guarded values (`2 <= x.size()[0]`, `n == 2`).
+Dynamo's trace has a failed guard only as a line of text. The line is a sentence about a tensor
+(`tensor 'x' size mismatch at index 0. expected 3, actual 4`), a sentence about the global state, or
+Python code over the guarded values (`2 <= x.size()[0]`, `n == 2`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _GLOBAL = (
 
 
 def latest(reasons: Iterable[str]) -> str:
-    """The reason that speaks of the newest compilation: what changed since then.
+    """Returns the reason for the newest compilation, which says what changed since then.
 
     >>> latest(["0/0: tensor 'x' size mismatch", "0/1: 2 <= x.size()[0]"])
     '0/1: 2 <= x.size()[0]'
@@ -69,7 +69,7 @@ def _age(reason: str) -> int:
 
 
 def read_guard(reason: str) -> FailedGuard:
-    """What a reason of a recompile says.
+    """Returns the guard in a reason of a recompile.
 
     >>> read_guard("0/0: tensor 'x' size mismatch at index 0. expected 3, actual 4").category
     'size'
@@ -119,7 +119,7 @@ def _code_category(guard: str, tree: ast.expr) -> Category:
 
 
 def _compared(tree: ast.expr) -> Iterator[object]:
-    """The constants that a guard compares with; those within a subscript are no such."""
+    """Yields the constants that a guard compares with. Constants in a subscript do not count."""
     match tree:
         case ast.Compare(left=left, comparators=others):
             for operand in (left, *others):
@@ -140,7 +140,7 @@ def _compared(tree: ast.expr) -> Iterator[object]:
 
 
 def _sources(tree: ast.expr) -> Iterator[str]:
-    """The guarded values in an expression: the longest chains of names, attributes and keys."""
+    """Yields the guarded values in an expression: the longest chains of names and subscripts."""
     match tree:
         case ast.Call(func=ast.Attribute(value=value, attr="size" | "stride" | "storage_offset")):
             yield from _sources(value)
@@ -158,7 +158,7 @@ def _sources(tree: ast.expr) -> Iterator[str]:
 
 
 def as_called(argument: str, parameters: Sequence[str]) -> str:
-    """The name of a parameter, where Dynamo has only seen `*args` and `**kwargs` passed on.
+    """Returns the name of a parameter if Dynamo only saw `*args` and `**kwargs` passed on.
 
     >>> as_called("args[1].shape", ["x", "y"]), as_called("kwargs['y']", ["x", "y"])
     ('y.shape', 'y')
@@ -173,7 +173,8 @@ def as_called(argument: str, parameters: Sequence[str]) -> str:
 
 
 def _pretty(source: str) -> str:
-    """
+    """Returns the source of a guarded value as a person would write it.
+
     >>> _pretty("L['self']._modules['linear']._parameters['weight']")
     'self.linear.weight'
     """

@@ -1,11 +1,10 @@
-"""From what Dynamo did to what of it is wrong."""
+"""Turns what Dynamo did into a report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from compile_checks._engine.breaks import headline
 from compile_checks._engine.capture import Capture
 from compile_checks._engine.findings import (
     AuditReport,
@@ -14,18 +13,25 @@ from compile_checks._engine.findings import (
     GraphBreak,
     Recompile,
 )
-from compile_checks._engine.places import place_at
 from compile_checks._engine.trace import Compilation
+from compile_checks.rules import (
+    fallback,
+    graph_break,
+    graph_budget,
+    nothing_compiled,
+    recompile,
+    recompile_limit,
+)
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """How many recompiles some of the compilations may be."""
+    """The number of recompiles that some compilations may include."""
 
     compilations: Sequence[Compilation]
     recompiles: int = 0
     what: str = "the code"
-    """Who is allowed them, such as `call 2`."""
+    """What the budget is for, such as `call 2`."""
 
 
 def report(
@@ -35,49 +41,61 @@ def report(
     captures: Iterable[Capture] = (),
     parameters: Sequence[str] = (),
 ) -> AuditReport:
-    """What Dynamo did, and what of that is wrong by itself.
+    """Returns what Dynamo did, and the findings that follow from that alone.
 
     Args:
-        allowances: who may recompile how often, where `max_graphs` is `None`.
-        max_graphs: how many graphs may be compiled, recompiles included.
-        parameters: the names of those of the audited function.
+        allowances: the budgets of recompiles, which count if `max_graphs` is `None`.
+        max_graphs: the number of graphs that may be compiled, recompiles included.
+        parameters: the names of the parameters of the audited function.
     """
     graphs, breaks = graphs_in(compilations), breaks_in(compilations)
-    findings = [*broken(breaks), *left_to_eager(compilations, parameters)]
+    recompiles = recompiles_in(compilations, parameters)
+    findings: list[Finding] = [*graph_break.check(breaks)]
+    for compilation in compilations:
+        findings += recompile_limit.check(compilation, parameters)
+        findings += fallback.check(compilation)
     if max_graphs is None:
-        findings += beyond_recompiles(allowances, parameters)
+        findings += _beyond(allowances, parameters)
     else:
-        findings += beyond_graphs(compilations, max_graphs, parameters)
-    if graphs == 0:
-        findings.append(Finding("nothing-compiled", "no graph was compiled"))
+        findings += graph_budget.check(graphs, max_graphs, recompiles)
+    findings += nothing_compiled.check(graphs)
     return AuditReport(
         graphs,
         breaks,
-        recompiles_in(compilations, parameters),
+        recompiles,
         tuple(findings),
         captured_graphs=captured(compilations, captures),
     )
 
 
+def _beyond(allowances: Iterable[Allowance], parameters: Sequence[str]) -> Iterator[Finding]:
+    for allowance in allowances:
+        recompiles = recompiles_in(allowance.compilations, parameters)
+        yield from recompile.check(recompiles, allowance.recompiles, allowance.what)
+
+
 def graphs_in(compilations: Iterable[Compilation]) -> int:
+    """Returns the number of graphs."""
     return sum(c.has_graph for c in compilations if c.started)
 
 
 def breaks_in(compilations: Iterable[Compilation]) -> tuple[GraphBreak, ...]:
+    """Returns all graph breaks."""
     return tuple(b for c in compilations if c.started for b in c.breaks)
 
 
 def recompiles_in(
     compilations: Iterable[Compilation], parameters: Sequence[str]
 ) -> tuple[Recompile, ...]:
+    """Returns all recompiles."""
     found = (c.recompile(parameters) for c in compilations if c.started)
-    return tuple(recompile for recompile in found if recompile is not None)
+    return tuple(recompiled for recompiled in found if recompiled is not None)
 
 
 def captured(
     compilations: Iterable[Compilation], captures: Iterable[Capture] = ()
 ) -> tuple[CapturedGraph, ...]:
-    """The graphs, with what a backend saw of them where there was one that looked."""
+    """Returns the graphs, with what the capturing backend saw of each one."""
     seen: Mapping[str, Capture] = {capture.compile_id: capture for capture in captures}
     nothing = Capture("", "", (), ())
     return tuple(
@@ -92,96 +110,4 @@ def captured(
         )
         for c in compilations
         if c.graph is not None
-    )
-
-
-def broken(breaks: Iterable[GraphBreak]) -> Iterator[Finding]:
-    """One finding for each place and headline, in the order in which they were first met.
-
-    A helper breaks once for each place that it is inlined at and once by itself, and a resume
-    function may break where the function broke: that is one line to mend.
-    """
-    merged: dict[tuple[str, int, str], Finding] = {}
-    for b in breaks:
-        key = b.file, b.line, headline(b.reason)
-        if key in merged:
-            merged[key] = replace(merged[key], count=merged[key].count + 1)
-        else:
-            merged[key] = _finding_of(b)
-    yield from merged.values()
-
-
-def _finding_of(graph_break: GraphBreak) -> Finding:
-    b = graph_break
-    return Finding(
-        "graph-break",
-        b.reason,
-        hint=b.hint,
-        gb_id=b.gb_id,
-        file=b.file,
-        line=b.line,
-        source=b.source,
-        owner=b.owner,
-    )
-
-
-def left_to_eager(
-    compilations: Iterable[Compilation], parameters: Sequence[str]
-) -> Iterator[Finding]:
-    """Frames that Dynamo turned away, and frames that it gave up on without a break."""
-    for c in compilations:
-        place = place_at(c.file, c.line)
-        if c.failure is not None and not c.started:
-            finding = Finding("recompile-limit", f"left to eager mode: {c.failure}", hint=_LIMIT)
-            if recompile := c.recompile(parameters):
-                reason = f"left to eager mode: {'; '.join(recompile.reasons)}"
-                finding = _explained(replace(finding, reason=reason), recompile)
-            yield place.of(finding)
-        elif c.failure is not None and not c.breaks:
-            yield place.of(Finding("fallback", c.failure))
-
-
-_LIMIT = "let what changes be dynamic, or raise torch._dynamo.config.recompile_limit"
-
-
-def beyond_graphs(
-    compilations: Sequence[Compilation], max_graphs: int, parameters: Sequence[str]
-) -> Iterator[Finding]:
-    graphs = graphs_in(compilations)
-    if graphs > max_graphs:
-        recompiles = recompiles_in(compilations, parameters)
-        changes = [f"{r.category} of {r.argument or r.guard}" for r in recompiles]
-        hint = "recompiled for: " + "; ".join(dict.fromkeys(changes)) if changes else ""
-        reason = f"{graphs} graphs compiled, at most {max_graphs} expected"
-        yield Finding("graph-budget", reason, hint)
-
-
-def beyond_recompiles(
-    allowances: Iterable[Allowance], parameters: Sequence[str]
-) -> Iterator[Finding]:
-    """The recompiles of those who had more of them than they may have."""
-    for allowance in allowances:
-        recompiles = recompiles_in(allowance.compilations, parameters)
-        if len(recompiles) <= allowance.recompiles:
-            continue
-        budget = f"{allowance.what} may cost {_counted(allowance.recompiles)}"
-        for recompile in recompiles:
-            yield _recompiled(recompile, f"{budget}, it cost {len(recompiles)}")
-
-
-def _counted(recompiles: int) -> str:
-    return {0: "no recompile", 1: "1 recompile"}.get(recompiles, f"{recompiles} recompiles")
-
-
-def _recompiled(recompile: Recompile, budget: str) -> Finding:
-    finding = _explained(Finding("recompile", "; ".join(recompile.reasons), budget), recompile)
-    return place_at(recompile.file, recompile.line).of(finding)
-
-
-def _explained(finding: Finding, recompile: Recompile) -> Finding:
-    return replace(
-        finding,
-        guard=recompile.guard,
-        argument=recompile.argument,
-        category=recompile.category,
     )

@@ -1,4 +1,4 @@
-"""Whose code a stack runs through: the frame to show a person, and the owner of what happened."""
+"""Finds the line to show for a stack, and the owner of the code that failed there."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import PurePath
 from traceback import FrameSummary, extract_tb
 from types import FrameType
 from typing import Any
 
-import torch
-
 from compile_checks._engine.findings import YOURS, Finding
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _PYTHON = tuple(
     path + os.sep for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name))
@@ -35,25 +33,25 @@ class Place:
     line: int
     source: str
     owner: str
-    """Whose code went wrong there: that of the innermost frame, which is not always shown."""
+    """The owner of the innermost frame, where the code failed. That frame is not always shown."""
 
     def of(self, finding: Finding) -> Finding:
-        """The finding, put here."""
+        """Returns the finding at this place."""
         return replace(
             finding, file=self.file, line=self.line, source=self.source, owner=self.owner
         )
 
 
 def owner_of(file: str) -> str:
-    """`"torch"`, `"python"` for its standard library, the name of an installed package, or yours.
+    """Returns `"torch"`, `"python"` (its standard library), an installed package, or `"yours"`.
 
-    >>> import json
+    >>> import json, torch
     >>> owner_of(torch.nn.__file__), owner_of(json.__file__), owner_of("model.py")
     ('torch', 'python', 'yours')
     >>> owner_of("/usr/lib/python3/site-packages/einops/einops.py")
     'einops'
     """
-    if file.startswith(_TORCH):
+    if file.startswith(_torch()):
         return "torch"
     parts = PurePath(file).parts
     for folder in _PACKAGES:
@@ -64,11 +62,18 @@ def owner_of(file: str) -> str:
     return YOURS
 
 
+@functools.cache
+def _torch() -> str:
+    """Returns the directory of torch without importing it: readers of reports need no torch."""
+    spec = find_spec("torch")
+    return "torch" + os.sep if spec is None else os.path.dirname(spec.origin or "") + os.sep
+
+
 def place_of(traced: Sequence[FrameSummary]) -> Place:
-    """The innermost line outside torch and Python's library, of those traced or their callers.
+    """Returns the innermost traced line, or the caller's, outside torch and the standard library.
 
     Args:
-        traced: the frames that Dynamo went through, the innermost last.
+        traced: the frames that Dynamo traced, innermost last.
     """
     owner = owner_of(traced[-1].filename) if traced else ""
     frame = _innermost(traced) or _caller() or (traced[-1] if traced else None)
@@ -78,14 +83,16 @@ def place_of(traced: Sequence[FrameSummary]) -> Place:
 
 
 def place_of_error(error: BaseException) -> Place:
-    """Where an exception was raised: in the code that Dynamo traced, or that ran."""
+    """Returns the place where traced or running code raised an exception."""
     traced: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
     ran = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith(_HERE)]
     return place_of(traced or ran)
 
 
 def place_of_code(fn: Callable[..., Any]) -> Place:
-    """Where a function, or the `forward` of a module, begins; no place for those written in C."""
+    """Returns the first line of a function or of a module's `forward`; no place for C code."""
+    import torch
+
     called: Any = type(fn).forward if isinstance(fn, torch.nn.Module) else fn
     while isinstance(called, functools.partial):
         called = called.func
@@ -94,7 +101,7 @@ def place_of_code(fn: Callable[..., Any]) -> Place:
 
 
 def place_at(file: str, line: int, owner: str = "") -> Place:
-    """A line by its number."""
+    """Returns the place of a line number."""
     source = linecache.getline(file, line).strip()
     return Place(file, line, source, owner or (owner_of(file) if file else ""))
 
@@ -108,9 +115,9 @@ def _is_library(file: str) -> bool:
 
 
 def _caller() -> FrameSummary | None:
-    """Who called into Dynamo; `None` where it was the audit itself."""
+    """Returns the frame that called into Dynamo, or None if the audit itself did."""
     frame: FrameType | None = sys._getframe()
-    while frame is not None and not frame.f_code.co_filename.startswith(_TORCH):
+    while frame is not None and not frame.f_code.co_filename.startswith(_torch()):
         frame = frame.f_back  # out of the audit and `logging`
     while frame is not None and _is_library(frame.f_code.co_filename):
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""Takes the records of Dynamo's structured trace off their logger for the time of a block."""
+"""Records Dynamo's structured trace for the duration of a block."""
 
 from __future__ import annotations
 
@@ -9,32 +9,24 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
-from torch._dynamo.symbolic_convert import InstructionTranslatorBase
-from torch._logging._internal import trace_structured
-
+from compile_checks import _compat
 from compile_checks._engine.trace import ARTIFACTS, RECORDS, Trace
-
-_LOGGER = logging.getLogger("torch.__trace")
-_DEBUG_LOGGER = logging.getLogger("torch._dynamo.symbolic_convert")
-
-# Whether Dynamo's trace tells of a break before Dynamo goes back to where it can resume from. It
-# does so where the method that goes back logs the break: not in torch 2.9.
-_HAS_ALL_BREAKS = "log_graph_break" in InstructionTranslatorBase.step.__code__.co_names
 
 
 class _Handlers(list[logging.Handler]):
-    """The handlers of the trace's logger, which seem to be none where a record is not read.
+    """The handlers of the trace's logger. The list looks empty for records that nobody reads.
 
-    PyTorch builds a record wherever its logger has a handler, however little the handler wants it:
-    thirty times for one small graph, with the text of each graph and of all guards. That cost 8 %
-    of a compilation by `aot_eager`; the records that are read cost 2 %.
+    PyTorch builds a record whenever its logger has a handler, even if the handler ignores it:
+    thirty records for one small graph, with the text of every graph and guard. That took 8% of a
+    compilation by `aot_eager`; the records that are read take 2%.
     """
 
     def __bool__(self) -> bool:
         asking = sys._getframe(1)
         metadata_of = asking.f_locals.get("metadata_fn")
         others = any(not isinstance(handler, Trace) for handler in self)
-        if asking.f_code is not trace_structured.__code__ or metadata_of is None or others:
+        builds = _compat.trace_structured_code()
+        if asking.f_code is not builds or metadata_of is None or others:
             return len(self) > 0
         if asking.f_locals["name"] == "artifact":
             return metadata_of()["name"] in ARTIFACTS
@@ -43,38 +35,39 @@ class _Handlers(list[logging.Handler]):
 
 @contextmanager
 def record() -> Iterator[Trace]:
-    """Records Dynamo's structured trace for the time of a block.
+    """Records Dynamo's structured trace for the duration of a block.
 
-    The loggers are left as they were found, torch's own handler included, which takes itself off at
-    the first record where it has no directory to write to.
+    The loggers are restored afterwards. That includes torch's own handler, which removes itself at
+    the first record if it has no directory to write to.
     """
-    handlers, level, disabled = _LOGGER.handlers, _LOGGER.level, _LOGGER.disabled
+    logger = _compat.trace_logger()
+    handlers, level, disabled = logger.handlers, logger.level, logger.disabled
     before, trace = [*handlers], Trace()
-    _LOGGER.handlers = _Handlers([*before, trace])
-    _LOGGER.setLevel(logging.DEBUG)
-    _LOGGER.disabled = False  # logging.config disables the loggers it does not know
+    logger.handlers = _Handlers([*before, trace])
+    logger.setLevel(logging.DEBUG)
+    logger.disabled = False  # logging.config disables the loggers that it does not know
     try:
-        if not _LOGGER.isEnabledFor(logging.DEBUG):
+        if not logger.isEnabledFor(logging.DEBUG):
             raise RuntimeError("logging.disable() hides Dynamo's trace, which an audit reads")
-        with nullcontext() if _HAS_ALL_BREAKS else _debug_log_of(trace):
+        with nullcontext() if _compat.trace_has_all_breaks() else _debug_log_of(trace):
             yield trace
     finally:
-        added = [h for h in _LOGGER.handlers if h is not trace and h not in before]
+        added = [h for h in logger.handlers if h is not trace and h not in before]
         handlers[:] = before + added
-        _LOGGER.handlers = handlers
-        _LOGGER.setLevel(level)
-        _LOGGER.disabled = disabled
+        logger.handlers = handlers
+        logger.setLevel(level)
+        logger.disabled = disabled
 
 
 def _debug_log_of(trace: Trace) -> AbstractContextManager[Any]:
-    """Shows a trace the exceptions in Dynamo's debug log, and lets pass what passed before.
+    """Shows Dynamo's debug log to a trace, and passes on what was passed on before.
 
-    No text is parsed: the record of a step back is known by its constant message, and what broke is
-    the exception that Dynamo is then handling, which no function of Dynamo's is given or returns.
-    Not by the logger's level, which those of the bytecode and the source, its children, would take
-    over and print.
+    This parses no text. A step back is recognized by its constant message, and the break is the
+    exception that Dynamo is handling at that time, which no function of Dynamo takes or returns.
+    Setting the logger's level instead would make its children print the bytecode and the source.
     """
-    enabled, handle = _DEBUG_LOGGER.isEnabledFor, _DEBUG_LOGGER.handle
+    logger = _compat.debug_logger()
+    enabled, handle = logger.isEnabledFor, logger.handle
 
     def shown(record: logging.LogRecord) -> None:
         trace.add_logged(record)
@@ -82,6 +75,6 @@ def _debug_log_of(trace: Trace) -> AbstractContextManager[Any]:
             handle(record)
 
     patch: AbstractContextManager[Any] = mock.patch.multiple(
-        _DEBUG_LOGGER, isEnabledFor=lambda level: True, handle=shown
+        logger, isEnabledFor=lambda level: True, handle=shown
     )
     return patch

@@ -1,4 +1,4 @@
-"""Inputs that are run in turn, each with its budget of recompiles."""
+"""Calls that are made in turn, each with its own budget of recompiles."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class Step:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     recompiles: int = 0
-    """How many frames it may compile anew. A first compilation is no recompile."""
+    """The number of frames that it may recompile. First compilations do not count."""
     name: str = ""
 
     def label(self, index: int) -> str:
-        """
+        """Returns what findings call this step.
+
         >>> Step().label(0), Step(name="decode").label(1)
         ('call 1', 'call 2 (decode)')
         """
@@ -29,16 +30,16 @@ class Step:
 
 
 Calls = Sequence[Step | Call] | Callable[[], Sequence[Step | Call]]
-"""The calls of a scenario, or a function that makes them anew: then inputs that a call changes,
-such as a cache, are as new when the calls are made a second time."""
+"""The calls of a scenario, or a function that creates them. Use a function if the calls change
+their inputs, such as a cache: it is called again for each round of calls."""
 
 
 def steps_of(calls: Calls) -> tuple[Step, ...]:
-    """The calls as steps.
+    """Returns the calls as steps.
 
     Raises:
-        TypeError: where one is neither a `Step` nor a pair `(args, kwargs)`.
-        ValueError: where there is none.
+        TypeError: if a call is neither a `Step` nor a pair `(args, kwargs)`.
+        ValueError: if there are no calls.
     """
     steps = tuple(_step(call) for call in (calls() if callable(calls) else calls))
     if not steps:

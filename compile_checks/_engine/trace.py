@@ -1,13 +1,13 @@
-"""What Dynamo says of itself while it compiles: its structured trace, as Python objects.
+"""Turns Dynamo's structured trace into Python objects while Dynamo compiles.
 
-Dynamo keeps several counts of its graph breaks, and each of them misses some kind. Its structured
-trace, the records that `TORCH_TRACE` writes to disk, has them all. A handler takes them off their
-logger here. The records have user stacks as text only; but each is logged while Dynamo deals with
-what it tells of, so that the handler can ask for the stack itself.
+Dynamo keeps several counts of its graph breaks, and each misses some kind of break. Its structured
+trace, the records that `TORCH_TRACE` writes to disk, has them all. The handler below takes the
+records from their logger. They contain user stacks only as text, but Dynamo logs each one while it
+deals with the event, so the handler can ask for the stack itself.
 
-Torch 2.9 has no record of its own for two kinds: where nothing of a frame could be compiled there
-is only the one of the error, and where Dynamo goes back to the last statement that it can resume
-from there is a line in its debug log. Releases that tell of a break in both ways are heard once.
+Torch 2.9 has no record of its own for two kinds of break. If nothing of a frame could be compiled,
+there is only the record of the error. If Dynamo steps back to the last statement that it can resume
+from, there is only a line in its debug log. A break that is recorded in both ways is added once.
 """
 
 from __future__ import annotations
@@ -19,56 +19,55 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from torch._dynamo.exc import Unsupported
-from torch._guards import CompileContext
-
-from compile_checks._engine.breaks import break_of, headline
-from compile_checks._engine.findings import GraphBreak, Recompile
+from compile_checks import _compat
+from compile_checks._engine.breaks import break_of
+from compile_checks._engine.findings import GraphBreak, Recompile, headline
 from compile_checks._engine.guards import as_called, latest, read_guard
 from compile_checks._engine.places import owner_of
 
 RECORDS: Final = ("compilation_metrics", "dynamo_output_graph", "dynamo_start")
+"""The records that a `Trace` reads."""
 ARTIFACTS: Final = ("dynamo_error", "dynamo_graph_break_reason", "recompile_reasons")
-"""The records that a `Trace` reads, and those among them that are named as artifacts."""
+"""The records named `artifact` that a `Trace` reads, by the name of the artifact."""
 
 
 @dataclass
 class Compilation:
-    """One frame that Dynamo set out to compile."""
+    """One frame that Dynamo tried to compile."""
 
     compile_id: str = ""
     name: str = ""
     file: str = ""
     line: int = 0
     started: bool = False
-    """Past the recompile limit, Dynamo turns away before it starts."""
+    """False past the recompile limit: Dynamo rejects the frame before it starts."""
     ended: bool = False
     graph: str | None = None
     """The graph as readable Python."""
     breaks: list[GraphBreak] = field(default_factory=list)
     breaks_met: int = 0
-    """The same, and each time anew that Dynamo started over and met one of them again."""
+    """The number of breaks, where those that Dynamo met again after a restart count again."""
     recompile_reasons: tuple[str, ...] | None = None
     failure: str | None = None
     """Why there is no compiled code for this frame."""
     skipped: bool = False
-    """Torch 2.9 names no failure where it skips a frame for a break in a loop."""
+    """True if Dynamo skipped the frame. For a break in a loop, torch 2.9 gives no failure."""
 
     @property
     def has_graph(self) -> bool:
-        """Whether a graph was made, and the backend took it."""
+        """True if there is a graph and the backend compiled it."""
         return self.graph is not None and self.failure is None
 
     @property
     def resumed(self) -> bool:
-        """Whether the frame went on behind its breaks, if it had any."""
+        """True if the frame continued after its breaks."""
         return self.failure is None and not self.skipped
 
     def recompile(self, parameters: Sequence[str] = ()) -> Recompile | None:
-        """Why the frame was compiled anew, where it was.
+        """Returns why Dynamo compiled the frame again, or None if this is its first compilation.
 
         Args:
-            parameters: the names of those of the audited function.
+            parameters: the names of the parameters of the audited function.
         """
         if self.recompile_reasons is None:
             return None
@@ -86,17 +85,18 @@ class Compilation:
 
 
 class Trace(logging.Handler):
-    """Gathers the records of Dynamo's structured trace into compilations, in their order."""
+    """Collects the records of Dynamo's structured trace into compilations, in order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.compilations: list[Compilation] = []
         self._by_id: dict[tuple[Any, ...], Compilation] = {}
         self._frames: dict[tuple[Any, ...], Compilation] = {}
-        # The audited code may run inside an `except` block, whose exception is not Dynamo's.
+        # The audited code may run in an `except` block. That exception is not Dynamo's.
         self._outer_error = sys.exc_info()[1]
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Reads a record of the structured trace."""
         metadata: Mapping[str, Any] = getattr(record, "metadata", {})
         payload: str = getattr(record, "payload", None) or ""
         match metadata:
@@ -114,15 +114,15 @@ class Trace(logging.Handler):
                 self._end(metadata, metrics)
 
     def add_logged(self, record: logging.LogRecord) -> None:
-        """Adds the break, if there is one, of which a record of Dynamo's debug log speaks."""
+        """Reads a record of Dynamo's debug log and adds its break, if it describes one."""
         stepped_back = record.exc_info and record.msg == "step triggered compile"
-        if stepped_back and (compile_id := CompileContext.current_compile_id()):
+        if stepped_back and (compile_id := _compat.current_compile_id()):
             self._add_unlogged(self._current(vars(compile_id)), sys.exc_info()[1])
 
     def _begin(self, metadata: Mapping[str, Any]) -> Compilation:
-        """The compilation that a frame's first records speak of.
+        """Returns the compilation of a frame's first record.
 
-        Ids begin anew after `torch.compiler.reset()`: one that has ended is another's.
+        Ids start over after `torch.compiler.reset()`: a compilation that has ended is another one.
         """
         compilation = self._current(metadata)
         if not (compilation.ended or compilation.started):
@@ -143,14 +143,14 @@ class Trace(logging.Handler):
     def _end(self, metadata: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         compilation = self._current(metadata)
         compilation.ended = True
-        if metrics["fail_type"] is not None:
-            compilation.failure = metrics["fail_reason"] or metrics["fail_type"]
-        compilation.skipped = metrics["graph_op_count"] is None  # 0 for a graph without ops
-        # Past the recompile limit the code is not named; the frame's earlier compilations name it.
-        if metrics["co_filename"] is not None:
-            compilation.name = metrics["co_name"]
+        if metrics.get("fail_type") is not None:
+            compilation.failure = metrics.get("fail_reason") or metrics["fail_type"]
+        compilation.skipped = metrics.get("graph_op_count", 0) is None  # 0 for a graph without ops
+        # Past the recompile limit the code has no name. The frame's earlier compilations have it.
+        if metrics.get("co_filename") is not None:
+            compilation.name = metrics.get("co_name", "")
             compilation.file = metrics["co_filename"]
-            compilation.line = metrics["co_firstlineno"]
+            compilation.line = metrics.get("co_firstlineno", 0)
             self._frames[_compile_id(metadata)[:2]] = compilation
 
     def _add_break(self, compilation: Compilation, payload: str) -> None:
@@ -158,13 +158,13 @@ class Trace(logging.Handler):
         known = None if error is self._outer_error else error
         graph_break = break_of(known, payload, compilation.compile_id)
         compilation.breaks_met += 1
-        # Dynamo may start over within one compilation, and then meets the same break again.
+        # Dynamo may restart within one compilation and meet the same break again.
         if graph_break not in compilation.breaks:
             compilation.breaks.append(graph_break)
 
     def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
-        """Adds a break that Dynamo acted on, unless it has told of it already."""
-        if not isinstance(error, Unsupported) or error is self._outer_error:
+        """Adds the break in an exception, unless a record has added it already."""
+        if not _compat.is_break(error) or error is self._outer_error:
             return
         found = break_of(error, "", compilation.compile_id)
         known = {(b.file, b.line, headline(b.reason)) for b in compilation.breaks}
@@ -180,6 +180,9 @@ def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _reasons(payload: str) -> tuple[str, ...]:
-    """The payload is a JSON list, or from 2.13 on the plain text where there is one reason."""
+    """Returns the reasons of a recompile.
+
+    The payload is a JSON list, or since torch 2.13 plain text if there is one reason.
+    """
     reasons = json.loads(payload) if payload.startswith("[") else [payload]
     return tuple(reason.strip() for reason in reasons)

@@ -1,10 +1,12 @@
-"""Watches whatever compiles within a block, whoever calls it."""
+"""Watches everything that is compiled within a block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from compile_checks import _compat
 from compile_checks._engine import judge
 from compile_checks._engine.findings import AuditReport
 from compile_checks._engine.recording import record
@@ -12,16 +14,17 @@ from compile_checks._engine.trace import Trace
 
 
 class Watch:
-    """What Dynamo did since a `watch()` block began."""
+    """What Dynamo has done since a `watch()` block began."""
 
     def __init__(self, trace: Trace, max_graphs: int | None) -> None:
         self._trace = trace
         self._max_graphs = max_graphs
 
     def report(self) -> AuditReport:
-        """Judges what was recorded so far."""
+        """Returns a report on what was recorded so far."""
         compilations = self._trace.compilations
-        return judge.report(compilations, [judge.Allowance(compilations)], self._max_graphs)
+        report = judge.report(compilations, [judge.Allowance(compilations)], self._max_graphs)
+        return replace(report, notes=_compat.notes())
 
 
 @contextmanager
@@ -29,8 +32,8 @@ def watch(*, max_graphs: int | None = None) -> Iterator[Watch]:
     """Records what Dynamo does within a block.
 
     Args:
-        max_graphs: how many graphs the block may cost, recompiles included. `None`: as many as its
-            code needs, but no recompile.
+        max_graphs: the number of graphs that the block may compile, recompiles included. `None`
+            allows as many as its code needs, but no recompile.
 
     >>> import torch
     >>> with watch() as watched:

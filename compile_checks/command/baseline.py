@@ -1,7 +1,7 @@
 """The baseline: a reviewed file of findings that are accepted for now.
 
-What it lists passes, anything else fails, and so does an entry that is out of date: one whose day
-has passed, or whose finding is gone. That way it can only shrink by itself, and never grows unseen.
+Findings in the file pass and all others fail. An entry fails too if it has expired or if its
+finding is gone, so the file can only shrink unless somebody updates it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 
 from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult, Identity, Known, Results, identity
+from compile_checks.rules import baseline_expired, baseline_vanished
 
 FILE_VERSION = 1
 _NAME = "baseline"
-"""What the findings about the file itself are listed under."""
-
+"""The name of the case that has the findings about the file itself."""
 
 Places = Mapping[Identity, list[tuple[str, int]]]
-"""The different places (file, line) of each finding."""
+"""The distinct places (file, line) of each finding."""
 
 
 class BaselineError(ValueError):
-    """A file that is no baseline. The text names the file, and what is wrong with it."""
+    """Says which file is not a valid baseline, and why."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,22 @@ class Entry:
     headline: str
     case: str
     places: int
-    """At how many places of the file this very line is accepted."""
+    """The number of places in the file at which this line is accepted."""
     cases: tuple[str, ...]
-    """The cases that met it. Only a run of all of them can say that it has vanished."""
+    """The cases that met it. Only a run of all of them can show that it has vanished."""
     torch: str
-    """The release it was accepted with. Only a run with the same can say that it has vanished."""
+    """The release that it was accepted with. Only that release can show that it has vanished."""
     reason: str
     expires: date
     """The last day on which it is accepted."""
 
     @property
     def identity(self) -> Identity:
+        """The identity of the accepted finding."""
         return Identity(self.kind, self.file, self.source, self.headline, self.case)
 
     def describes(self, results: Results) -> bool:
-        """Whether this run must meet it."""
+        """True if a run must meet the finding, or the finding has vanished."""
         ran = {case.name for case in results.cases}
         return ran.issuperset(self.cases) and self.torch == _release(results.torch)
 
@@ -74,7 +75,7 @@ class Baseline:
         """Reads a file.
 
         Raises:
-            BaselineError: where it cannot be read, or is no baseline of this version.
+            BaselineError: if it cannot be read, or is not a baseline of this version.
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -91,14 +92,14 @@ class Baseline:
             raise BaselineError(f"{path}: {error}") from None
 
     def save(self, path: Path) -> None:
-        """Writes a file that is sorted, so that its history reads well."""
+        """Writes a file, sorted so that its history is readable."""
         ordered = sorted(self.entries, key=lambda entry: (entry.file, entry.identity))
         listed = [{**asdict(entry), "expires": entry.expires.isoformat()} for entry in ordered]
         text = json.dumps({"version": FILE_VERSION, "findings": listed}, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
 
     def judge(self, results: Results, *, today: date) -> Results:
-        """Results whose known findings no longer count, with a case for what is wrong with it."""
+        """Returns the results without the accepted findings, plus a case for invalid entries."""
         entries = {entry.identity: entry for entry in self.entries}
         places = _places(results)
         cases = []
@@ -114,16 +115,16 @@ class Baseline:
                     known.append(Known(finding, entry.reason, entry.expires.isoformat()))
             report = replace(case.report, findings=tuple(new))
             cases.append(replace(case, report=report, known=(*case.known, *known)))
-        stale = tuple(filter(None, (_stale(e, places, results, today) for e in self.entries)))
+        stale = tuple(f for e in self.entries for f in _stale(e, places, results, today))
         about = [CaseResult(_NAME, AuditReport(findings=stale))] if stale else []
         return replace(results, cases=(*cases, *about))
 
     def updated(self, results: Results, *, reason: str, expires: date, today: date) -> Baseline:
-        """A baseline that accepts all findings of a run.
+        """Returns a baseline that accepts all findings of a run.
 
         Args:
-            results: before they were judged.
-            reason, expires: of the entries that are new, or that had passed their day.
+            results: the results before `judge`.
+            reason, expires: for entries that are new or have expired.
         """
         alive = [entry for entry in self.entries if entry.expires >= today]
         entries = {entry.identity: entry for entry in alive if not entry.describes(results)}
@@ -148,7 +149,7 @@ class Baseline:
 
 
 def _places(results: Results) -> Places:
-    """In the order of the run."""
+    """Returns the places of each finding in the order of the run."""
     places: defaultdict[Identity, list[tuple[str, int]]] = defaultdict(list)
     for case, finding in results.findings():
         found = places[identity(case.name, finding)]
@@ -157,15 +158,13 @@ def _places(results: Results) -> Places:
     return places
 
 
-def _stale(entry: Entry, places: Places, results: Results, today: date) -> Finding | None:
-    """What is wrong with an entry."""
-    if entry.expires < today:
-        return Finding("baseline-expired", f"{entry} (accepted until {entry.expires})")
+def _stale(entry: Entry, places: Places, results: Results, today: date) -> list[Finding]:
+    """Returns the finding about an entry that no longer applies."""
+    expired = [*baseline_expired.check(str(entry), entry.expires, today)]
+    if expired or not entry.describes(results):
+        return expired
     found = len(places.get(entry.identity, ()))
-    if found >= entry.places or not entry.describes(results):
-        return None
-    still = f"at {found} of {entry.places} places" if found else "no longer there"
-    return Finding("baseline-vanished", f"{entry} ({still})")
+    return [*baseline_vanished.check(str(entry), entry.places, found)]
 
 
 def _entry(item: Any) -> Entry:
@@ -184,12 +183,14 @@ def _entry(item: Any) -> Entry:
     try:
         expires = date.fromisoformat(item["expires"])
     except ValueError:
-        raise BaselineError(f"'expires' is no date: {item['expires']!r}") from None
+        raise BaselineError(
+            f"wrong 'expires': expected a date as YYYY-MM-DD, got {item['expires']!r}"
+        ) from None
     return Entry(**{**item, "cases": tuple(cases), "expires": expires})
 
 
 def _release(torch: str) -> str:
-    """The version without its build.
+    """Returns a version without its build.
 
     >>> _release("2.13.0+cpu")
     '2.13.0'

@@ -148,7 +148,7 @@ def test_what_has_vanished_must_leave_the_file() -> None:
 
     (finding,) = [finding for _, finding in judged.findings()]
     assert str(finding) == (
-        "baseline-vanished: model.py: graph-break: Tensor.item() (no longer there)"
+        "baseline-vanished: model.py: graph-break: Tensor.item() (no longer found)"
     )
     assert judged.cases[-1].name == "baseline"
 
@@ -159,7 +159,7 @@ def test_vanished_from_one_of_two_places() -> None:
     judged = baseline.judge(results(step=(item(7),)), today=TODAY)
 
     assert kinds(judged) == ["baseline-vanished"]
-    assert "(at 1 of 2 places)" in str(next(judged.findings())[1])
+    assert "(found at 1 of 2 places)" in str(next(judged.findings())[1])
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ ENTRY = {
         (json.dumps({"version": 1, "findings": [{**ENTRY, "kind": 3}]}), "wrong 'kind': 3"),
         (
             json.dumps({"version": 1, "findings": [{**ENTRY, "expires": "soon"}]}),
-            "'expires' is no date: 'soon'",
+            "wrong 'expires': expected a date as YYYY-MM-DD, got 'soon'",
         ),
     ],
 )

@@ -47,7 +47,7 @@ def told(report: AuditReport) -> str:
         (lambda x: (x, 3), lambda x: (x, 4), "result[1] is 4 when compiled, 3 in eager mode"),
         (lambda x: (x, 3), lambda x: (x, 3.0), "result[1] is float when compiled, int in eager"),
         (lambda x: (x, 3.0), lambda x: (x, 3.1), "result[1] is 3.1 when compiled, 3.0 in eager"),
-        (lambda x: (x, x), lambda x: (x,), "result[1] is there in one of compiled and eager"),
+        (lambda x: (x, x), lambda x: (x,), "result[1] exists in only one of compiled and eager"),
     ],
 )
 def test_a_difference_is_told(in_eager: Any, when_compiled: Any, reason: str) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from compile_checks._engine.findings import KINDS
-from compile_checks.outputs.rules import RULES
+from compile_checks.rules import RULES
+from compile_checks.rules import __main__ as generate
+from compile_checks.rules.__main__ import documents
 from tests.compile_checks.install import ROOT, python_path
 
 DOCS = ROOT / "docs"
@@ -47,7 +48,7 @@ class Reader:
             self.done.append("added")
         elif said.endswith("the branch"):
             self.replaced = code
-        elif said.endswith("by code without one"):
+        elif said.endswith("with code that has no branch"):
             assert self.replaced is not None
             assert self.replaced in model.read_text()
             model.write_text(model.read_text().replace(self.replaced, code))
@@ -62,6 +63,11 @@ class Reader:
             same = doctest.OutputChecker().check_output(expected, written, doctest.ELLIPSIS)
             assert same, f"$ {command}\nexpected:\n{expected}\nwritten:\n{written}"
             self.done.append("ran")
+
+    def do_toml(self, said: str, code: str) -> None:
+        assert said == "`pyproject.toml`:"
+        (self.folder / "pyproject.toml").write_text(code)
+        self.done.append("configured")
 
     def do_sh(self, said: str, code: str) -> None:
         assert "pip install" in code
@@ -95,7 +101,7 @@ def test_a_stranger_follows_the_pages(tmp_path: Path) -> None:
     reader.folder.mkdir()
 
     reader.follow((DOCS / "audit.md").read_text())
-    assert reader.done.count("ran") == 8
+    assert reader.done.count("ran") == 10
     assert "\n2 cases, none failed\n" in reader.done[-3]  # the workflow's
     tests = reader.run("python -m pytest -q -p no:cacheprovider")
     assert "2 passed" in tests, tests
@@ -109,7 +115,28 @@ def test_the_page_has_every_kind_with_its_cause_and_cure() -> None:
     page = (DOCS / "audit-findings.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
 
-    assert rows == [(kind, KINDS[kind], *RULES[kind]) for kind in sorted(KINDS)]
+    assert rows == [(r.id, r.summary, r.cause, r.cure) for r in RULES.values()]
+
+
+@pytest.mark.parametrize("name", [*documents()])
+def test_the_generated_documents_are_up_to_date(name: str) -> None:
+    """Else `make generate` writes them."""
+    assert (DOCS / name).read_text() == documents()[name]
+
+
+def test_the_command_finds_and_writes_stale_documents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--docs", str(tmp_path)]
+    assert generate.main(folder) == 1
+    assert generate.main([*folder, "--write"]) == 0
+    assert generate.main(folder) == 0
+    assert "audit-findings.md is stale" in capsys.readouterr().out
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == documents()
+
+    (tmp_path / "audit.schema.json").write_text("{}")
+    assert generate.main(folder) == 1
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'audit.schema.json'} is stale: ")
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("audit*.md")), ids=lambda page: page.name)

@@ -16,8 +16,9 @@ from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
 from compile_checks import AuditReport, audit
 from compile_checks._engine import gates
 from compile_checks._engine.findings import Finding
-from compile_checks._engine.gates import GATES, cudagraph_skips, hidden_host_sync, host_syncs
+from compile_checks._engine.gates import GATES
 from compile_checks._engine.recording import record
+from compile_checks.rules import cudagraph_skip, host_sync
 
 X = torch.ones(3)
 
@@ -176,8 +177,8 @@ def test_gates_that_need_a_gpu_say_that_there_is_none(monkeypatch: pytest.Monkey
     report = audit(torch.sin, (X,), gates=GATES, backend="inductor", compare=False)
 
     assert report.notes == (
-        "cudagraph: not checked, for there is no CUDA device",
-        "host-sync: not checked, for there is no CUDA device",
+        "cudagraph: not checked: there is no CUDA device",
+        "host-sync: not checked: there is no CUDA device",
     )
 
 
@@ -193,7 +194,7 @@ def sync_modes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_a_host_sync_is_placed(sync_modes: list[object]) -> None:
     found: list[Finding] = []
     shown = warnings.showwarning
-    with host_syncs(found):
+    with host_sync.check(found):
         assert sync_modes == ["warn"]
         for _ in range(2):
             warnings.warn("called a synchronizing CUDA operation", stacklevel=1)  # here
@@ -213,7 +214,7 @@ def test_the_debug_mode_itself_is_no_host_sync(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: warnings.warn(text))  # noqa: B028
     found: list[Finding] = []
-    with pytest.warns(UserWarning, match="prototype"), host_syncs(found):
+    with pytest.warns(UserWarning, match="prototype"), host_sync.check(found):
         pass
     assert found == []
 
@@ -223,14 +224,14 @@ def test_a_host_sync_of_which_no_warning_tells_is_found(sync_modes: list[object]
         if sync_modes[-1] == "error":
             raise RuntimeError("called a synchronizing CUDA operation")  # here
 
-    (finding,) = hidden_host_sync(waits)
+    (finding,) = host_sync.check_call(waits)
 
     assert sync_modes == ["error", 0]
     assert finding.kind == "host-sync"
     assert finding.source.endswith("# here")
-    assert [*hidden_host_sync(lambda: None)] == []
+    assert [*host_sync.check_call(lambda: None)] == []
     with pytest.raises(RuntimeError, match="something else"):
-        next(hidden_host_sync(functools.partial(_fail, "something else")))
+        next(host_sync.check_call(functools.partial(_fail, "something else")))
     assert sync_modes[-1] == 0
 
 
@@ -243,7 +244,7 @@ def test_other_warnings_are_shown_as_ever() -> None:
     found: list[Finding] = []
 
     def warned() -> None:
-        with host_syncs(found):
+        with host_sync.check(found):
             warnings.warn("something else", stacklevel=1)
 
     with pytest.warns(UserWarning, match="something else"):
@@ -252,7 +253,7 @@ def test_other_warnings_are_shown_as_ever() -> None:
 
 
 def test_the_debug_mode_is_put_back_after_an_error(sync_modes: list[object]) -> None:
-    with pytest.raises(ZeroDivisionError), host_syncs([]):
+    with pytest.raises(ZeroDivisionError), host_sync.check([]):
         _ = 1 / 0
 
     assert sync_modes == ["warn", 0]
@@ -305,7 +306,7 @@ def test_a_graph_that_is_compiled_without_cudagraph_is_found() -> None:
         return x + 1
 
     found: list[Finding] = []
-    with record() as trace, cudagraph_skips(found, trace.compilations):
+    with record() as trace, cudagraph_skip.check(found, trace.compilations):
         torch.compile(fn, backend=skipping)(X)
     (finding,) = found
 

@@ -14,7 +14,7 @@ import torch._dynamo
 from torch import Tensor
 
 from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, audit_modes
-from compile_checks._engine.crosscheck import Counts
+from compile_checks._engine.counts import Counts
 from compile_checks._engine.findings import Finding
 from tests.compile_checks.samples import breaks
 from tests.compile_checks.test_gates import skipped_at_run_time
@@ -120,7 +120,7 @@ class Mutant:
     def switch(self, patch: pytest.MonkeyPatch) -> None:
         module, _, path = self.target.partition(":")
         *owners, name = path.split(".")
-        owner: Any = import_module(f"compile_checks._engine.{module}")
+        owner: Any = import_module(f"compile_checks.{module}")
         for part in owners:
             owner = getattr(owner, part)
         patch.setattr(owner, name, self.replacement)
@@ -132,130 +132,130 @@ def nothing(*args: Any, **kwargs: Any) -> tuple[()]:
 
 MUTANTS = {
     "breaks": Mutant(
-        "judge:broken", nothing, lambda: "graph-break" in kinds(audit(breaks.item, (X,)))
+        "rules.graph_break:check", nothing, lambda: "graph-break" in kinds(audit(breaks.item, (X,)))
     ),
     "breaks in the trace": Mutant(
-        "trace:Trace._add_break",
+        "_engine.trace:Trace._add_break",
         nothing,
         lambda: "disagreement" not in kinds(audit(breaks.item, (X,))),
     ),
     "breaks without an exception": Mutant(
-        "trace:Trace._add_break",
+        "_engine.trace:Trace._add_break",
         nothing,
         lambda: "graph-break" in kinds(audit(breaks.branch, (X,))),
     ),
     "merging": Mutant(
-        "judge:headline", lambda reason: object(), lambda: first(audit(breaks.twice, (X,))).count == 3
+        "rules.graph_break:headline", lambda reason: object(), lambda: first(audit(breaks.twice, (X,))).count == 3
     ),
     "refusal of fullgraph": Mutant(
-        "judge:broken",
+        "rules.graph_break:check",
         nothing,
         lambda: kinds(audit(breaks.in_loop, (X,), fullgraph=True)) == {"graph-break"},
     ),
     "ids": Mutant(
-        "breaks:_registry", dict, lambda: first(audit(breaks.at_end, (X,))).gb_id == "GB0025"
+        "_compat:graph_break_ids", dict, lambda: first(audit(breaks.at_end, (X,))).gb_id == "GB0025"
     ),
     "hints": Mutant(
-        "breaks:hint_in", lambda reason: "", lambda: first(audit(breaks.item, (X,))).hint != ""
+        "_engine.breaks:hint_in", lambda reason: "", lambda: first(audit(breaks.item, (X,))).hint != ""
     ),
     "owners": Mutant(
-        "places:owner_of", lambda file: "yours", lambda: first(in_torch()).owner == "torch"
+        "_engine.places:owner_of", lambda file: "yours", lambda: first(in_torch()).owner == "torch"
     ),
     "places": Mutant(
-        "places:_is_library", lambda file: False, lambda: first(in_torch()).file == breaks.__file__
+        "_engine.places:_is_library", lambda file: False, lambda: first(in_torch()).file == breaks.__file__
     ),
     "recompile limit": Mutant(
-        "judge:left_to_eager", nothing, lambda: "recompile-limit" in kinds(beyond_the_limit())
+        "rules.recompile_limit:check", nothing, lambda: "recompile-limit" in kinds(beyond_the_limit())
     ),
     "fallback": Mutant(
-        "judge:left_to_eager", nothing, lambda: "fallback" in kinds(given_up())
+        "rules.fallback:check", nothing, lambda: "fallback" in kinds(given_up())
     ),
     "nothing compiled": Mutant(
-        "judge:graphs_in",
+        "_engine.judge:graphs_in",
         lambda compilations: 1,
         lambda: "nothing-compiled" in kinds(audit(lambda x: x, (X,))),
     ),
     "recompiles": Mutant(
-        "judge:beyond_recompiles", nothing, lambda: "recompile" in kinds(sizes())
+        "rules.recompile:check", nothing, lambda: "recompile" in kinds(sizes())
     ),
     "recompiles in the trace": Mutant(
-        "trace:_reasons", nothing, lambda: first(sizes()).category == "size"
+        "_engine.trace:_reasons", nothing, lambda: first(sizes()).category == "size"
     ),
     "what changed": Mutant(
-        "guards:_TENSOR_CATEGORIES", {}, lambda: first(sizes()).category == "size"
+        "_engine.guards:_TENSOR_CATEGORIES", {}, lambda: first(sizes()).category == "size"
     ),
     "graph budget": Mutant(
-        "judge:beyond_graphs", nothing, lambda: "graph-budget" in kinds(sizes(max_graphs=1))
+        "rules.graph_budget:check", nothing, lambda: "graph-budget" in kinds(sizes(max_graphs=1))
     ),
     "second round": Mutant(
-        "audit:_Run._second_round",
+        "_engine.run:Run._second_round",
         nothing,
         lambda: "recompile" in kinds(audit(counting(), (X,))),
     ),
     "gradient": Mutant(
-        "audit:back_propagate",
+        "_engine.run:back_propagate",
         lambda result: True,
         lambda: "no-gradient" in kinds(audit(double, (X,), backward=True)),
     ),
     "comparison": Mutant(
-        "compare:Reference.differences",
+        "_engine.compare:Reference.differences",
         nothing,
         lambda: "mismatch" in kinds(audit(unlike_eager, (X,))),
     ),
     "comparison of tensors": Mutant(
-        "compare:_float_difference",
+        "_engine.compare:_float_difference",
         lambda compiled, eager: "",
         lambda: "mismatch" in kinds(audit(unlike_eager, (X,))),
     ),
     "seeds": Mutant(
-        "audit:seed",
+        "_engine.run:seed",
         lambda: None,
         lambda: audit(torch.nn.Dropout(0.5), (torch.ones(64),)).notes == ()
         and audit(torch.nn.Dropout(0.5), (torch.ones(64),)).ok,
     ),
     "counters": Mutant(
-        "audit:disagreements", nothing, lambda: "disagreement" in kinds(unbalanced())
+        "rules.disagreement:check", nothing, lambda: "disagreement" in kinds(unbalanced())
     ),
     "both modes": Mutant(
-        "case:unlike_fullgraph", nothing, lambda: "disagreement" in kinds(in_both_modes())
+        "rules.disagreement:check_modes", nothing, lambda: "disagreement" in kinds(in_both_modes())
     ),
     "tags": Mutant(
-        "gates:not_compliant",
+        "rules.not_pt2_compliant:check",
         nothing,
         lambda: "not-pt2-compliant" in kinds(audit(untagged, (X,))),
     ),
     "opcheck": Mutant(
-        "gates:opcheck_failures",
+        "rules.opcheck:check",
         nothing,
         lambda: "opcheck" in kinds(audit(untagged, (X,), gates=["opcheck"], backend="eager")),
     ),
     "export": Mutant(
-        "gates:export_failure",
+        "rules.export:check",
         nothing,
         lambda: "export" in kinds(audit(breaks.branch, (X,), gates=["export"])),
     ),
     "cudagraphs": Mutant(
-        "gates:cudagraph_skips",
+        "rules.cudagraph_skip:check",
         lambda *args: nullcontext(),
         lambda: "cudagraph-skip" in kinds(skipped_at_run_time()),
     ),
     "host syncs": Mutant(
-        "gates:host_syncs",
+        "rules.host_sync:check",
         lambda found: nullcontext(),
         lambda: "host-sync" in kinds(synchronizing()),
     ),
     "expected graph": Mutant(
-        "gates:unlike_expected",
+        "rules.graph_snapshot:check",
         nothing,
         lambda: "graph-snapshot" in kinds(audit(double, (X,), expected_graph={"sin": 1})),
     ),
     "errors": Mutant(
-        "case:Finding",
-        lambda *args, **kwargs: Finding("missing-case", "not said"),
+        "rules.error:finding",
+        lambda error: Finding("missing-case", "not said"),
         lambda: "error" in kinds(Case("raises", lambda x: [][len(x)], [((X,), {})]).run()),
     ),
     "configuration": Mutant(
-        "state:_same_dynamo", nullcontext, lambda: not config_kept().ok
+        "_compat:restored_dynamo", nullcontext, lambda: not config_kept().ok
     ),
 }  # fmt: skip
 

@@ -14,10 +14,11 @@ from expecttest import assert_expected_inline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compile_checks._engine.findings import KINDS, AuditReport, Finding
+from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult, Known, Results
 from compile_checks.outputs import FILE_FORMATS, github, html, json, junit, markdown, terminal
 from compile_checks.outputs.text import printable
+from compile_checks.rules import KINDS
 from tests.compile_checks.results import results
 
 

@@ -16,7 +16,6 @@ from pydantic_sarif import model as standard
 from compile_checks import outputs
 from compile_checks._engine.findings import (
     CATEGORIES,
-    KINDS,
     CapturedGraph,
     Finding,
     GraphBreak,
@@ -26,7 +25,7 @@ from compile_checks._engine.findings import (
 from compile_checks._engine.results import Results, identity
 from compile_checks.outputs import sarif
 from compile_checks.outputs.json import SCHEMA_VERSION
-from compile_checks.outputs.rules import RULES
+from compile_checks.rules import KINDS, RULES
 from tests.compile_checks.results import results
 from tests.compile_checks.test_outputs import any_results
 
@@ -186,6 +185,6 @@ def test_a_message_has_no_placeholders_and_no_links(reason: str, text: str) -> N
 
 def test_every_kind_has_a_cause_and_a_cure() -> None:
     assert list(RULES) == sorted(KINDS)
-    for cause, cure in RULES.values():
-        assert cause.endswith(".")
-        assert cure.endswith(".")
+    for rule in RULES.values():
+        assert rule.cause.endswith(".")
+        assert rule.cure.endswith(".")

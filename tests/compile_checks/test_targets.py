@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 from expecttest import assert_expected_inline
 
+from compile_checks import Case
 from compile_checks._engine.scenarios import steps_of
+from compile_checks.command.mappings import FIELDS
 from compile_checks.command.targets import TargetError, definition, load
 
 MODEL = """\
@@ -234,6 +237,127 @@ def test_a_function_without_example_inputs_of_which_it_needs_none(folder: Path) 
     assert inputs("bare.py::f") == [([], [])]
 
 
+# ------------------------------------------------------------------ cases in plain form
+
+
+def made(folder: Path, code: str) -> list[Case]:
+    (folder / "plain.py").write_text(f"import torch\ndef cases():\n    return {code}\n")
+    sys.modules.pop("plain", None)
+    return load("plain.py::cases")
+
+
+def test_a_mapping_has_the_fields_of_a_case(folder: Path) -> None:
+    (case,) = made(
+        folder,
+        """[{
+            "name": "all", "fn": torch.sin, "inputs": [{"input": torch.ones(2)}, torch.ones(3)],
+            "dynamic": True, "backward": True, "max_graphs": 2, "covers": "op sin",
+            "fullgraph": True, "backend": "eager", "compare": False, "gates": ["export"],
+            "expected_graph": {"sin": 1},
+        }]""",
+    )
+
+    steps = steps_of(case.calls)
+    assert [(len(step.args), [*step.kwargs]) for step in steps] == [(0, ["input"]), (1, [])]
+    assert replace(case, calls=()) == Case(
+        name="all",
+        fn=torch.sin,
+        calls=(),
+        dynamic=True,
+        backward=True,
+        max_graphs=2,
+        covers="op sin",
+        fullgraph=True,
+        backend="eager",
+        compare=False,
+        gates=["export"],
+        expected_graph={"sin": 1},
+    )
+
+
+def test_the_keys_are_the_fields_of_a_case() -> None:
+    names = [field.name for field in fields(Case)]
+
+    assert [*FIELDS] == ["inputs" if name == "calls" else name for name in names]
+
+
+def test_what_a_mapping_leaves_out_has_the_default_of_a_case(folder: Path) -> None:
+    pair, mapping = made(folder, "[(torch.rand, ()), {'fn': torch.rand}]")
+
+    assert mapping.name == "plain.py::cases[1]"
+    assert replace(mapping, name=pair.name) == pair
+
+
+def test_a_mapping_may_make_its_inputs(folder: Path) -> None:
+    (case,) = made(folder, "[{'fn': torch.sin, 'inputs': lambda: torch.ones(2)}]")
+
+    first, second = steps_of(case.calls), steps_of(case.calls)
+    assert first[0].args[0] is not second[0].args[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "{'fn': torch.sin, 'calls': []}",
+            "unknown key 'calls'; expected some of name, fn, inputs, dynamic, ",
+        ),
+        ("{'fn': torch.sin, 3: 4}", "unknown key 3; expected some of name, "),
+        ("{'inputs': 1}", "'fn' is missing: expected a callable"),
+        ("{'fn': 'torch.sin'}", "'fn': expected a callable, got 'torch.sin'"),
+        ("{'fn': torch.sin, 'name': ''}", "'name': expected a string that is not empty, got ''"),
+        ("{'fn': torch.sin, 'name': 3}", "'name': expected a string that is not empty, got 3"),
+        ("{'fn': torch.sin, 'inputs': []}", "expected at least one call, got an empty list of"),
+        (
+            "{'fn': torch.sin, 'dynamic': 'yes'}",
+            "'dynamic': expected True, False or None, got 'yes'",
+        ),
+        ("{'fn': torch.sin, 'backward': 1}", "'backward': expected True or False, got 1"),
+        ("{'fn': torch.sin, 'max_graphs': 0}", "'max_graphs': expected a positive integer, got 0"),
+        (
+            "{'fn': torch.sin, 'max_graphs': True}",
+            "'max_graphs': expected a positive integer, got Tr",
+        ),
+        ("{'fn': torch.sin, 'covers': ['a']}", "'covers': expected a string, got ['a']"),
+        ("{'fn': torch.sin, 'fullgraph': None}", "'fullgraph': expected True or False, got None"),
+        (
+            "{'fn': torch.sin, 'backend': max}",
+            "'backend': expected the name of a backend, got <built",
+        ),
+        (
+            "{'fn': torch.sin, 'compare': torch.ones(99)}",
+            "'compare': expected True or False, got Tensor",
+        ),
+        (
+            "{'fn': torch.sin, 'gates': 'pt2'}",
+            "'gates': expected a list of some of cudagraph, export, ",
+        ),
+        (
+            "{'fn': torch.sin, 'gates': ['exprot']}",
+            "'gates': expected a list of some of cudagraph, ",
+        ),
+        (
+            "{'fn': torch.sin, 'expected_graph': {'sin': 'one'}}",
+            "'expected_graph': expected a string, or a mapping of ops to their counts, got {'sin': 'one'}",
+        ),
+    ],
+)
+def test_a_wrong_mapping_names_the_key(code: str, said: str, folder: Path) -> None:
+    with pytest.raises(TargetError) as raised:
+        made(folder, f"[(torch.rand, ()), {code}]")
+
+    assert str(raised.value).startswith(f"plain.py::cases[1]: {said}")
+
+
+def test_a_mapping_alone_is_no_list_of_cases(folder: Path) -> None:
+    with pytest.raises(TargetError) as raised:
+        made(folder, "{'fn': torch.sin}")
+
+    assert str(raised.value) == (
+        "plain.py::cases() returned a mapping; expected (callable, inputs) or a list of cases"
+    )
+
+
 # ------------------------------------------------------------------ where it is found
 
 
@@ -283,7 +407,7 @@ def test_a_file_may_bear_the_name_of_a_module_that_is_loaded(folder: Path) -> No
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("nope.py::f", "nope.py: there is no such file"),
+        ("nope.py::f", "nope.py: no such file"),
         ("model.py::", "model.py::: expected path/to/file.py::name or package.module:name; it "),
         ("::f", "::f: expected path/to/file.py::name or package.module:name"),
         ("model.py::a b", "model.py::a b: expected path/to/file.py::name or package.module:name"),
@@ -293,19 +417,22 @@ def test_a_file_may_bear_the_name_of_a_module_that_is_loaded(folder: Path) -> No
             "model.py::number: expected a function, a torch.nn.Module or a factory, got int",
         ),
         ("model.py::Config", "model.py::Config: expected a torch.nn.Module, got class Config"),
-        ("model.py::no_cases", "model.py::no_cases: an empty list holds nothing to audit"),
+        ("model.py::no_cases", "model.py::no_cases: expected at least one case, got an empty list"),
         (
             "model.py::wrong_list",
-            "model.py::wrong_list[0]: expected a Case or (callable, inputs), got Model",
+            "model.py::wrong_list[0]: expected a Case, (callable, inputs) or a mapping, got Model",
         ),
-        ("model.py::no_calls", "model.py::no_calls: an empty list of inputs holds no call"),
+        (
+            "model.py::no_calls",
+            "model.py::no_calls: expected at least one call, got an empty list of inputs",
+        ),
         (
             "model.py::no_calls_made",
-            "model.py::no_calls_made: an empty list of inputs holds no call",
+            "model.py::no_calls_made: expected at least one call, got an empty list of inputs",
         ),
         (
             "model.py::three",
-            "model.py::three() returned a tuple of 3; expected (callable, inputs) or a list of such",
+            "model.py::three() returned a tuple of 3; expected (callable, inputs) or a list of cases",
         ),
         ("model.py::one_by_one", "model.py::one_by_one() returned a generator; expected (callable"),
         (
@@ -316,7 +443,7 @@ def test_a_file_may_bear_the_name_of_a_module_that_is_loaded(folder: Path) -> No
             "model.py::Waits",
             "model.py::Waits: fn: expected a callable that returns results, got async function Waits",
         ),
-        ("model.py::Sized", "model.py::Sized: Sized(width) cannot be made without arguments."),
+        ("model.py::Sized", "model.py::Sized: Sized(width) needs arguments."),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -328,21 +455,22 @@ def test_an_error_says_what_was_expected_and_what_came(target: str, text: str) -
 def test_a_misspelt_name_lists_what_the_file_offers() -> None:
     assert_expected_inline(
         error("model.py::stpe"),
-        """model.py::stpe: there is no 'stpe' in model; did you mean 'step'?; it offers: Model, Sized, WithInputs, Failing, step, optional, alone, pair, pair_of_functions, made_model, several, no_cases, wrong_list, no_calls, no_calls_made, three, one_by_one, waits, Waits, steps, failing, failing_inputs, broken_inputs, model, value_pair""",
+        """model.py::stpe: there is no 'stpe' in model; did you mean 'step'?; it contains: Model, Sized, WithInputs, Failing, step, optional, alone, pair, pair_of_functions, made_model, several, no_cases, wrong_list, no_calls, no_calls_made, three, one_by_one, waits, Waits, steps, failing, failing_inputs, broken_inputs, model, value_pair""",
     )
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_file_alone_lists_what_it_offers() -> None:
     assert error("model.py").startswith("model.py: expected path/to/file.py::name or ")
-    assert "it offers: Model, Sized, WithInputs, Failing, step, optional, " in error("model.py")
+    assert "it contains: Model, Sized, WithInputs, Failing, step, optional, " in error("model.py")
 
 
 def test_a_file_with_nothing_to_audit(folder: Path) -> None:
     (folder / "empty.py").write_text("import torch\nfrom torch.nn import Linear\n_f = print\n")
 
     assert (
-        error("empty.py::f") == "empty.py::f: there is no 'f' in empty; it offers nothing to audit"
+        error("empty.py::f")
+        == "empty.py::f: there is no 'f' in empty; it contains nothing to audit"
     )
 
 

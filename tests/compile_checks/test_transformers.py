@@ -84,8 +84,8 @@ def test_a_decoder_recompiles_for_prefill_and_for_its_cache() -> None:
         ("0/2", "size", "past_key_values.layers[0].keys"),
     ]
     assert [f.hint for f in report.findings] == [
-        "call 2 may cost no recompile, it cost 1",
-        "call 3 may cost no recompile, it cost 1",
+        "call 2 had 1 recompile, at most 0 expected",
+        "call 3 had 1 recompile, at most 0 expected",
     ]
     assert {finding.owner for finding in report.findings} == {"transformers"}
     assert report.notes == ()

@@ -1,12 +1,15 @@
-"""What `python -m compile_checks` audits: dmask's ops, strategies, mask helpers and attention.
+"""What the graph-break audit checks of dmask: ops, strategies, mask helpers and attention.
 
-They are called as a model calls them: the mask is applied to scores that require grad, and the
+The cases are plain mappings of callables and inputs: `compile_checks` reads them through the table
+`[tool.compile_checks]` of pyproject.toml, and neither package imports the other.
+
+The callables use dmask as a model does: they apply a mask to scores that require grad, and the
 result is back-propagated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,56 +17,52 @@ from torch import Tensor
 
 import dmask
 import dmask.ops
-from compile_checks._engine.case import Case
-from compile_checks._engine.gates import Gate
-from compile_checks._engine.scenarios import Call
 
 BATCH, HEADS, KV_HEADS, QUERY_LEN, KEY_LEN, HEAD_DIM = 2, 4, 2, 6, 24, 8
 WINDOW_SIZE = 16
 KEY_LENS = (8, 12, 16, 17, 24, 40)
-"""A cache that grows past the window."""
+"""The lengths of a cache that grows past the window."""
 
-_GATES: tuple[Gate, ...] = ("export", "opcheck", "pt2")
+_GATES = ("export", "opcheck", "pt2")
+
+Case = dict[str, Any]
+"""A case in plain form: the keys are those that `compile_checks` documents."""
 
 _Masking = Callable[[Tensor, Tensor | None], Tensor]
 
 
-def builtin_cases() -> tuple[Case, ...]:
-    """All cases, made anew."""
-    return (
+def cases() -> list[Case]:
+    """Returns all cases, with new inputs."""
+    return [
         *_op_cases(),
         *_strategy_cases(),
         *_helper_cases(),
         *_growing_cases(),
         *_attention_cases(),
         *_selection_cases(),
-    )
+    ]
 
 
-def uncovered(cases: Iterable[Case]) -> tuple[str, ...]:
-    """The registered ops and strategies for which there is no case."""
-    registered = [f"op {name}" for name in dmask.ops.op_names()]
-    registered += [f"strategy {name}" for name in dmask.strategies()]
-    covered = {case.covers for case in cases}
-    return tuple(name for name in registered if name not in covered)
+def required() -> list[str]:
+    """Returns what some case must cover: every registered op and strategy."""
+    return [
+        *(f"op {name}" for name in dmask.ops.op_names()),
+        *(f"strategy {name}" for name in dmask.strategies()),
+    ]
 
 
 # ------------------------------------------------------------------ inputs
 
 
 def _scores(*shape: int, grad: bool = True) -> Tensor:
-    """Distinct scores around zero, by default as a bias that is learned."""
+    """Returns distinct scores around zero, by default as a learned bias."""
     count = torch.Size(shape).numel()
     return torch.linspace(-1.0, 1.0, count).view(shape).requires_grad_(grad)
 
 
 def _mask(*shape: int) -> Tensor:
-    """Two of three keys are allowed."""
+    """Returns a mask that allows two of three keys."""
     return (torch.arange(torch.Size(shape).numel()) % 3 != 0).view(shape)
-
-
-def _call(*args: Any, **kwargs: Any) -> Call:
-    return args, kwargs
 
 
 # ------------------------------------------------------------------ ops, strategies, helpers
@@ -74,12 +73,12 @@ def _gathered(scores: Tensor, indices: Tensor) -> Tensor:
 
 
 def _sizes(scores: Tensor) -> tuple[int, int, int]:
-    """`batch_size`, `query_len` and `key_len`."""
+    """Returns `batch_size`, `query_len` and `key_len`."""
     return scores.shape[0], scores.shape[2], scores.shape[3]
 
 
 def _masking(api: Any) -> dict[str, _Masking]:
-    """One use of each mask function, of `torch.ops.dmask` or of dmask itself: they agree."""
+    """Returns a use of each mask function of `torch.ops.dmask` or of dmask, which are alike."""
     return {
         "block_smooth": lambda scores, mask: scores * api.block_smooth(scores > 0, 4, mask),
         "create_mask": lambda scores, mask: (
@@ -94,7 +93,7 @@ def _masking(api: Any) -> dict[str, _Masking]:
 
 
 def _strategy_ops() -> dict[str, _Masking]:
-    """One use of the op of each strategy that has no helper of its own."""
+    """Returns a use of the op of each strategy that has no helper."""
     ops = torch.ops.dmask
     return {
         "block_topk_mask": lambda scores, mask: (
@@ -122,7 +121,7 @@ def _strategy_cases() -> Iterator[Case]:
 
 
 def _created(type: str, block_size: int | None = None) -> _Masking:
-    """Applies the mask that `create_mask` makes with a strategy."""
+    """Returns a function that applies the mask of a strategy."""
 
     def fn(scores: Tensor, mask: Tensor | None) -> Tensor:
         kept = dmask.create_mask(
@@ -140,37 +139,44 @@ def _variants(name: str, fn: _Masking, mask: Tensor) -> Iterator[Case]:
         ("mask", mask, None),
         ("mask, dynamic=True", mask, True),
     ):
-        call = _call(_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), given)
-        yield Case(
-            f"{name}, {suffix}", fn, [call], dynamic, backward=True, covers=covers, gates=_GATES
-        )
+        yield {
+            "name": f"{name}, {suffix}",
+            "fn": fn,
+            "inputs": (_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), given),
+            "dynamic": dynamic,
+            "backward": True,
+            "covers": covers,
+            "gates": _GATES,
+        }
 
 
 def _helper_cases() -> Iterator[Case]:
     mask = _mask(BATCH, 1, QUERY_LEN, KEY_LEN)
     for name, fn in {**_masking(dmask), "dynamic_mask": _dynamic_mask}.items():
-        call = _call(_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), mask)
-        yield Case(f"helper {name}", fn, [call], backward=True)
+        inputs = (_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), mask)
+        yield {"name": f"helper {name}", "fn": fn, "inputs": inputs, "backward": True}
 
 
 # ------------------------------------------------------------------ recompiles
 
 
 def _growing_cases() -> Iterator[Case]:
-    """A decode whose keys grow past the window, against a budget of graphs.
+    """Yields a decode whose keys grow past the window, with a budget of graphs.
 
-    With `dynamic=None` shapes are static at first and dynamic from the first change on: two graphs.
-    `maybe_create_mask` costs one more, by design: it branches on the window.
+    With `dynamic=None`, shapes are static at first and dynamic after the first change: two graphs.
+    `maybe_create_mask` needs one more by design, because it branches on the window.
     """
-    bare = [_call(_scores(BATCH, 1, 1, key_len, grad=False), None) for key_len in KEY_LENS]
-    padded = [_call(scores, _mask(BATCH, scores.shape[-1])) for (scores, _), _ in bare]
-    for prefix, calls in (("growing", bare), ("growing, mask", padded)):
+    bare = [(_scores(BATCH, 1, 1, key_len, grad=False), None) for key_len in KEY_LENS]
+    padded = [(scores, _mask(BATCH, scores.shape[-1])) for scores, _ in bare]
+    for prefix, inputs in (("growing", bare), ("growing, mask", padded)):
         for dynamic, graphs in ((None, 2), (True, 1)):
             end = prefix + (", dynamic=True" if dynamic else "")
-            yield Case(f"create_mask, {end}", _create, calls, dynamic, max_graphs=graphs)
-            yield Case(
-                f"maybe_create_mask, {end}", _maybe_create, calls, dynamic, max_graphs=graphs + 1
-            )
+            common = {"inputs": inputs, "dynamic": dynamic}
+            for name, fn, more in (
+                ("create_mask", _create, 0),
+                ("maybe_create_mask", _maybe_create, 1),
+            ):
+                yield {"name": f"{name}, {end}", "fn": fn, "max_graphs": graphs + more, **common}
 
 
 def _create(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -194,15 +200,18 @@ def _attention_cases() -> Iterator[Case]:
                 query = _scores(BATCH, HEADS, QUERY_LEN, HEAD_DIM, grad=backward)
                 key = _scores(BATCH, kv_heads, KEY_LEN, HEAD_DIM, grad=backward)
                 value = _scores(BATCH, kv_heads, KEY_LEN, HEAD_DIM, grad=backward)
-                call = _call(query, key, value, **options, backend=backend)
-                name = f"attention {backend}, {variant}{', backward' if backward else ''}"
-                yield Case(
-                    name, dmask.dynamic_mask_attention, [call], backward=backward, gates=_GATES
-                )
+                inputs = {"query": query, "key": key, "value": value, **options}
+                yield {
+                    "name": f"attention {backend}, {variant}{', backward' if backward else ''}",
+                    "fn": dmask.dynamic_mask_attention,
+                    "inputs": {**inputs, "backend": backend},
+                    "backward": backward,
+                    "gates": _GATES,
+                }
 
 
 def _attention_variants(grad: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Each with its key/value heads and options."""
+    """Yields the name, the number of key/value heads and the options of each variant."""
     mask = {"attention_mask": _mask(BATCH, 1, QUERY_LEN, KEY_LEN)}
     padding = {"attention_mask": _mask(BATCH, KEY_LEN)}
     causal = {"is_causal": True}
@@ -232,22 +241,31 @@ def _selection_cases() -> Iterator[Case]:
         ("mask_from_indices", "op mask_from_indices", _there_and_back),
     ):
         for dynamic in (None, True):
-            end = ", dynamic=True" if dynamic else ""
             scores = _scores(BATCH, HEADS, QUERY_LEN, KEY_LEN)
-            calls = [_call(scores, None), _call(scores, lengths)]
-            select = _selected(fn)
-            # One graph without and one with key_lengths: a None is not a tensor.
-            yield Case(
-                f"selection {name}{end}", select, calls, dynamic, True, 2, covers, gates=_GATES
-            )
-    growing = [_call(_scores(BATCH, HEADS, 1, key_len), None) for key_len in KEY_LENS]
+            yield {
+                "name": f"selection {name}{', dynamic=True' if dynamic else ''}",
+                "fn": _selected(fn),
+                "inputs": [(scores, None), (scores, lengths)],
+                "dynamic": dynamic,
+                "backward": True,
+                "max_graphs": 2,  # one without and one with key_lengths: None is not a tensor
+                "covers": covers,
+                "gates": _GATES,
+            }
+    growing = [(_scores(BATCH, HEADS, 1, key_len), None) for key_len in KEY_LENS]
     for dynamic, graphs in ((None, 2), (True, 1)):
-        end = ", dynamic=True" if dynamic else ""
-        yield Case(f"selection, growing{end}", _selected(_masked), growing, dynamic, True, graphs)
+        yield {
+            "name": f"selection, growing{', dynamic=True' if dynamic else ''}",
+            "fn": _selected(_masked),
+            "inputs": growing,
+            "dynamic": dynamic,
+            "backward": True,
+            "max_graphs": graphs,
+        }
 
 
 def _selected(use: Callable[[dmask.Selection, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Uses a selection of scores with all that restricts it."""
+    """Returns a function that uses a selection of scores with every restriction."""
 
     def fn(scores: Tensor, lengths: Tensor | None) -> Tensor:
         selected = dmask.select(
