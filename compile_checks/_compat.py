@@ -204,7 +204,7 @@ STANCE = PrivateAPI(
 CONFIG_COPY = PrivateAPI(
     "torch._dynamo.config:get_config_copy",
     "configuration: what the code changes in Dynamo's stays changed",
-    lambda found: isinstance(found(), dict),
+    callable,
 )
 ERROR_ON_RECOMPILE = PrivateAPI(
     "torch._dynamo.config:error_on_recompile",

@@ -45,7 +45,8 @@ class Mode:
     backend: str = "aot_eager"
 
     def __str__(self) -> str:
-        """
+        """Returns the parts that differ from the default.
+
         >>> str(Mode()), str(Mode(fullgraph=True, dynamic=True, backward=True))
         ('default', 'fullgraph, dynamic=True, backward')
         """
@@ -253,7 +254,8 @@ class AuditReport:
         return "\n".join(map(str, self.findings)) or "ok"
 
     def __repr__(self) -> str:
-        """
+        """Returns the counts and all findings.
+
         >>> AuditReport(graphs=1)
         <AuditReport: 1 graph, 0 graph breaks, 0 recompiles: ok>
         """

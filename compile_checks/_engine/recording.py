@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
@@ -21,12 +21,15 @@ class _Handlers(list[logging.Handler]):
     compilation by `aot_eager`; the records that are read take 2%.
     """
 
+    def __init__(self, handlers: Iterable[logging.Handler]) -> None:
+        super().__init__(handlers)
+        self._builds = _compat.trace_structured_code()
+
     def __bool__(self) -> bool:
         asking = sys._getframe(1)
         metadata_of = asking.f_locals.get("metadata_fn")
         others = any(not isinstance(handler, Trace) for handler in self)
-        builds = _compat.trace_structured_code()
-        if asking.f_code is not builds or metadata_of is None or others:
+        if asking.f_code is not self._builds or metadata_of is None or others:
             return len(self) > 0
         if asking.f_locals["name"] == "artifact":
             return metadata_of()["name"] in ARTIFACTS

@@ -46,7 +46,7 @@ class Compilation:
     """The graph as readable Python."""
     breaks: list[GraphBreak] = field(default_factory=list)
     breaks_met: int = 0
-    """The number of breaks, where those that Dynamo met again after a restart count again."""
+    """The number of times Dynamo met a break. After a restart it meets the same breaks again."""
     recompile_reasons: tuple[str, ...] | None = None
     failure: str | None = None
     """Why there is no compiled code for this frame."""

@@ -16,10 +16,11 @@ _DAYS = 90
 _DESCRIPTION = """\
 Finds graph breaks, recompiles and silent fallbacks of torch.compile.
 
-A target is path/to/file.py::name or package.module:name. The name is a function or a
-torch.nn.Module whose file defines `example_inputs`, or a function without parameters that returns
-(callable, inputs) or a list of cases. Without a target, the command audits the targets of the table
-[tool.compile_checks] in the nearest pyproject.toml.
+A target is path/to/file.py::name or package.module:name. The name is a function
+or a torch.nn.Module whose file defines `example_inputs`, or a function without
+parameters that returns (callable, inputs) or a list of cases. Without a target,
+the command audits the targets in the table [tool.compile_checks] of the nearest
+pyproject.toml.
 """
 _EPILOG = "Exit status: 0 if there are no findings, 1 if there are, 2 for wrong usage."
 

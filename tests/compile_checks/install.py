@@ -1,4 +1,4 @@
-"""This project as pytest finds it where it is installed, in whatever way the tests have it."""
+"""Makes pytest find this project as if it were installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def python_path(folder: Path) -> str:
-    """A `PYTHONPATH` with the project and the metadata by which pytest finds its plugin."""
+    """Returns a `PYTHONPATH` with the project and the metadata that leads pytest to its plugin."""
     entry_points = re.search(
         r'^\[project\.entry-points\.pytest11\]\n(\w+) = "([\w.]+)"$',
         (ROOT / "pyproject.toml").read_text(),

@@ -1,4 +1,4 @@
-"""Results for the outputs to show, with characters that each of them has to escape."""
+"""Results for the report formats, with characters that each of them has to escape."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def step(x):
 
 
 def results(folder: Path) -> Results:
-    """Four cases: a graph break between two graphs, a recompile, one that is known, a clean one."""
+    """Returns four cases: a graph break between two graphs, a recompile, a known one, a clean one."""
     file = folder / "model & co.py"
     file.write_text(SOURCE)
     return Results(

@@ -1,4 +1,4 @@
-"""The audit's verdicts beside graph breaks, and that it leaves nothing behind."""
+"""Findings other than graph breaks, and that an audit restores all state."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def loggers() -> dict[str, Any]:
 
 
 class Once(logging.Handler):
-    """Takes itself off at its first record, as torch's own handler does."""
+    """Removes itself at its first record, as torch's own handler does."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logging.getLogger("torch.__trace").removeHandler(self)
@@ -203,10 +203,10 @@ class Once(logging.Handler):
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """Whatever is set for the compiler and for logging must be so again.
+    """Asserts that a block restores the settings of the compiler and of logging.
 
-    No fixture: pytest puts its handlers anew on the loggers that there are when a test is called.
-    Loggers that come into being meanwhile are those of modules that PyTorch then imports.
+    This is not a fixture, because pytest adds its handlers to all loggers when it calls a test. New
+    loggers belong to modules that PyTorch imports within the block.
     """
     logger = logging.getLogger("torch.__trace")
     once = Once()
@@ -249,7 +249,7 @@ def test_watch_leaves_state_as_before_on_an_exception() -> None:
 
 
 def changing(*, raising: bool) -> Callable[[Tensor], Tensor]:
-    """Code that changes all that it can of Dynamo."""
+    """Returns code that changes Dynamo's configuration and stance."""
 
     @torch.compiler.disable
     def change() -> None:
@@ -288,7 +288,7 @@ def test_a_stance_that_hides_recompiles_is_set_aside(stance: str) -> None:
 
 def test_where_warnings_are_errors_dynamos_are_findings() -> None:
     def sleeps(x: Tensor) -> Tensor:
-        time.sleep(0)  # Dynamo warns that it does not know it
+        time.sleep(0)  # Dynamo warns that it cannot trace this
         return x + 1
 
     with warnings.catch_warnings():
@@ -317,11 +317,11 @@ def test_an_audit_does_not_depend_on_what_was_compiled_before() -> None:
         assert audit(double, (torch.ones(4),)).ok
         with watch() as watched:
             torch.compile(double, backend="aot_eager")(torch.ones(4))
-    assert watched.report().ok  # nor leaves anything compiled
+    assert watched.report().ok  # and it leaves nothing compiled
 
 
 def built_records(*handlers: logging.Handler) -> set[str]:
-    """The kinds of records that PyTorch builds while a function is audited."""
+    """Returns the kinds of records that PyTorch builds during an audit."""
     logger, built = logging.getLogger("torch.__trace"), set()
 
     def note(record: logging.LogRecord) -> bool:
@@ -514,7 +514,7 @@ def test_code_that_compiles_by_another_backend_too_is_no_disagreement() -> None:
     report = audit(skipped, (torch.ones(3),))
 
     assert kinds(report) == ["graph-break"]
-    assert report.graphs == 1  # that of the other
+    assert report.graphs == 1  # the graph of the other
 
 
 def test_code_that_resets_dynamo_itself_is_no_disagreement() -> None:

@@ -1,4 +1,4 @@
-"""Baselines: what is known passes, what is new, expired or gone fails."""
+"""Baselines: known findings pass; new findings, expired entries and vanished findings fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of graph break is found, counted, and placed on its line of the user's code."""
+"""Every kind of graph break is found, counted and shown at its line in the user's code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.torch_version import TorchVersion
 from compile_checks import AuditReport, Case, Mode, audit, audit_calls, audit_modes, watch
 from tests.compile_checks.samples import breaks
 
-# How often Dynamo breaks. It breaks three times in `twice`: where the helper is inlined for the
-# first time, in the helper itself, and where it is inlined for the second.
+# The number of breaks. `twice` breaks three times: where the helper is inlined for the first time, in
+# the helper itself, and where it is inlined for the second time.
 KINDS = {
     "branch": 1,
     "item": 1,
@@ -56,7 +56,7 @@ def test_every_kind_is_found_on_its_line(name: str) -> None:
 def test_the_same_is_found_where_nobody_else_reads_the_trace(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then PyTorch builds only the records that an audit reads. Here, pytest reads all of them."""
+    """PyTorch then builds only the records that an audit reads. By default, pytest reads all."""
     logger = logging.getLogger("torch.__trace")
     assert logger.handlers
     calls = [((torch.ones(3),), {}), ((torch.ones(4),), {})]
@@ -87,18 +87,18 @@ def test_the_reason_begins_with_what_happened(name: str, headline: str) -> None:
     assert "User code traceback" not in graph_break.reason
 
 
-# Dynamo names the kinds in its exceptions from 2.13 on; before, the headline names them.
+# Since torch 2.13, exceptions have the kind. Before, only the headline has it.
 IDS = {
     "branch": "GB0170",
     "item": "GB0124",
     "at_start": "GB0025",
     "at_end": "GB0025",
-    "in_loop": "GB7000",  # a break, and one more because there is no resuming in a loop
+    "in_loop": "GB7000",  # a break, and one more because Dynamo cannot resume in a loop
     "twice": "GB0025",
     "nonzero": "GB0036",
     "disabled": "GB0098",
 }
-# What `fullgraph=True` captures from 2.13 on.
+# What `fullgraph=True` captures since torch 2.13.
 CAPTURED = ("item", "nonzero")
 SINCE_2_13 = TorchVersion(torch.__version__) >= (2, 13)
 
@@ -234,7 +234,7 @@ def in_property(x):
 
 @pytest.mark.parametrize("fn", [over_lines, in_property])
 def test_a_break_from_which_dynamo_steps_back_is_placed_where_it_is(fn) -> None:
-    """Dynamo's list of breaks has the line where the statement begins."""
+    """Dynamo's list of breaks has the first line of the statement."""
     lines = linecache.getlines(__file__)
     (marked_line,) = (n for n, s in enumerate(lines, 1) if s.endswith(f"# break: {fn.__name__}\n"))
 

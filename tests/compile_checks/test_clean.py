@@ -1,4 +1,4 @@
-"""No false alarm: what compiles into one graph gives a clean report in every mode."""
+"""No false alarms: code that compiles into one graph has a clean report in every mode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from compile_checks._engine.case import ALL_MODES
 from tests.compile_checks.samples.clean import SAMPLES
 
 INDUCTOR = [mode for mode in ALL_MODES if mode.backend == "inductor"]
-# Inductor takes seconds for each: by default a sample sees one of its modes, all samples see all.
+# Inductor takes seconds per mode. By default each sample runs in one of its modes, and all samples
+# together run in all of them.
 EVERY_MODE = "AUDIT_EVERY_MODE" in os.environ
 
 

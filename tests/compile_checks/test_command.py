@@ -1,4 +1,4 @@
-"""The command `python -m compile_checks`: exit status, what it prints and writes, its options."""
+"""The command `python -m compile_checks`: exit status, output, reports and options."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def noisy():
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stranger's file, and its folder as the working directory."""
+    """A user's file. Its folder is the working directory."""
     monkeypatch.chdir(tmp_path)
     for name in ("GITHUB_ACTIONS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -291,7 +291,7 @@ def module_level(x: Tensor) -> Tensor:
 
 
 def four_tasks() -> list[Task]:
-    """Two that end their process, between two that are clean."""
+    """Returns two tasks that end their process, between two that are clean."""
     calls = [((torch.ones(3),), {})]
     functions = (module_level, crash, kill, torch.nn.ReLU())
     return [
@@ -325,7 +325,7 @@ def processes(x: Tensor) -> Tensor:
 
 
 def three_tasks() -> list[Task]:
-    """Each tells the process that it runs in."""
+    """Returns tasks that report the process that they run in."""
     calls = [((torch.ones(3),), {})]
     return [Task(Case(str(n), processes, calls, compare=False), (Mode(),)) for n in range(3)]
 
@@ -447,7 +447,7 @@ def test_the_progress_bar_says_what_runs() -> None:
 
 
 def rewrite(file: Path, text: str) -> None:
-    """As if the next run was another process."""
+    """Rewrites a module, as if the next run were in another process."""
     file.write_text(text)
     sys.modules.pop(file.stem)
     linecache.checkcache()

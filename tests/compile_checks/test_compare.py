@@ -1,4 +1,4 @@
-"""Eager beside compiled: every difference is told, and none that is not there."""
+"""The comparison of eager and compiled code: it reports every difference, and no others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compile_checks._engine.compare import leaves, own_gradients
 
 
 def unlike(in_eager: Any, when_compiled: Any) -> AuditReport:
-    """Audits code that gives another result when it is compiled."""
+    """Audits code that gives a different result when compiled."""
 
     def fn(x: Tensor) -> Any:
         x = x + 1
@@ -99,7 +99,7 @@ def test_what_becomes_of_the_inputs_is_compared() -> None:
     reason = told(audit(fill, (torch.ones(3), cache)))
 
     assert reason == "call 1: args[1]['seen'] differs by 1, at most 0.0001 expected"
-    assert cache["seen"].tolist() == [4.0, 4.0]  # two calls, and none of eager mode
+    assert cache["seen"].tolist() == [4.0, 4.0]  # the two compiled calls, without the eager ones
 
 
 def test_gradients_of_inputs_and_parameters_are_compared() -> None:
@@ -129,7 +129,7 @@ def test_buffers_are_compared() -> None:
             self.register_buffer("seen", torch.zeros(()))
 
         def forward(self, x: Tensor) -> Tensor:
-            # `+=` would assign the buffer too, at which torch 2.9 breaks.
+            # `+=` would also assign the buffer, which breaks the graph in torch 2.9.
             self.seen.add_(2 if torch.compiler.is_compiling() else 1)
             return x + 1
 

@@ -23,7 +23,7 @@ name = "stranger"
 
 [tool.compile_checks]
 targets = ["src/model.py::cases", "stranger_lib:step"]
-required = "stranger_lib:required"
+required = "stranger_lib.py::required"
 """
 MODEL = """\
 import torch
@@ -77,7 +77,7 @@ def test_the_bare_command_audits_the_project(
     assert __main__.main([]) == 1
 
     out = " ".join(capsys.readouterr().out.split())
-    assert "missing-case: no case covers op triple, which stranger_lib:required requires" in out
+    assert "missing-case: no case covers op triple, which stranger_lib.py::required requires" in out
     assert " double 1 0 0 ok " in out
     assert " stranger_lib:step 1 0 0 ok " in out
     assert out.endswith("3 cases, 1 failed")

@@ -1,4 +1,4 @@
-"""What PyTorch's own ways to count graph breaks miss: the figures of `docs/audit-counters.md`."""
+"""What PyTorch's own counters of graph breaks miss: the numbers in `docs/audit-counters.md`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEFORE_2_13 = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13)
 
 
 class Counts(NamedTuple):
-    """What each way says of one function, and whether `fullgraph=True` lets it pass."""
+    """What each counter says about one function, and what `fullgraph=True` does with it."""
 
     explain: int
     counters: int

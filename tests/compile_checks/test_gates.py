@@ -1,4 +1,4 @@
-"""The checks beside breaks and recompiles. What needs a GPU is tried with a stand-in for it."""
+"""The optional checks. Those that need a GPU run with a mock of it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_opcheck_gets_the_inputs_of_the_graph(library: torch.library.Library) ->
     define(library, "good", tag=True)
     library.define("wrong(Tensor x) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
     library.impl("wrong", lambda x: x.clone(), "CompositeExplicitAutograd")
-    # Right for three elements, wrong for others.
+    # This is right for three elements and wrong otherwise.
     library._register_fake(
         "wrong", lambda x: torch.empty_like(x) if x.numel() == 3 else x.new_empty(1)
     )
@@ -184,7 +184,7 @@ def test_gates_that_need_a_gpu_say_that_there_is_none(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def sync_modes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What the debug mode was set to, on a machine without a GPU."""
+    """Returns the values that the debug mode was set to, on a machine without a GPU."""
     modes: list[object] = []
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
@@ -207,7 +207,7 @@ def test_a_host_sync_is_placed(sync_modes: list[object]) -> None:
 
 
 def test_the_debug_mode_itself_is_no_host_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It warns of itself, in words much like those of what it is for."""
+    """The debug mode warns about itself in similar words."""
     text = (
         "Synchronization debug mode is a prototype and does not detect all synchronizing operations"
     )
@@ -316,7 +316,7 @@ def test_a_graph_that_is_compiled_without_cudagraph_is_found() -> None:
 
 
 def skipped_at_run_time() -> AuditReport:
-    """A stand-in for a GPU, on which Inductor says as a graph runs why it is no CUDA graph."""
+    """Mocks a GPU on which Inductor gives its reason while a graph runs."""
     skip = torch.compiler.disable(lambda: log_cudagraph_skip_and_bump_counter("mutated inputs"))
 
     def fn(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The audit audited: with any of its detectors switched off, something that it must find is missed."""
+"""Mutation tests: if any detector is turned off, the audit misses something that it must find."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def sizes(**options: Any) -> AuditReport:
 
 
 def in_both_modes() -> AuditReport:
-    """The default mode misses a break that fullgraph has."""
+    """Audits code in which only the fullgraph mode has a break."""
     case = Case("one-sided", breaks.branch, [((X,), {})])
     with pytest.MonkeyPatch.context() as patch:
         in_mode = Case.in_mode
@@ -80,7 +80,7 @@ def in_both_modes() -> AuditReport:
 
 
 def unbalanced() -> AuditReport:
-    """A counter that has more than the trace."""
+    """Audits with a counter that has more graphs than the trace."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Counts, "graphs", property(lambda self: 9))
         return audit(double, (X,))
@@ -110,10 +110,10 @@ def first(report: AuditReport) -> Finding:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A detector, what it is replaced by, and what is then no longer true."""
+    """A detector, its replacement, and what is no longer true with the replacement."""
 
     target: str
-    """A module of `compile_checks` and a name in it."""
+    """A module of `compile_checks` and a name in it, separated by a colon."""
     replacement: Any
     holds: Callable[[], bool]
 
@@ -265,7 +265,7 @@ def in_torch() -> AuditReport:
 
 
 def synchronizing() -> AuditReport:
-    """A stand-in for a GPU, which warns where the host waits for it."""
+    """Mocks a GPU that warns when the host waits for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compile_checks._engine.gates.has_gpu", lambda: True)
         patch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)

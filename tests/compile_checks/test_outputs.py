@@ -1,4 +1,4 @@
-"""What each output writes, whole, and that it escapes what it must."""
+"""The full text of each report format, and its escapes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_long_name_has_a_line_of_its_own() -> None:
 
 
 def results_with(text: st.SearchStrategy[str]) -> st.SearchStrategy[Results]:
-    """Results of one case, with a finding and a known one, whose words are any text."""
+    """Returns the results of one case with a finding and a known finding, made of any text."""
     finding = st.builds(
         Finding,
         st.sampled_from(sorted(KINDS)),
@@ -325,7 +325,7 @@ def test_a_case_that_did_not_get_through_is_an_error(kind: str, element: str) ->
 
 
 class Page(HTMLParser):
-    """Checks that elements are nested properly, and gathers what a browser would look up."""
+    """Checks that elements are nested properly, and collects what a browser would load."""
 
     VOID = ("meta",)
 

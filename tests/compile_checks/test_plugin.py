@@ -1,4 +1,4 @@
-"""The pytest plugin, tried as a stranger's project has it: in a process of its own, by entry point."""
+"""The pytest plugin, loaded by its entry point in another process, as in a user's project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """An empty project, beside which this one is installed."""
+    """An empty project in an environment that has this one installed."""
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("PYTHONPATH", python_path(pytester.path / "installed"))
     pytester.makeini("[pytest]\naddopts = --strict-markers -W error -p no:cacheprovider\n")
@@ -106,7 +106,7 @@ def test_fixture_and_marker(project: pytest.Pytester) -> None:
             "PASSED *::TestClass::test_inside",
         ]
     )
-    # All that is known of a finding, and no frame of the plugin's.
+    # The full text of a finding, without frames of the plugin.
     result.stdout.fnmatch_lines(
         [
             "*_ test_broken _*",

@@ -1,12 +1,12 @@
-"""Kinds of graph break out of PyTorch's own registry of them: each a file in `samples`.
+"""Kinds of graph break from PyTorch's registry, one file in `samples` for each.
 
-A file has a function `audited`, and beside each line that a report must name a comment such as
+Each file has a function `audited`. Each line that a report must name has a comment such as
 
     # finding: graph-break GB0124|GB0038 x2
 
-with the kind, its ids in PyTorch's registry (more than one where releases of PyTorch differ) and how
-often, if more than once; `since 2.13` or `before 2.15` stands behind what only those releases of
-PyTorch do. On a line of its own such a comment stands for a finding without a place.
+with the kind, its ids in PyTorch's registry (several if releases of PyTorch differ), and the count if it
+is not 1. `since 2.13` or `before 2.15` at the end limits a finding to those releases. A comment on a line
+of its own is a finding without a place.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VERSION = torch.torch_version.TorchVersion(torch.__version__)
 
 @dataclass(frozen=True)
 class Expected:
-    """A finding that a sample asks for."""
+    """A finding that a sample expects."""
 
     kind: str
     line: int
@@ -48,7 +48,7 @@ class Expected:
     ids: frozenset[str]
 
     def is_met_by(self, finding: Finding) -> bool:
-        # Before, an exception did not name its kind, and the ids were not all in the registry.
+        # Before torch 2.13, exceptions have no kind and the registry lacks some ids.
         ids = self.ids if VERSION >= (2, 13) else self.ids | {""}
         return (self.kind, self.line, self.count) == (
             finding.kind,
@@ -69,7 +69,7 @@ def expected_of(file: str) -> list[Expected]:
 
 
 def _holds(comment: re.Match[str]) -> bool:
-    """Whether a finding is one of this release of PyTorch."""
+    """True if this release of PyTorch has the finding."""
     if comment["when"] is None:
         return True
     version = VERSION

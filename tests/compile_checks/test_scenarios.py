@@ -1,4 +1,4 @@
-"""Inputs run in turn, each with its budget; every recompile says what changed, and of which argument."""
+"""Calls with budgets of recompiles. Every recompile says what changed, and in which argument."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_recompile_says_what_changed(name: str) -> None:
 
 
 def changed(fn: Callable[..., Any], change: Callable[[], None]) -> Recompile:
-    """What is recompiled after a change between two calls."""
+    """Returns the recompiles after a change between two calls."""
     compiled = torch.compile(fn, backend="eager")
     with watch() as watched:
         compiled(ones(3))

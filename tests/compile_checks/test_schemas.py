@@ -1,4 +1,4 @@
-"""JSON against the project's own schema, SARIF against that of the standard."""
+"""JSON reports fit the project's schema, and SARIF reports fit that of the standard."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_sarif_places_are_relative_to_the_repository(run: Results) -> None:
     assert place["physicalLocation"]["artifactLocation"]["uri"] == "model%20%26%20co.py"
     assert place["physicalLocation"]["region"]["startLine"] == 5
     assert place["physicalLocation"]["region"]["snippet"]["text"].startswith("if x.sum() > 0:")
-    # A finding without a place is shown where the audited function is.
+    # A finding without a place is shown at the audited function.
     (place,) = second["locations"]
     assert place["physicalLocation"]["artifactLocation"]["uri"] == "file:///src/m%3A1%2C2.py"
 

@@ -1,13 +1,15 @@
-"""Tiny random Hugging Face models, audited.
+"""Audits of tiny random Hugging Face models.
 
-What is expected was read by hand in `TORCH_LOGS=graph_breaks,recompiles`, of the same calls without
-the audit, with torch 2.13.0 and transformers 5.23.0. Encoder, vision model and the mixture of experts
-as it comes: no line in the log. The decoder: two recompiles, `0/1` for the number of new tokens (5, then
-1) and `0/2` for the length of the cached keys (5, then 6). The mixture with its experts as a Python
-loop: twelve breaks, `[0/0]` to `[14/0]`, ten of them at the `nonzero` that finds the experts that are
-hit (once for each frame that it is inlined into, with the resume functions), one in the wrapper that
-gathers outputs, one at the branch on an expert's number; and one recompile, `15/1`, for the number of
-tokens that an expert gets.
+The expected findings were read by hand in `TORCH_LOGS=graph_breaks,recompiles`, for the same calls without
+the audit, with torch 2.13.0 and transformers 5.23.0:
+
+- encoder, vision model, and mixture of experts with its default implementation: no line in the log;
+- decoder: two recompiles, `0/1` for the number of new tokens (5, then 1) and `0/2` for the length of the
+  cached keys (5, then 6);
+- mixture of experts as a Python loop: twelve breaks, `[0/0]` to `[14/0]`. Ten are at the `nonzero` that
+  finds the active experts, once for each frame that it is inlined into and for the resume functions. One
+  is in the wrapper that collects outputs, and one at the branch on an expert's number. There is one
+  recompile, `15/1`, for the number of tokens of an expert.
 """
 
 from __future__ import annotations
@@ -24,16 +26,14 @@ from compile_checks import AuditReport, Step, audit_calls
 from tests.compile_checks.install import ROOT
 from tests.compile_checks.samples import models
 
-# The extra [dev], with which CI runs, has transformers and mypy; [test] has neither. Only there may
-# these tests be skipped.
+# CI installs the extra [dev], which has transformers and mypy. [test] has neither, and only with [test]
+# may these tests be skipped.
 if find_spec("mypy") is None:
-    pytest.importorskip(
-        "transformers", reason="needs the extra [transformers], which [test] has not"
-    )
+    pytest.importorskip("transformers", reason="needs the extra [transformers]")
 import transformers
 
 READ = {"torch": "2.13.0", "transformers": "5.23.0"}
-# Elsewhere the same models may break elsewhere: that is what an audit is for, but was not read.
+# With other versions, the same models may break at other lines, which nobody has read by hand.
 AS_READ = (torch.__version__.partition("+")[0], transformers.__version__) == (*READ.values(),)
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of transformers are its own
 
@@ -50,7 +50,7 @@ def audited(name: str, **options: Any) -> AuditReport:
 
 
 def test_ci_has_the_versions_that_were_read() -> None:
-    """Else it would skip the tests below unseen."""
+    """With other versions, CI would silently skip the tests below."""
     pins = (ROOT / "constraints.txt").read_text().splitlines()
 
     assert {f"{name}=={version}" for name, version in READ.items()} <= {*pins}

@@ -1,4 +1,4 @@
-"""A deep copy of a tensor. It breaks within Python's `copy`, but is yours to mend."""
+"""A deep copy of a tensor. It breaks within Python's `copy`, but it is yours to fix."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Whether a tensor was made in inference mode is not known while tracing."""
+"""Dynamo does not know while tracing if a tensor was created in inference mode."""
 
 
 def audited(x):
