@@ -171,22 +171,25 @@ def _entry(item: Any) -> Entry:
     names = [field.name for field in fields(Entry)]
     if not isinstance(item, dict) or sorted(item) != sorted(names):
         raise BaselineError(f"expected an entry with {', '.join(names)}, got {item!r}")
-    texts = ("kind", "file", "source", "headline", "case", "torch", "reason", "expires")
+    for name in ("kind", "file", "source", "headline", "case", "torch", "reason", "expires"):
+        _check(item, name, "a string", isinstance(item[name], str))
+    _check(item, "reason", "a string that is not empty", item["reason"] != "")
+    _check(item, "places", "a positive integer", type(item["places"]) is int and item["places"] > 0)
     cases = item["cases"]
-    wrong = [name for name in texts if not isinstance(item[name], str)]
-    wrong += [] if type(item["places"]) is int and item["places"] > 0 else ["places"]
-    listed = isinstance(cases, list) and all(isinstance(case, str) for case in cases)
-    wrong += [] if listed else ["cases"]
-    wrong += [] if item["reason"] else ["reason"]
-    if wrong:
-        raise BaselineError(f"wrong {wrong[0]!r}: {item[wrong[0]]!r}")
+    are_names = isinstance(cases, list) and all(isinstance(case, str) for case in cases)
+    _check(item, "cases", "a list of strings", are_names)
     try:
         expires = date.fromisoformat(item["expires"])
     except ValueError:
         raise BaselineError(
-            f"wrong 'expires': expected a date as YYYY-MM-DD, got {item['expires']!r}"
+            f"'expires': expected a date as YYYY-MM-DD, got {item['expires']!r}"
         ) from None
     return Entry(**{**item, "cases": tuple(cases), "expires": expires})
+
+
+def _check(item: Mapping[str, Any], name: str, expected: str, is_valid: bool) -> None:
+    if not is_valid:
+        raise BaselineError(f"{name!r}: expected {expected}, got {item[name]!r}")
 
 
 def _release(torch: str) -> str:

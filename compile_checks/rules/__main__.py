@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="write them instead")
     parser.add_argument("--docs", type=Path, default=DOCS, help="their folder (default: docs)")
     arguments = parser.parse_args(argv)
+    if not arguments.docs.is_dir():
+        parser.error(f"argument --docs: no such folder: {arguments.docs}")
     stale = False
     for name, text in documents().items():
         file: Path = arguments.docs / name

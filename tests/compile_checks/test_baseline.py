@@ -307,13 +307,25 @@ ENTRY = {
             json.dumps({"version": 1, "findings": [{**ENTRY, "until": ""}]}),
             "expected an entry with",
         ),
-        (json.dumps({"version": 1, "findings": [{**ENTRY, "reason": ""}]}), "wrong 'reason': ''"),
-        (json.dumps({"version": 1, "findings": [{**ENTRY, "places": 0}]}), "wrong 'places': 0"),
-        (json.dumps({"version": 1, "findings": [{**ENTRY, "cases": "a"}]}), "wrong 'cases': 'a'"),
-        (json.dumps({"version": 1, "findings": [{**ENTRY, "kind": 3}]}), "wrong 'kind': 3"),
+        (
+            json.dumps({"version": 1, "findings": [{**ENTRY, "reason": ""}]}),
+            "'reason': expected a string that is not empty, got ''",
+        ),
+        (
+            json.dumps({"version": 1, "findings": [{**ENTRY, "places": 0}]}),
+            "'places': expected a positive integer, got 0",
+        ),
+        (
+            json.dumps({"version": 1, "findings": [{**ENTRY, "cases": "a"}]}),
+            "'cases': expected a list of strings, got 'a'",
+        ),
+        (
+            json.dumps({"version": 1, "findings": [{**ENTRY, "kind": 3}]}),
+            "'kind': expected a string, got 3",
+        ),
         (
             json.dumps({"version": 1, "findings": [{**ENTRY, "expires": "soon"}]}),
-            "wrong 'expires': expected a date as YYYY-MM-DD, got 'soon'",
+            "'expires': expected a date as YYYY-MM-DD, got 'soon'",
         ),
     ],
 )

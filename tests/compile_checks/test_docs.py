@@ -134,6 +134,10 @@ def test_the_command_finds_and_writes_stale_documents(
     assert "audit-findings.md is stale" in capsys.readouterr().out
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == documents()
 
+    with pytest.raises(SystemExit):
+        generate.main(["--docs", str(tmp_path / "none"), "--write"])
+    assert "argument --docs: no such folder: " in capsys.readouterr().err
+
     (tmp_path / "audit.schema.json").write_text("{}")
     assert generate.main(folder) == 1
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'audit.schema.json'} is stale: ")
