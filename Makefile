@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test check bench equivalence audit clean
+.PHONY: demo test check bench equivalence audit generate clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m dmask
@@ -29,6 +29,10 @@ equivalence: $(VENV)/.dev
 
 audit: $(VENV)/.dev
 	$(BIN)/python -m compile_checks
+
+# The documents that list every rule of the audit.
+generate: $(VENV)/.dev
+	$(BIN)/python -m compile_checks.rules --write
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -1,4 +1,4 @@
-"""The command `python -m compile_checks`: audits cases, prints a table, writes files."""
+"""The command `python -m compile_checks`: audits targets, prints a table and writes reports."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from pathlib import Path
 import torch
 
 from compile_checks import outputs
-from compile_checks.baseline import Baseline, BaselineError
+from compile_checks._engine.results import Results
+from compile_checks.command import config
 from compile_checks.command.arguments import parse
+from compile_checks.command.baseline import Baseline, BaselineError
+from compile_checks.command.config import ConfigError
 from compile_checks.command.plan import Options, Plan
 from compile_checks.command.progress import Progress
 from compile_checks.command.runner import quietly, run
 from compile_checks.command.targets import TargetError
-from compile_checks.results import Results
 
 CLEAN, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status: 0 where all is clean, 1 with findings, 2 where
-    a target or a baseline cannot be loaded.
+    """Runs the command.
+
+    Returns:
+        The exit status: 0 if there are no findings, 1 if there are, 2 if the configuration, a
+        target or a baseline cannot be loaded.
 
     Raises:
         SystemExit: with status 2 for wrong usage.
@@ -35,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         baseline = _baseline(arguments)
         with quietly():
             results = _audited(_plan(arguments), arguments)
-    except (TargetError, BaselineError) as error:
+    except (ConfigError, TargetError, BaselineError) as error:
         print(f"compile_checks: error: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -52,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _baseline(arguments: Namespace) -> Baseline:
-    """What is accepted so far. A file that is to be updated need not be there."""
+    """Returns the accepted findings. With `--update-baseline`, the file does not have to exist."""
     file: Path | None = arguments.baseline
     if file is None or (arguments.update_baseline and not file.exists()):
         return Baseline()
@@ -60,6 +65,7 @@ def _baseline(arguments: Namespace) -> Baseline:
 
 
 def _plan(arguments: Namespace) -> Plan:
+    """Returns the plan. Targets on the command line replace the whole table of the project."""
     options = Options(
         mode=arguments.mode,
         dynamic=arguments.dynamic,
@@ -68,11 +74,18 @@ def _plan(arguments: Namespace) -> Plan:
         budget=arguments.budget,
         gates=tuple(arguments.gate),
     )
-    return Plan(tuple(arguments.target), options)
+    if arguments.target:
+        return Plan(tuple(arguments.target), options, arguments.required or "")
+    table = config.nearest(Path.cwd())
+    root = table.file.parent
+    if arguments.required:
+        return Plan(table.targets, options, arguments.required, root)
+    return Plan(table.targets, options, table.required, root, required_root=root)
 
 
 def _audited(plan: Plan, arguments: Namespace) -> Results:
     tasks = plan.tasks()
+    missing = plan.missing(tasks)
     progress = Progress(len(tasks))
     try:
         audited = run(
@@ -85,7 +98,7 @@ def _audited(plan: Plan, arguments: Namespace) -> Results:
         )
     finally:
         progress.close()
-    return Results((*plan.missing(), *audited), torch.__version__)
+    return Results((*missing, *audited), torch.__version__)
 
 
 def _show(results: Results, arguments: Namespace) -> None:
@@ -99,7 +112,7 @@ def _show(results: Results, arguments: Namespace) -> None:
 
 
 def _wants_color(terminal: bool, environ: Mapping[str, str]) -> bool:
-    """As https://no-color.org has it.
+    """True if output should have color, according to https://no-color.org.
 
     >>> _wants_color(True, {}), _wants_color(True, {"NO_COLOR": "1"}), _wants_color(False, {})
     (True, False, False)

@@ -1,9 +1,11 @@
-"""What an audit costs over the compilation itself: `python -m compile_checks.overhead`.
+"""Measures the overhead of an audit over the compilation itself.
 
-Both sides compile, call twice and reset the compiler before and after; the audit, which compares
-nothing and checks no gates, does so within its own functions. They take turns, so that a busy
-machine slows both, and the median of many rounds is taken. Inductor finds its kernels in its cache
-after the warm-up: its compilation is then at its shortest, and the overhead at its largest.
+Run it with `python -m compile_checks.overhead`.
+
+Both sides compile, call twice, and reset the compiler before and after. The audit compares nothing
+and checks no gates. The sides alternate, so that a busy machine slows both, and the result is the
+median of many rounds. After the warm-up, Inductor finds its kernels in its cache. Its compilation
+is then as short as possible, and the relative overhead as large as possible.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ from typing import Any, Final
 
 import torch
 
+from compile_checks._engine.audit import audit
 from compile_checks.command.arguments import positive
-from compile_checks.engine import audit
 
 BACKENDS: Final = ("eager", "aot_eager", "inductor")
 _WARM_UP = 3
 
 
 def tiny(x: torch.Tensor) -> torch.Tensor:
+    """Runs three operations."""
     return x.sin() * 2 + 1
 
 
@@ -32,7 +35,7 @@ def _layer() -> torch.nn.Module:
 
 
 def compile_and_call(fn: Callable[..., Any], x: torch.Tensor, backend: str) -> None:
-    """What an audit does to `fn`, without the audit."""
+    """Does what an audit does with `fn`, without the audit."""
     torch.compiler.reset()
     compiled = torch.compile(fn, backend=backend)
     compiled(x)
@@ -43,7 +46,7 @@ def compile_and_call(fn: Callable[..., Any], x: torch.Tensor, backend: str) -> N
 def measure(
     fn: Callable[..., Any], x: torch.Tensor, backend: str, rounds: int
 ) -> tuple[float, float]:
-    """The median seconds without and with the audit."""
+    """Returns the median seconds without and with the audit."""
     plain: list[float] = []
     audited: list[float] = []
     sides: list[tuple[Callable[[], object], list[float]]] = [
@@ -55,12 +58,12 @@ def measure(
             began = time.perf_counter()
             run()
             seconds.append(time.perf_counter() - began)
-        sides.reverse()  # whoever comes second may find warmer caches
+        sides.reverse()  # the second side may find warmer caches
     return median(plain[_WARM_UP:]), median(audited[_WARM_UP:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a row for each backend and thing to compile."""
+    """Prints a row for each function and backend."""
     parser = ArgumentParser(prog="python -m compile_checks.overhead", allow_abbrev=False)
     parser.add_argument("--rounds", type=positive, default=50, metavar="N")
     rounds = parser.parse_args(argv).rounds

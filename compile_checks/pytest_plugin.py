@@ -1,7 +1,7 @@
-"""The pytest plugin: a fixture `compile_audit` and a marker of the same name.
+"""The pytest plugin: a fixture and a marker, both named `compile_audit`.
 
-pytest loads it wherever this project is installed. It costs nothing until a test asks for it: torch
-is imported by the first test that does.
+pytest loads it in any environment that has this package. It costs nothing until a test uses it: the
+first such test imports torch.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from compile_checks.findings import AuditReport
+    from compile_checks._engine.findings import AuditReport
 
 _NAME = "compile_audit"
 _MARKER = (
-    f"{_NAME}(*, max_graphs=None): fail the test where what it compiles breaks a graph, "
-    "recompiles, falls back to eager mode, or is more than `max_graphs` graphs; or where it "
-    "compiles nothing."
+    f"{_NAME}(*, max_graphs=None): fail the test if anything that it compiles breaks a graph, "
+    "recompiles or falls back to eager mode, or if it compiles nothing or more than `max_graphs` "
+    "graphs."
 )
 
 
@@ -28,9 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def compile_audit() -> Callable[..., AuditReport]:
-    """Audits a function or module, and fails the test where there is a finding.
+    """Audits a function or module, and fails the test if there is a finding.
 
-    It is called as `compile_checks.audit` is, and returns the report, which is clean.
+    It takes the arguments of `compile_checks.audit` and returns the report, which has no findings.
     """
     from compile_checks import audit
 
@@ -44,7 +44,7 @@ def compile_audit() -> Callable[..., AuditReport]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuses a marker that is written wrongly, before any test runs."""
+    """Rejects a marker with wrong arguments before any test runs."""
     for item in items:
         for marker in item.iter_markers(_NAME):
             unknown = [*map(repr, marker.args), *marker.kwargs.keys() - {"max_graphs"}]
@@ -61,7 +61,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
     from compile_checks import watch
 
-    torch.compiler.reset()  # what an earlier test has compiled is none of this test's graphs
+    torch.compiler.reset()  # graphs of earlier tests do not count
     with watch(**marker.kwargs) as watched:
         outcome = yield
     _fail_on_findings(watched.report())

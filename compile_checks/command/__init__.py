@@ -1,1 +1,1 @@
-"""What `python -m compile_checks` is made of: arguments, targets, the plan and its running."""
+"""The parts of `python -m compile_checks`: arguments, configuration, targets, plan and runner."""

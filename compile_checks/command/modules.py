@@ -1,4 +1,4 @@
-"""Imports the file or module of a target, and tells what it offers."""
+"""Imports the file or module of a target, and lists what can be audited in it."""
 
 from __future__ import annotations
 
@@ -22,34 +22,40 @@ FORMS = "path/to/file.py::name or package.module:name"
 
 
 class TargetError(Exception):
-    """The user's error. Its text is all there is to say."""
+    """Says why a target cannot be audited. The command prints the text without a traceback."""
 
 
-def imported(where: str) -> ModuleType:
-    """A path that ends in `.py`, or the name of a module.
+def imported(where: str, root: Path = Path()) -> ModuleType:
+    """Imports a file or a module.
+
+    Args:
+        where: a path that ends in `.py`, or the name of a module.
+        root: the folder that paths are relative to and that modules are looked up in first.
 
     Raises:
-        TargetError: where there is none, or where importing it fails.
+        TargetError: if it does not exist, or if importing it fails.
     """
     if where.endswith(".py"):
-        path = Path(where).resolve()
+        path = (root / where).resolve()
         if not path.is_file():
-            raise TargetError(f"{where}: there is no such file")
+            raise TargetError(f"{where}: no such file{'' if root == Path() else f' in {root}'}")
         return guarded(f"cannot import {where}", _import_file, path)
     if not all(part.isidentifier() for part in where.split(".")):
         raise TargetError(f"{where}: expected {FORMS}")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    folder = str(root.resolve())
+    is_on_path = folder in sys.path or (root == Path() and "" in sys.path)
+    if not is_on_path:
+        sys.path.insert(0, folder)
     return guarded(f"cannot import {where}", importlib.import_module, where)
 
 
 def _import_file(path: Path) -> ModuleType:
-    """A file of a package is imported as a part of it, so that its relative imports work."""
+    """Imports a file, or as a submodule if it is in a package, so that relative imports work."""
     root, name = path.parent, path.stem
     while (root / "__init__.py").is_file():
         root, name = root.parent, f"{root.name}.{name}"
     if str(root) not in sys.path:
-        sys.path.insert(0, str(root))  # as when Python runs the file
+        sys.path.insert(0, str(root))  # as if Python ran the file
     if "." in name:
         return importlib.import_module(name)
     known = sys.modules.get(name)
@@ -59,7 +65,7 @@ def _import_file(path: Path) -> ModuleType:
         name = f"audited_{name}"  # such as a `json.py`
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"nothing here loads {path.suffix} files")
+        raise ImportError(f"there is no loader for {path.suffix} files")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -70,7 +76,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
-    """Calls into the user's code. Its error is told with its own frames, not with the tool's."""
+    """Calls the user's code. An error is shown with the user's frames only."""
     try:
         return function(*args)
     except (Exception, SystemExit) as error:
@@ -83,18 +89,20 @@ def guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
 
 
 def similar(name: str, module: ModuleType) -> str:
+    """Returns the end of a message about a missing name: a suggestion and what there is."""
     close = difflib.get_close_matches(name, _offered(module), n=1)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     return f" in {module.__name__}{guess}; {offers(module)}"
 
 
 def offers(module: ModuleType) -> str:
+    """Returns what a module contains that can be audited, as text."""
     names = _offered(module)
-    return f"it offers: {', '.join(names)}" if names else "it offers nothing to audit"
+    return f"it contains: {', '.join(names)}" if names else "it contains nothing to audit"
 
 
 def _offered(module: ModuleType) -> list[str]:
-    """The public names that were made in this module and can be audited."""
+    """Returns the public names that are defined in a module and can be audited."""
     return [name for name, value in vars(module).items() if _is_offer(name, value, module)]
 
 
@@ -110,5 +118,5 @@ def _is_offer(name: str, value: Any, module: ModuleType) -> bool:
 
 
 def is_pair(value: Any) -> bool:
-    """Whether it is `(callable, inputs)`."""
+    """True for `(callable, inputs)`."""
     return isinstance(value, tuple) and len(value) == 2 and callable(value[0])

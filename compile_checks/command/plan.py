@@ -1,17 +1,19 @@
-"""What a run of the command is to do: cases, each with the modes to audit it in."""
+"""The plan of a run: cases, each with the modes to audit it in."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from compile_checks.case import Case, audit_modes
-from compile_checks.command.targets import TargetError, definition, load
-from compile_checks.findings import AuditReport, Finding, Mode
-from compile_checks.gates import Gate
-from compile_checks.results import CaseResult
+from compile_checks._engine.case import Case, audit_modes
+from compile_checks._engine.findings import AuditReport, Mode
+from compile_checks._engine.gates import Gate
+from compile_checks._engine.results import CaseResult
+from compile_checks.command.targets import TargetError, definition, load, load_names
+from compile_checks.rules import missing_case
 
 _FULLGRAPH: Mapping[str, Sequence[bool]] = {
     "default": (False,),
@@ -28,7 +30,7 @@ _DYNAMIC: Mapping[str, Sequence[bool | None]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for in place of what the cases themselves say; `None` leaves it to them."""
+    """Options that override the fields of the cases. `None` keeps a case's own value."""
 
     mode: Literal["default", "fullgraph", "all", None] = None
     dynamic: Literal["auto", "true", "false", "all", None] = None
@@ -39,7 +41,7 @@ class Options:
     """In addition to those of the cases."""
 
     def modes(self, case: Case) -> tuple[Mode, ...]:
-        """The modes to audit a case in, default before fullgraph."""
+        """Returns the modes to audit a case in, default before fullgraph."""
         own = case.mode
         fullgraphs = [own.fullgraph] if self.mode is None else _FULLGRAPH[self.mode]
         dynamics = [own.dynamic] if self.dynamic is None else _DYNAMIC[self.dynamic]
@@ -55,7 +57,7 @@ class Options:
         )
 
     def applied(self, case: Case) -> Case:
-        """A case with the budget and the gates that are asked for. Modes are for `Task`."""
+        """Returns a case with the requested budget and gates. `Task` handles the modes."""
         changes: dict[str, Any] = {}
         if self.budget is not None:
             changes["max_graphs"] = self.budget
@@ -73,15 +75,16 @@ class Task:
 
     @property
     def name(self) -> str:
+        """The name of the case."""
         return self.case.name
 
     def run(self) -> list[tuple[str, AuditReport]]:
-        """A report for each mode, each with a name."""
+        """Returns a name and a report for each mode."""
         reports = audit_modes(self.case, self.modes)
         return [(self._named(mode), report) for mode, report in reports.items()]
 
     def definition(self) -> tuple[str, int]:
-        """File and line of what is audited."""
+        """Returns the file and line of the audited callable."""
         return definition(self.case.fn)
 
     def _named(self, mode: Mode) -> str:
@@ -90,41 +93,44 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """Can be pickled, so that another process makes the same tasks of it."""
+    """What to audit. It can be pickled, so that other processes can create the same tasks."""
 
-    targets: tuple[str, ...] = ()
-    """What the command line names; empty for this project's own cases."""
+    targets: tuple[str, ...]
     options: Options = Options()
+    required: str = ""
+    """The `module:callable` that returns the names that cases must cover. May be empty."""
+    root: Path = Path()
+    """The folder that the paths of targets are relative to."""
+    required_root: Path = Path()
+    """The same for `required`."""
 
     def tasks(self) -> list[Task]:
-        """The tasks, made anew and always in the same order.
+        """Creates the tasks, always in the same order.
 
         Raises:
-            TargetError: where a target cannot be loaded, or two cases have the same name.
+            TargetError: if a target cannot be loaded, or if two cases have the same name.
         """
-        cases = [case for target in self.targets for case in load(target)] or _builtin_cases()
+        cases = [case for target in self.targets for case in load(target, self.root)]
         counts = Counter(case.name for case in cases)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise TargetError(f"{twice[0]}: {counts[twice[0]]} cases have this name")
         return [Task(self.options.applied(case), self.options.modes(case)) for case in cases]
 
-    def missing(self) -> list[CaseResult]:
-        """What is registered and has no case, where these are the project's own."""
-        if self.targets:
+    def missing(self, tasks: Sequence[Task]) -> list[CaseResult]:
+        """Returns a result for each required name that no task covers.
+
+        Args:
+            tasks: those of all targets. They are loaded before the names are listed, so that the
+                result does not depend on the order in which modules register what is required.
+
+        Raises:
+            TargetError: if the required names cannot be loaded.
+        """
+        if not self.required:
             return []
-        from compile_checks.cases import builtin_cases, uncovered
-
+        required = load_names(self.required, self.required_root)
+        covered = [task.case.covers for task in tasks]
         return [
-            CaseResult(name, AuditReport(findings=(Finding("missing-case", _no_case(name)),)))
-            for name in uncovered(builtin_cases())
+            CaseResult(name, AuditReport(findings=(finding,)))
+            for name, finding in missing_case.check(required, covered, self.required)
         ]
-
-
-def _builtin_cases() -> list[Case]:
-    from compile_checks.cases import builtin_cases  # only they need dmask
-
-    return list(builtin_cases())
-
-
-def _no_case(name: str) -> str:
-    return f"no case in compile_checks/cases.py covers {name}"

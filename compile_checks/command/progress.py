@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, and nothing elsewhere."""
+"""A progress bar, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _BAR = 20
 
 
 class Progress:
-    """Shows on one line of standard error how many cases are done and which one runs.
+    """Shows on one line of standard error how many cases are done and which one is running.
 
     >>> import io
     >>> progress = Progress(3, stream := io.StringIO())
     >>> progress.show(1, "step")
-    >>> stream.getvalue()  # no terminal, so nothing is written
+    >>> stream.getvalue()  # not a terminal, so nothing is written
     ''
     """
 
@@ -25,7 +25,7 @@ class Progress:
         self._shown = self._stream.isatty()
 
     def show(self, done: int, name: str) -> None:
-        """Replaces the line."""
+        """Updates the line."""
         if self._shown:
             filled = _BAR * done // self._total
             bar = "#" * filled + "-" * (_BAR - filled)

@@ -1,4 +1,4 @@
-"""Runs cases: here one after the other, or in processes, so that they share the work or no fate."""
+"""Runs cases one after another in this process, or in worker processes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from typing import cast
 
 import torch
 
+from compile_checks._engine.findings import AuditReport, Finding
+from compile_checks._engine.results import CaseResult
 from compile_checks.command.plan import Task
 from compile_checks.command.progress import Progress
-from compile_checks.findings import AuditReport, Finding
-from compile_checks.results import CaseResult
+from compile_checks.rules import crash, timeout
+from compile_checks.rules import error as errors
 
 MakeTasks = Callable[[], Sequence[Task]]
-"""Makes the tasks anew in each process, always in the same order. It can be pickled."""
+"""Creates the tasks in each process, always in the same order. It can be pickled."""
 
 
 def run(
@@ -38,12 +40,12 @@ def run(
     """Runs all tasks.
 
     Args:
-        make_tasks: makes `tasks` in another process.
-        jobs: how many processes share the tasks.
-        isolate: whether each task has a process to itself. What a case leaves behind in its process
-            then reaches no other, and one that crashes is a finding.
-        timeout: how many seconds a task may take in a process, the start of one included. One that
-            takes longer is ended, which is a finding. It needs processes.
+        make_tasks: creates `tasks` in another process.
+        jobs: the number of processes that share the tasks.
+        isolate: if True, each task has its own process. What a case leaves behind in its process
+            does not affect other cases, and a crash is a finding.
+        timeout: the number of seconds that a task may take in a worker process. A task that takes
+            longer is killed, which is a finding.
     """
     if isolate or jobs > 1:
         pool = _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate, timeout=timeout)
@@ -57,7 +59,7 @@ def run(
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keeps standard output for the report, and Dynamo's warnings to those who ask for its logs."""
+    """Reserves standard output for the report, and hides Dynamo's warnings unless logs are on."""
     logger = logging.getLogger("torch._dynamo")
     level = logger.level
     try:
@@ -70,12 +72,12 @@ def quietly() -> Iterator[None]:
 
 
 def _run_one(task: Task) -> list[CaseResult]:
-    """One result for each mode, with an equal share of the time."""
+    """Returns one result for each mode, with an equal share of the time."""
     began = time.perf_counter()
     try:
         reports = task.run()
-    except SystemExit as error:  # the exit status is not for the audited code to choose
-        finding = Finding("error", f"SystemExit: {error}")
+    except SystemExit as error:  # the audited code must not choose the exit status
+        finding = errors.RULE.finding(f"SystemExit: {error}")
         reports = [(task.name, AuditReport(findings=(finding,)))]
     seconds = (time.perf_counter() - began) / len(reports)
     file, line = task.definition()
@@ -88,13 +90,13 @@ def _run_one(task: Task) -> list[CaseResult]:
 class _Worker:
     process: BaseProcess
     task: int
-    """The number of the task that it runs."""
+    """The number of the task that it is running."""
     began: float = math.inf
-    """When it said that it begins: a machine may take long to start a process and to load torch."""
+    """When it reported that it begins. Starting a process and importing torch may take long."""
 
 
 class _Pool:
-    """Processes that ask for one task after the other."""
+    """Worker processes that receive one task after another."""
 
     def __init__(
         self,
@@ -126,12 +128,12 @@ class _Pool:
         return [result for number in sorted(self._results) for result in self._results[number]]
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a torch with threads may hang
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         connection, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._jobs)
         process = context.Process(target=_work, args=(theirs, self._make_tasks, threads))
         process.start()
-        theirs.close()  # so that the end of the process ends the connection
+        theirs.close()  # so that the connection ends with the process
         self._workers[connection] = _Worker(process, -1)
         self._hand_out(connection)
 
@@ -163,7 +165,7 @@ class _Pool:
         del self._workers[connection]
 
     def _patience(self) -> float | None:
-        """How long to wait until a task may be overdue."""
+        """Returns the seconds until the first task may be overdue."""
         if self._timeout is None:
             return None
         ends = (worker.began + self._timeout for worker in self._workers.values())
@@ -176,33 +178,31 @@ class _Pool:
         now = time.monotonic()
         for connection, worker in list(self._workers.items()):
             if now - worker.began >= self._timeout and not connection.poll():
-                worker.process.kill()  # it may hang where it heeds no other signal
+                worker.process.kill()  # it may hang where it ignores other signals
                 worker.process.join()
                 del self._workers[connection]
-                reason = f"the case took longer than {self._timeout:g} s and was ended"
-                finding = Finding("timeout", reason)
+                finding = timeout.finding(self._timeout)
                 self._results[worker.task] = self._ended(worker, finding, self._timeout)
 
     def _crashed(self, worker: _Worker) -> list[CaseResult]:
-        code = worker.process.exitcode or 0
-        how = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
-        return self._ended(worker, Finding("crash", f"the process of this case {how}"))
+        return self._ended(worker, crash.finding(worker.process.exitcode or 0))
 
     def _ended(self, worker: _Worker, finding: Finding, seconds: float = 0.0) -> list[CaseResult]:
-        """The result of a task whose process did not live to tell one."""
+        """Returns the result of a task whose process ended early."""
         task, report = self._tasks[worker.task], AuditReport(findings=(finding,))
         file, line = task.definition()
         return [CaseResult(task.name, report, seconds=seconds, file=file, line=line)]
 
 
 def _send(connection: Connection, number: int | None) -> None:
-    with contextlib.suppress(OSError):  # it has died meanwhile, which the next `recv` tells
+    with contextlib.suppress(OSError):  # the process has died, which the next `recv` shows
         connection.send(number)
 
 
 def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
-    """What a process does: runs the tasks whose numbers it receives, until it receives `None`. It
-    sends `None` when it begins with one, then the results.
+    """Runs the tasks whose numbers a process receives, until it receives `None`.
+
+    The process sends `None` when it begins a task, then the results.
     """
     torch.set_num_threads(threads)
     try:
@@ -211,5 +211,5 @@ def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
             while (number := connection.recv()) is not None:
                 connection.send(None)
                 connection.send(_run_one(tasks[number]))
-    except KeyboardInterrupt:  # the terminal sends it to all processes, and one tells of it
+    except KeyboardInterrupt:  # the terminal sends it to all processes; the parent reports it
         sys.exit(130)

@@ -1,11 +1,11 @@
-"""Ways to show the results of a run. Each is a function of the results to text."""
+"""Formats for the results of a run. Each is a function from results to text."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from compile_checks._engine.results import Results
 from compile_checks.outputs import github, html, json, junit, markdown, sarif, terminal
-from compile_checks.results import Results
 
 FILE_FORMATS: Final[Mapping[str, Callable[[Results], str]]] = MappingProxyType(
     {
@@ -16,6 +16,6 @@ FILE_FORMATS: Final[Mapping[str, Callable[[Results], str]]] = MappingProxyType(
         "sarif": sarif.render,
     }
 )
-"""What the command can write to a file, by the name of its option."""
+"""The formats that the command can write to a file, by the name of the option."""
 
 __all__ = ["FILE_FORMATS", "github", "html", "json", "junit", "markdown", "sarif", "terminal"]

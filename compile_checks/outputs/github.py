@@ -1,17 +1,17 @@
-"""GitHub annotations: workflow commands on standard output, which GitHub shows in the diff.
+"""GitHub annotations: workflow commands on standard output that GitHub shows in the diff.
 
-The escapes are those of GitHub's own toolkit (`actions/toolkit`, `packages/core/src/command.ts`).
+They are escaped as in GitHub's own toolkit (`actions/toolkit`, `packages/core/src/command.ts`).
 """
 
 from __future__ import annotations
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding, headline
+from compile_checks._engine.results import CaseResult, Results
 from compile_checks.outputs.text import details, printable
-from compile_checks.results import CaseResult, Results, headline
 
 
 def render(results: Results) -> str:
-    """One line for each finding. GitHub shows the first ten of a step."""
+    """Returns one line for each finding. GitHub shows the first ten of a step."""
     return "".join(_annotation(case, finding) for case, finding in results.findings())
 
 
@@ -22,7 +22,7 @@ def _annotation(case: CaseResult, finding: Finding) -> str:
     listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
     hints = [f"{name}: {text}" for name, text in details(finding) if name in ("argument", "hint")]
     times = f" ({finding.count} times)" if finding.count > 1 else ""
-    return f"::error {listed}::{_data(chr(10).join([headline(finding) + times, *hints]))}\n"
+    return f"::error {listed}::{_data(chr(10).join([headline(finding.reason) + times, *hints]))}\n"
 
 
 def _data(text: str) -> str:

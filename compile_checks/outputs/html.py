@@ -1,4 +1,4 @@
-"""One HTML file that loads nothing: each break in its source, between the graphs around it."""
+"""A single HTML file that loads nothing: each break in its source, with the graphs around it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from compile_checks.findings import AuditReport, CapturedGraph, Finding
+from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding, headline
+from compile_checks._engine.results import CaseResult, Results, portable_path
 from compile_checks.outputs.markup import Markup, folded, join, tag
-from compile_checks.outputs.rules import RULES
 from compile_checks.outputs.text import details, plural, total
-from compile_checks.results import CaseResult, Results, headline, portable_path
+from compile_checks.rules import RULES, graph_break
 
 _CONTEXT = 8
-"""So many lines are shown above and below a finding."""
+"""The number of lines shown above and below a finding."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""No browser loads anything, whatever the report holds."""
+"""Keeps the browser from loading anything, whatever the report contains."""
 
 
 def render(results: Results) -> str:
+    """Returns the results as one HTML file."""
     page = _Page(results)
     head = join(
         Markup('<meta charset="utf-8">'),
@@ -81,21 +82,21 @@ class _Page:
         rest = finding.reason.partition("\n")[2].strip("\n")
         return tag(
             "article",
-            tag("h3", kind, Markup(" "), f"{headline(finding)}{times}"),
+            tag("h3", kind, Markup(" "), f"{headline(finding.reason)}{times}"),
             self._excerpt(finding),
             tag("p", RULES[finding.kind].cure),
             _details(finding),
             *_surroundings(case.report, finding),
-            folded("all that PyTorch says", tag("pre", rest)) if rest else Markup(),
+            folded("full message from PyTorch", tag("pre", rest)) if rest else Markup(),
         )
 
     def _excerpt(self, finding: Finding) -> Markup:
-        """The lines around it. The whole file is further down."""
+        """Returns the lines around a finding. The whole file is further down the page."""
         if not finding.file:
             return Markup()
         place = f"{portable_path(finding.file)}:{finding.line}"
         lines = linecache.getlines(finding.file)
-        if not 0 < finding.line <= len(lines):  # such as code that was made by `exec`
+        if not 0 < finding.line <= len(lines):  # such as code from `exec`
             return join(tag("p", place), tag("pre", finding.source))
         first, last = max(finding.line - _CONTEXT, 1), min(finding.line + _CONTEXT, len(lines))
         link = tag("a", place, href=f"#{self._files[finding.file]}-{finding.line}")
@@ -103,7 +104,7 @@ class _Page:
         return join(tag("p", link), _listing(lines, range(first, last + 1), marks))
 
     def sources(self) -> Iterator[Markup]:
-        """Every file with a finding, whole."""
+        """Yields the full source of every file that has a finding."""
         for file, name in self._files.items():
             if lines := linecache.getlines(file):
                 listing = _listing(lines, range(1, len(lines) + 1), self._marks[file], name)
@@ -113,7 +114,7 @@ class _Page:
 def _listing(
     lines: list[str], numbers: range, marks: Mapping[int, list[str]], name: str = ""
 ) -> Markup:
-    """Numbered lines. Those with a mark stand out; with a name, every line can be linked to."""
+    """Returns numbered lines with marked ones highlighted. With a name, each line has an anchor."""
     rows = []
     for number in numbers:
         anchor = {"id": f"{name}-{number}"} if name else {}
@@ -133,14 +134,14 @@ def _details(finding: Finding) -> Markup:
 
 
 def _surroundings(report: AuditReport, finding: Finding) -> Iterator[Markup]:
-    """The graphs that end and begin at a graph break."""
-    if finding.kind != "graph-break":
+    """Yields the graphs before and after a graph break."""
+    if finding.kind != graph_break.RULE.id:
         return
     ids = [
-        graph_break.compile_id
-        for graph_break in report.graph_breaks
-        if (graph_break.file, graph_break.line) == (finding.file, finding.line)
-        and headline(graph_break) == headline(finding)
+        b.compile_id
+        for b in report.graph_breaks
+        if (b.file, b.line) == (finding.file, finding.line)
+        and headline(b.reason) == headline(finding.reason)
     ]
     for compile_id in dict.fromkeys(ids):
         before, after = _neighbours(report.captured_graphs, compile_id)
@@ -151,7 +152,7 @@ def _surroundings(report: AuditReport, finding: Finding) -> Iterator[Markup]:
 def _neighbours(
     graphs: tuple[CapturedGraph, ...], compile_id: str
 ) -> tuple[tuple[CapturedGraph, ...], tuple[CapturedGraph, ...]]:
-    """The graph of a compilation, if it made one, and the next."""
+    """Returns the graph of a compilation, if it has one, and the graph after it."""
     ids = [graph.compile_id for graph in graphs]
     if compile_id in ids:
         at = ids.index(compile_id)

@@ -1,4 +1,4 @@
-"""The JSON document. `docs/audit.schema.json` is its schema, `docs/audit-json.md` explains it."""
+"""The JSON report. `docs/audit.schema.json` is its schema, `docs/audit-json.md` explains it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from compile_checks.findings import AuditReport, Finding
+from compile_checks._engine.findings import AuditReport, Finding
+from compile_checks._engine.results import CaseResult, Known, Results, identity
 from compile_checks.outputs.text import dumped, total
-from compile_checks.results import CaseResult, Known, Results, identity
 
 SCHEMA_VERSION = "1.0"
-"""The first number rises when a reader may break, the second when something is added."""
+"""The first number changes if readers may break, the second if something is added."""
 _MAJOR = SCHEMA_VERSION.partition(".")[0]
 
 
 def render(results: Results) -> str:
-    """The document. `read` takes it back."""
+    """Returns the report. `read` is the inverse."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "tool": "compile_checks",
@@ -45,10 +45,10 @@ def _case(case: CaseResult) -> dict[str, Any]:
 
 
 def read(text: str) -> Results:
-    """The results that a document was made of.
+    """Returns the results in a report.
 
     Raises:
-        ValueError: for a document of another kind or of a version that may differ.
+        ValueError: for another kind of document or an incompatible version.
     """
     document = json.loads(text)
     version = document.get("schema_version") if isinstance(document, dict) else None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding
+from compile_checks._engine.results import CaseResult, Results, portable_path
 from compile_checks.outputs.text import printable
-from compile_checks.results import CaseResult, Results, portable_path
+from compile_checks.rules import crash, error, timeout
 
-_RAISED = ("crash", "error", "timeout")
-"""Kinds that JUnit calls errors: the case itself did not get through."""
+_RAISED = (crash.RULE.id, error.RULE.id, timeout.RULE.id)
+"""Kinds that are errors in JUnit: the case itself did not finish."""
 
 
 def render(results: Results) -> str:
+    """Returns the results as JUnit XML."""
     errors = sum(_raised(case) for case in results.cases)
     totals = {
         "name": "compile_checks",
@@ -38,7 +40,7 @@ def _add_case(suite: ElementTree.Element, case: CaseResult) -> None:
         attributes |= {"file": printable(portable_path(case.file)), "line": str(case.line)}
     element = ElementTree.SubElement(suite, "testcase", attributes)
     if not case.report.ok:
-        # Readers of JUnit expect one failure for a test: it tells of all findings.
+        # Readers of JUnit expect one failure per test, so it lists all findings.
         first, *others = case.report.findings
         more = f" (and {len(others)} more)" if others else ""
         failure = ElementTree.SubElement(

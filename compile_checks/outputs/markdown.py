@@ -1,4 +1,4 @@
-"""Markdown, as GitHub renders it: a table of the cases, then every finding with its source."""
+"""Markdown for GitHub: a table of the cases, then every finding with its source."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import html
 import re
 from collections.abc import Iterator
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding, headline
+from compile_checks._engine.results import CaseResult, Results
 from compile_checks.outputs.text import details, printable, total
-from compile_checks.results import CaseResult, Results, headline
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
 
 
 def render(results: Results) -> str:
+    """Returns the results as Markdown."""
     lines = ["# Audit of torch.compile", ""]
     lines += [f"{'ok' if results.ok else '**FAIL**'}: {total(results)} (torch {results.torch})", ""]
     lines += ["| case | graphs | breaks | recompiles | result |", "| --- | --: | --: | --: | --- |"]
@@ -46,7 +47,7 @@ def _finding(case: CaseResult, finding: Finding) -> Iterator[str]:
     file, line = case.place(finding)
     place = f" at {_code(f'{file}:{line}')}" if file else ""
     times = f", {finding.count} times" if finding.count > 1 else ""
-    yield from ("", f"### {finding.kind}: {_escaped(headline(finding))}")
+    yield from ("", f"### {finding.kind}: {_escaped(headline(finding.reason))}")
     if place or times:
         yield from ("", f"{finding.kind}{place}{times}")
     if finding.source:
@@ -61,18 +62,18 @@ def _finding(case: CaseResult, finding: Finding) -> Iterator[str]:
 
 def _detail(name: str, text: str) -> str:
     if name == "see":
-        return text  # an address is a link as it stands
+        return text  # GitHub turns a bare address into a link
     return _code(text) if name == "guard" else _escaped(text)
 
 
 def _escaped(text: str) -> str:
-    """Shown as it is, in a table too: nothing of it is Markdown, HTML or a mention."""
+    """Escapes Markdown, HTML and mentions, also for use in a table."""
     plain = html.escape(" ".join(printable(text).split()), quote=False)
     return _SPECIAL.sub(r"\\\1", plain)
 
 
 def _code(text: str) -> str:
-    """As inline code, whatever backticks are inside."""
+    """Returns text as inline code, even if it contains backticks."""
     plain = " ".join(printable(text).split())
     ticks = "`" * (_longest_run(plain) + 1)
     padding = " " if "`" in plain else ""

@@ -1,4 +1,4 @@
-"""HTML elements as functions: whatever is not markup already is escaped."""
+"""Builds HTML. Text that is not markup is escaped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from compile_checks.outputs.text import printable
 
 
 class Markup(str):
-    """Text that is HTML."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
 
 def tag(name: str, *children: str, **attributes: str) -> Markup:
-    """An element. An attribute's name may end in `_`, as in `class_`.
+    """Returns an element. An attribute's name may end in `_`, as in `class_`.
 
     >>> tag("a", "x < y", tag("b", "&"), href='"', class_="link")
     '<a href="&quot;" class="link">x &lt; y<b>&amp;</b></a>'
@@ -26,12 +26,12 @@ def tag(name: str, *children: str, **attributes: str) -> Markup:
 
 
 def join(*children: str) -> Markup:
-    """Children one after the other."""
+    """Concatenates children."""
     return Markup("".join(map(_escaped, children)))
 
 
 def folded(summary: str, *children: str) -> Markup:
-    """Opens on a click."""
+    """Returns an element that shows its children when it is clicked."""
     return tag("details", tag("summary", summary), *children)
 
 

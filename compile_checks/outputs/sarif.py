@@ -1,4 +1,4 @@
-"""SARIF 2.1.0 (OASIS), with what GitHub's code scanning asks for on top of the standard."""
+"""SARIF 2.1.0 (OASIS), with the fields that GitHub's code scanning requires."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from compile_checks.findings import KINDS, Finding
-from compile_checks.outputs.rules import RULES
+from compile_checks._engine.findings import Finding, headline
+from compile_checks._engine.results import CaseResult, Known, Results, identity
 from compile_checks.outputs.text import details, dumped, graph_break_page
-from compile_checks.results import CaseResult, Known, Results, headline, identity
+from compile_checks.rules import RULES
+from compile_checks.rules._rule import Rule
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
-_RULE_IDS = sorted(KINDS)
+_RULE_IDS = [*RULES]
 
 
 def render(results: Results) -> str:
-    """Known findings are in it too, as suppressed ones."""
+    """Returns the results as SARIF. Known findings are included as suppressed results."""
     found = [_result(case, finding) for case, finding in results.findings()]
     known = [_suppressed(case, known) for case in results.cases for known in case.known]
     run = {
-        "tool": {"driver": {"name": "compile_checks", "rules": list(map(_rule, _RULE_IDS))}},
+        "tool": {"driver": {"name": "compile_checks", "rules": list(map(_rule, RULES.values()))}},
         "columnKind": "unicodeCodePoints",
         "results": [*found, *known],
         "properties": {"torch": results.torch},
@@ -29,11 +30,10 @@ def render(results: Results) -> str:
     return dumped({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
-def _rule(kind: Any) -> dict[str, Any]:
-    rule = RULES[kind]
+def _rule(rule: Rule) -> dict[str, Any]:
     return {
-        "id": kind,
-        "shortDescription": _message(KINDS[kind]),
+        "id": rule.id,
+        "shortDescription": _message(rule.summary),
         "fullDescription": _message(rule.cause),
         "help": _message(f"{rule.cause}\n\n{rule.cure}"),
         "defaultConfiguration": {"level": "error"},
@@ -46,7 +46,7 @@ def _result(case: CaseResult, finding: Finding) -> dict[str, Any]:
         "ruleId": finding.kind,
         "ruleIndex": _RULE_IDS.index(finding.kind),
         "level": "error",
-        "message": _message("\n".join([headline(finding) or finding.kind, *named])),
+        "message": _message("\n".join([headline(finding.reason) or finding.kind, *named])),
         "locations": [_location(case, finding)],
         "partialFingerprints": {
             "compileChecks/v1": identity(case.name, finding).fingerprint(),
@@ -63,7 +63,7 @@ def _suppressed(case: CaseResult, known: Known) -> dict[str, Any]:
 
 
 def _message(text: str) -> dict[str, str]:
-    """Literal text: no placeholders (section 3.11.5 of the standard), no links (3.11.6)."""
+    """Escapes placeholders (section 3.11.5 of the standard) and links (3.11.6)."""
     doubled = text.replace("{", "{{").replace("}", "}}")
     return {"text": re.sub(r"\[(?=[^\]]*\]\()", r"\\[", doubled)}
 
@@ -80,7 +80,7 @@ def _location(case: CaseResult, finding: Finding) -> dict[str, Any]:
 
 
 def _artifact(file: str) -> dict[str, str]:
-    """Relative to the root of the repository, as far as it is inside."""
+    """Returns a location relative to the root of the repository if the file is inside it."""
     return {"uri": Path(file).as_uri() if Path(file).is_absolute() else quote(file)}
 
 

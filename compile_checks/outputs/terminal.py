@@ -1,4 +1,4 @@
-"""The table on the terminal: 80 columns, colour where it is asked for."""
+"""The table for the terminal: 80 columns, with color if requested."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from compile_checks.findings import Finding
+from compile_checks._engine.findings import Finding
+from compile_checks._engine.results import CaseResult, Known, Results
 from compile_checks.outputs.text import details, printable, total
-from compile_checks.results import CaseResult, Known, Results
 
 WIDTH = 80
 _COLUMNS = "graphs breaks recompiles result"
@@ -17,13 +17,14 @@ _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 
 
 class Table:
-    """Writes results as a table, every line of it within 80 columns unless a word is longer."""
+    """Renders results as a table. Lines have at most 80 columns unless a word is longer."""
 
     def __init__(self, *, color: bool = False) -> None:
         self._color = color
         self._explained: set[Finding] = set()
 
     def render(self, results: Results) -> str:
+        """Returns the table."""
         lines = [self._paint(f"{'case':{_NAME_WIDTH}} {_COLUMNS}", _BOLD)]
         for case in results.cases:
             lines += self._case(case)
@@ -53,7 +54,7 @@ class Table:
         for line in _wrapped(str(finding), indent=2):
             yield self._paint(line, _BOLD)
         plain = replace(finding, case="", count=1)
-        if plain in self._explained:  # by another case, or in another mode
+        if plain in self._explained:  # in another case or mode
             return
         self._explained.add(plain)
         if finding.source:
@@ -71,12 +72,12 @@ class Table:
 
 
 def render(results: Results) -> str:
-    """The table without colour."""
+    """Returns the table without color."""
     return Table().render(results)
 
 
 def _wrapped(text: str, *, indent: int) -> list[str]:
-    """No wider than the table. Paths stay whole, to be clicked on."""
+    """Wraps text to the width of the table. Paths stay whole, so that terminals can link them."""
     return textwrap.wrap(
         printable(text),
         WIDTH,

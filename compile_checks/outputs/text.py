@@ -1,4 +1,4 @@
-"""Words and characters that several outputs share."""
+"""Text helpers that several formats share."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 import re
 from typing import Any
 
-from compile_checks.findings import YOURS, Finding
-from compile_checks.results import Results
+from compile_checks._engine.findings import YOURS, Finding
+from compile_checks._engine.results import Results
 
-# Control characters and separators, but for tab, newline and space, and lone surrogates: a terminal
-# obeys them, what is read by lines may end one there, XML and UTF-8 have no place for some of them.
+# Control characters and line separators except tab and newline, and lone surrogates. A terminal
+# obeys them, readers of lines may split at them, and XML or UTF-8 cannot represent some of them.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 GRAPH_BREAK_SITE = "https://meta-pytorch.github.io/compile-graph-break-site/gb/"
-"""PyTorch's page on each of its graph breaks."""
+"""PyTorch's site with a page on each of its graph breaks."""
 
 
 def printable(text: str) -> str:
-    r"""Control characters as escapes, which no terminal obeys and XML accepts.
+    r"""Escapes control characters, so that no terminal obeys them and XML accepts them.
 
     >>> printable("\x1b[31mred")
     '\\x1b[31mred'
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def dumped(document: Any) -> str:
-    r"""A document as JSON that strict readers take too: no lone surrogates, as odd file names have.
+    r"""Returns a document as strict JSON, without the lone surrogates of undecodable file names.
 
     >>> print(dumped(["\udc80"]), end="")
     [
@@ -46,7 +46,8 @@ def _encodable(value: Any) -> Any:
 
 
 def plural(number: int, noun: str) -> str:
-    """
+    """Returns a number with its noun.
+
     >>> plural(1, "graph"), plural(2, "graph")
     ('1 graph', '2 graphs')
     """
@@ -54,14 +55,14 @@ def plural(number: int, noun: str) -> str:
 
 
 def total(results: Results) -> str:
-    """One line that sums up a run."""
+    """Returns one line that sums up a run."""
     known = sum(len(case.known) for case in results.cases)
     accepted = f", {plural(known, 'known finding')}" if known else ""
     return f"{plural(len(results.cases), 'case')}, {results.failed or 'none'} failed{accepted}"
 
 
 def graph_break_page(finding: Finding) -> str:
-    """The address of PyTorch's page on this kind of graph break, where its id is known.
+    """Returns the address of PyTorch's page on a graph break, or `""` if its id is unknown.
 
     >>> graph_break_page(Finding("graph-break", "Data-dependent branching", gb_id="GB0170"))
     'https://meta-pytorch.github.io/compile-graph-break-site/gb/gb0170.html'
@@ -70,7 +71,7 @@ def graph_break_page(finding: Finding) -> str:
 
 
 def details(finding: Finding) -> list[tuple[str, str]]:
-    """What is known of a finding beside its place, kind and headline, each with its name.
+    """Returns what is known of a finding besides its place, kind and headline, as named texts.
 
     >>> details(Finding("recompile", "size of x", guard="size of x", owner="einops", argument="x"))
     [('argument', 'x'), ('owner', 'einops')]

@@ -1,0 +1,135 @@
+"""Audits a function or module: compiles it, calls it and reports what Dynamo did.
+
+A graph break does not fail; it only makes a model slower. The same is true of a frame that Dynamo
+gave up on, and of a function that it never saw. All of them are findings here, so that a test can
+assert `report.ok`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from compile_checks._engine.capture import Backend, CapturingBackend, name_of
+from compile_checks._engine.findings import AuditReport, Mode
+from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate, check_names
+from compile_checks._engine.recording import record
+from compile_checks._engine.run import Run
+from compile_checks._engine.scenarios import Calls
+from compile_checks._engine.state import clean_compiler
+
+
+def audit(
+    fn: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic: bool | None = None,
+    backward: bool = False,
+    backend: Backend = "aot_eager",
+    fullgraph: bool = False,
+    compare: bool = True,
+    gates: Collection[Gate] = DEFAULT_GATES,
+    expected_graph: ExpectedGraph | None = None,
+) -> AuditReport:
+    """Compiles a function or module, calls it twice with the same inputs and returns a report.
+
+    Args:
+        fn: the function or module to audit.
+        args, kwargs: the inputs of both calls.
+        dynamic: as in `torch.compile`.
+        backward: if True, back-propagates the sum of all floating-point outputs that require grad.
+            As in any backward, gradients are added to `.grad`.
+        backend: a backend of `torch.compile`. Graph breaks do not depend on it. `"aot_eager"` adds
+            functionalization and the fake kernels of ops.
+        fullgraph: as in `torch.compile`. A break ends the audit, as a finding.
+        compare: if True, also runs the code in eager mode, on copies of the inputs and the module,
+            and compares results, gradients and mutated inputs. Integers and booleans must be equal.
+            Floating-point tensors may differ by 1e-9 (float64), 1e-4 (float32), 1e-2 (float16) or
+            4e-2 (bfloat16) times the largest magnitude in the tensor.
+        gates: optional checks: "cudagraph", "export", "host-sync", "opcheck" and "pt2". The default
+            is only "pt2", which costs nothing: every op must have the tag `pt2_compliant_tag`.
+        expected_graph: the expected graph, either its canonical text or its ops and their counts.
+            See `captured_graphs` of a report for both forms.
+
+    Returns:
+        A report. It is `ok` if all code was compiled into graphs and the second call ran the graphs
+        of the first. Its `notes` say what could not be checked, such as results that eager mode
+        itself does not reproduce.
+
+    Raises:
+        TypeError: if `fn` is an async function. Calling it would only create a coroutine.
+        ValueError: for an unknown gate.
+        Exception: anything that `fn` raises. The compiler is reset and its settings are restored,
+            as after any audit.
+
+    >>> import torch
+    >>> audit(torch.nn.ReLU(), (torch.ones(3),)).ok
+    True
+    >>> print(audit(torch.nn.Identity(), (torch.ones(3),)))
+    nothing-compiled: no graph was compiled
+    """
+    return audit_calls(
+        fn,
+        [(args, kwargs or {})],
+        dynamic=dynamic,
+        backward=backward,
+        backend=backend,
+        fullgraph=fullgraph,
+        compare=compare,
+        gates=gates,
+        expected_graph=expected_graph,
+    )
+
+
+def audit_calls(
+    fn: Callable[..., Any],
+    calls: Calls,
+    *,
+    dynamic: bool | None = None,
+    backward: bool = False,
+    backend: Backend = "aot_eager",
+    max_graphs: int | None = None,
+    fullgraph: bool = False,
+    compare: bool = True,
+    gates: Collection[Gate] = DEFAULT_GATES,
+    expected_graph: ExpectedGraph | None = None,
+) -> AuditReport:
+    """Audits a sequence of calls, which it makes twice. See `audit` for the other arguments.
+
+    Args:
+        calls: `Step`s, each with its own budget of recompiles; or pairs `(args, kwargs)`, which may
+            recompile nothing; or a function that creates either, called for each round of calls.
+        max_graphs: the number of graphs that all calls together may compile, recompiles included.
+            The budgets of the steps are then ignored. `None` allows as many as the code needs.
+
+    >>> import torch
+    >>> from compile_checks import Step
+    >>> calls = [Step([torch.ones(3)]), Step([torch.ones(4)], recompiles=1), Step([torch.ones(5)])]
+    >>> print(audit_calls(torch.nn.ReLU(), calls))
+    ok
+    >>> print(audit_calls(torch.nn.ReLU(), calls, max_graphs=1))
+    graph-budget: 2 graphs compiled, at most 1 expected
+    """
+    check_names(gates, backend)
+    check_callable(fn)
+    mode = Mode(fullgraph, dynamic, backward, name_of(backend))
+    with clean_compiler(), record() as trace:
+        run = Run(fn, mode, CapturingBackend(backend), trace, compare, frozenset(gates))
+        run.make(calls)
+        report = run.report(max_graphs)
+        run.check_graph(report.captured_graphs, expected_graph)
+        run.check_gates(calls)
+    findings = (*report.findings, *run.findings)
+    return replace(report, findings=findings, mode=mode, notes=run.all_notes())
+
+
+def check_callable(fn: Callable[..., Any]) -> None:
+    """Raises a `TypeError` for an async function: a call would run none of its code."""
+    if inspect.iscoroutinefunction(fn.forward if isinstance(fn, torch.nn.Module) else fn):
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise TypeError(f"fn: expected a callable that returns results, got async function {name}")

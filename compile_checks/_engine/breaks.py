@@ -1,0 +1,76 @@
+"""Describes a graph break from Dynamo's exception or from a record of its trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from traceback import FrameSummary
+
+from compile_checks import _compat
+from compile_checks._engine.findings import GraphBreak, headline
+from compile_checks._engine.places import place_of
+
+_HINT = re.compile(r"^  Hint: (.*(?:\n    .*)*)", re.MULTILINE)
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+# The headings of the stacks in a record, and of those that Dynamo appends to an exception.
+_STACK = re.compile(r"User code traceback:|^from user code:$", re.MULTILINE)
+
+
+def break_of(error: BaseException | None, payload: str, compile_id: str = "") -> GraphBreak:
+    """Returns the break that an exception describes, or a record of the trace without one."""
+    stack: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
+    # A break on a branch is logged while its code is being traced, with no exception in flight.
+    reason = reason_in(payload if stack is None else str(_cause_of(error)))
+    place = place_of(_compat.traced_stack() or _stack_in(payload) if stack is None else stack)
+    return GraphBreak(
+        reason=reason,
+        file=place.file,
+        line=place.line,
+        source=place.source,
+        gb_id=gb_id(getattr(_cause_of(error), "gb_type", "") or headline(reason)),
+        hint=hint_in(reason),
+        owner=place.owner,
+        compile_id=compile_id,
+    )
+
+
+def _cause_of(error: BaseException | None) -> BaseException | None:
+    """Returns the original break.
+
+    Torch 2.9 wraps a break in a generator in the error that it cannot inline the generator's
+    consumer. The text of that error has the address of a code object, which differs in each run.
+    """
+    skip = error.__cause__ if error else None
+    if skip is not None and _compat.is_skipped_frame(skip) and _compat.is_break(skip.__cause__):
+        return _cause_of(skip.__cause__)
+    return error
+
+
+def _stack_in(payload: str) -> Sequence[FrameSummary]:
+    """Returns the stack in the text of a record."""
+    text = payload.partition("User code traceback:")[2]
+    return [FrameSummary(file, int(line), name) for file, line, name in _FRAME.findall(text)]
+
+
+def hint_in(reason: str) -> str:
+    """Returns Dynamo's advice, one hint per line.
+
+    >>> hint_in("Data-dependent branching\\n  Explanation: It is.\\n  Hint: Use `torch.cond`.\\n")
+    'Use `torch.cond`.'
+    """
+    return "\n".join(" ".join(hint.split()) for hint in _HINT.findall(reason))
+
+
+def reason_in(payload: str) -> str:
+    """Returns the reason in the text of a record or an exception, without the stacks around it."""
+    text = payload.partition("Graph Break Reason: ")[2] or payload
+    return _STACK.split(text, maxsplit=1)[0].strip()
+
+
+def gb_id(gb_type: str) -> str:
+    """Returns the id in PyTorch's registry of graph breaks, or `""` if it has none.
+
+    >>> gb_id("Call to `torch._dynamo.graph_break()`"), gb_id("no such break")
+    ('GB0025', '')
+    """
+    return _compat.graph_break_ids().get(gb_type, "")

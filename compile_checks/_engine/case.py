@@ -1,0 +1,103 @@
+"""Audits with a name, in one mode or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Final
+
+from compile_checks._engine.audit import audit_calls
+from compile_checks._engine.findings import AuditReport, Mode
+from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate
+from compile_checks._engine.scenarios import Calls
+from compile_checks.rules import disagreement
+from compile_checks.rules import error as errors
+
+ALL_MODES: Final[tuple[Mode, ...]] = tuple(
+    Mode(fullgraph, dynamic, backward, backend)
+    for backend, backward, dynamic, fullgraph in product(
+        ("eager", "aot_eager", "inductor"), (False, True), (None, True, False), (False, True)
+    )
+)
+"""Every combination. Each default mode comes right before its fullgraph mode."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An audit with a name. The other fields are the arguments of `audit_calls`."""
+
+    name: str
+    fn: Callable[..., Any]
+    calls: Calls
+    dynamic: bool | None = None
+    backward: bool = False
+    max_graphs: int | None = None
+    covers: str = ""
+    """The name that this case covers, out of those that must be covered (`required`)."""
+    fullgraph: bool = False
+    backend: str = "aot_eager"
+    compare: bool = True
+    gates: Collection[Gate] = DEFAULT_GATES
+    expected_graph: ExpectedGraph | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """The mode of this case."""
+        return Mode(self.fullgraph, self.dynamic, self.backward, self.backend)
+
+    def in_mode(self, mode: Mode) -> Case:
+        """Returns this case in another mode."""
+        return replace(
+            self,
+            fullgraph=mode.fullgraph,
+            dynamic=mode.dynamic,
+            backward=mode.backward,
+            backend=mode.backend,
+        )
+
+    def run(self) -> AuditReport:
+        """Audits the case. An exception becomes a finding, so that other cases still run."""
+        try:
+            report = audit_calls(
+                self.fn,
+                self.calls,
+                dynamic=self.dynamic,
+                backward=self.backward,
+                backend=self.backend,
+                max_graphs=self.max_graphs,
+                fullgraph=self.fullgraph,
+                compare=self.compare,
+                gates=self.gates,
+                expected_graph=self.expected_graph,
+            )
+        except Exception as error:
+            report = AuditReport(findings=(errors.finding(error),), mode=self.mode)
+        named = tuple(replace(finding, case=self.name) for finding in report.findings)
+        return replace(report, findings=named)
+
+
+def audit_modes(case: Case, modes: Iterable[Mode] = ALL_MODES) -> dict[Mode, AuditReport]:
+    """Audits a case in several modes and compares the default mode with `fullgraph=True`.
+
+    If only one of them has a graph break for an unknown reason, the report of the fullgraph mode
+    has a finding.
+
+    >>> import torch
+    >>> case = Case("relu", torch.nn.ReLU(), [([torch.ones(3)], {})])
+    >>> reports = audit_modes(case, [Mode(), Mode(fullgraph=True)])
+    >>> [str(report) for report in reports.values()]
+    ['ok', 'ok']
+    """
+    reports: dict[Mode, AuditReport] = {}
+    for mode in modes:
+        reports[mode] = case.in_mode(mode).run()
+        default = reports.get(replace(mode, fullgraph=False))
+        if mode.fullgraph and default is not None:
+            differing = [
+                replace(finding, case=case.name)
+                for finding in disagreement.check_modes(default, reports[mode])
+            ]
+            findings = (*reports[mode].findings, *differing)
+            reports[mode] = replace(reports[mode], findings=findings)
+    return reports

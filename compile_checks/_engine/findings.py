@@ -1,0 +1,276 @@
+"""The values that an audit returns: frozen dataclasses that convert to and from JSON.
+
+This is the leaf of the package: every other module imports it, and it imports none of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, get_args
+
+Kind = str
+"""The id of a rule. `compile_checks.rules.RULES` is the table of all rules."""
+
+Category = Literal[
+    "",
+    "size",
+    "stride",
+    "dtype",
+    "requires_grad",
+    "int",
+    "float",
+    "object identity",
+    "global state",
+    "other",
+]
+"""What changed when a guard failed."""
+
+CATEGORIES: Final[tuple[str, ...]] = get_args(Category)
+
+YOURS: Final = "yours"
+"""The owner of code outside torch, the standard library and installed packages."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to compile and call a function."""
+
+    fullgraph: bool = False
+    dynamic: bool | None = None
+    backward: bool = False
+    backend: str = "aot_eager"
+
+    def __str__(self) -> str:
+        """Returns the parts that differ from the default.
+
+        >>> str(Mode()), str(Mode(fullgraph=True, dynamic=True, backward=True))
+        ('default', 'fullgraph, dynamic=True, backward')
+        """
+        parts = ["fullgraph" if self.fullgraph else "default"]
+        parts += [] if self.dynamic is None else [f"dynamic={self.dynamic}"]
+        parts += ["backward"] * self.backward
+        parts += [] if self.backend == "aot_eager" else [self.backend]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class GraphBreak:
+    """A place where Dynamo ended a graph and continued in Python or in a new graph.
+
+    There is one for each time Dynamo met the break. Findings merge those with the same place.
+    """
+
+    reason: str
+    """Dynamo's message: a headline, then an explanation, hints and context."""
+    file: str
+    line: int
+    """The innermost frame outside torch, or the innermost frame if all are in torch."""
+    source: str
+    """The text of that line."""
+    gb_id: str = ""
+    """The id in PyTorch's registry of graph breaks, `GB` and four digits. Empty if unknown."""
+    hint: str = ""
+    """Dynamo's advice, one hint per line."""
+    owner: str = ""
+    """`"yours"`, `"torch"`, `"python"` or the installed package that the broken code belongs to."""
+    compile_id: str = ""
+    """The compilation that the break ended. Its captured graph comes before the break."""
+
+
+@dataclass(frozen=True)
+class Recompile:
+    """A frame that Dynamo compiled again because the guards of its earlier compilations failed."""
+
+    reasons: tuple[str, ...]
+    """The guard that failed, for each earlier compilation of the frame."""
+    file: str
+    line: int
+    """The first line of the frame."""
+    category: Category = "other"
+    """What changed since the latest failed compilation. `guard` and `argument` refer to it too."""
+    guard: str = ""
+    """The failed guard in Dynamo's words: `tensor 'x' size mismatch at 0. expected 3, actual 4`."""
+    argument: str = ""
+    """The argument, global or attribute in the guard, such as `x` or `self.n`."""
+    owner: str = ""
+    compile_id: str = ""
+
+
+@dataclass(frozen=True)
+class CapturedGraph:
+    """A graph that Dynamo captured."""
+
+    compile_id: str
+    """Frame and compilation, such as `0/1`. Resume functions are frames of their own."""
+    frame: str
+    """The name of the function or of its resume function."""
+    file: str
+    line: int
+    """The first line of the frame."""
+    text: str
+    """The graph as readable Python."""
+    canonical: str = ""
+    """The graph without names, places and types, for comparison with an expected graph."""
+    ops: tuple[tuple[str, int], ...] = ()
+    """The number of calls of each op, by name."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem and its place. `file` is empty if the problem has no place."""
+
+    kind: Kind
+    reason: str
+    """What happened: a headline on the first line, then details."""
+    hint: str = ""
+    """What to do about it."""
+    gb_id: str = ""
+    file: str = ""
+    line: int = 0
+    source: str = ""
+    owner: str = ""
+    count: int = 1
+    """How many times it happened. Resume functions and repeated inlining count too."""
+    case: str = field(default="", compare=False)
+    """The name of the audited case, if it has one."""
+    guard: str = ""
+    argument: str = ""
+    category: Category = ""
+
+    def __str__(self) -> str:
+        """Returns one line with place, kind and headline.
+
+        >>> print(Finding("export", "it has a loop", file="model.py", line=7, count=2))
+        model.py:7: export: it has a loop (2 times)
+        """
+        place = f"{_short(self.file)}:{self.line}: " if self.file else ""
+        times = f" ({self.count} times)" if self.count > 1 else ""
+        return f"{place}{self.kind}: {headline(self.reason)}{times}"
+
+    def full_text(self) -> str:
+        """Returns everything known about the finding, on several lines.
+
+        >>> print(Finding("export", "it has a loop", source="for x in y:", hint="no").full_text())
+        export: it has a loop
+            source: for x in y:
+            hint: no
+        """
+        rest = self.reason.partition("\n")[2]
+        details = {
+            "source": self.source,
+            "owner": "" if self.owner == YOURS else self.owner,
+            "guard": self.guard,
+            "argument": self.argument,
+            "category": self.category,
+            "id": self.gb_id,
+            "hint": "\n".join(line for line in self.hint.splitlines() if line not in rest),
+        }
+        lines = [f"{name}: {text}" for name, text in details.items() if text]
+        body = "\n".join([*([textwrap.dedent(rest)] if rest else []), *lines])
+        return "\n".join([str(self), *([textwrap.indent(body, "    ")] if body else [])])
+
+
+def headline(reason: str) -> str:
+    """Returns the first line of a reason, with single spaces.
+
+    >>> headline("Data-dependent  branching\\n  Explanation: ...")
+    'Data-dependent branching'
+    """
+    return " ".join(reason.partition("\n")[0].split())
+
+
+@dataclass(frozen=True, repr=False)
+class AuditReport:
+    """What Dynamo did and which parts of it are problems."""
+
+    graphs: int = 0
+    """The number of compiled graphs."""
+    graph_breaks: tuple[GraphBreak, ...] = ()
+    recompiles: tuple[Recompile, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    mode: Mode | None = field(default=None, compare=False)
+    """How the code was compiled and called. None if the audit only watched."""
+    captured_graphs: tuple[CapturedGraph, ...] = field(default=(), compare=False)
+    """The graphs in the order of their compilation."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What the audit could not check, and why."""
+
+    @property
+    def ok(self) -> bool:
+        """True if there are no findings."""
+        return not self.findings
+
+    def assert_clean(self) -> None:
+        """Raises an `AssertionError` with the full text of every finding, if there are any.
+
+        >>> AuditReport(graphs=1).assert_clean()
+        >>> AuditReport(findings=(Finding("nothing-compiled", "no graph"),)).assert_clean()
+        Traceback (most recent call last):
+        AssertionError: nothing-compiled: no graph
+        """
+        if not self.ok:
+            raise AssertionError("\n\n".join(finding.full_text() for finding in self.findings))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the whole report as types that JSON supports."""
+        document: dict[str, Any] = json.loads(json.dumps({"ok": self.ok, **asdict(self)}))
+        return document
+
+    def to_json(self) -> str:
+        """Returns the whole report as JSON."""
+        return json.dumps(self.as_dict(), indent=2)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> AuditReport:
+        """Returns the report that `as_dict` converted.
+
+        >>> report = AuditReport(2, recompiles=(Recompile(("size",), "model.py", 3),))
+        >>> AuditReport.from_dict(report.as_dict()) == report
+        True
+        """
+        mode = document["mode"]
+        return cls(
+            graphs=document["graphs"],
+            graph_breaks=tuple(GraphBreak(**item) for item in document["graph_breaks"]),
+            recompiles=tuple(
+                Recompile(**{**item, "reasons": tuple(item["reasons"])})
+                for item in document["recompiles"]
+            ),
+            findings=tuple(Finding(**item) for item in document["findings"]),
+            mode=None if mode is None else Mode(**mode),
+            captured_graphs=tuple(
+                CapturedGraph(**{**item, "ops": tuple(map(tuple, item["ops"]))})
+                for item in document["captured_graphs"]
+            ),
+            notes=tuple(document["notes"]),
+        )
+
+    def __str__(self) -> str:
+        """Returns one line per finding, so that `assert report.ok, report` shows the problems."""
+        return "\n".join(map(str, self.findings)) or "ok"
+
+    def __repr__(self) -> str:
+        """Returns the counts and all findings.
+
+        >>> AuditReport(graphs=1)
+        <AuditReport: 1 graph, 0 graph breaks, 0 recompiles: ok>
+        """
+        counts = ", ".join(
+            f"{number} {name}{'' if number == 1 else 's'}"
+            for number, name in (
+                (self.graphs, "graph"),
+                (len(self.graph_breaks), "graph break"),
+                (len(self.recompiles), "recompile"),
+            )
+        )
+        verdict = " ok" if self.ok else "".join(f"\n  {finding}" for finding in self.findings)
+        return f"<AuditReport: {counts}:{verdict}>"
+
+
+def _short(file: str) -> str:
+    """Returns a path relative to the working directory if the file is inside it."""
+    return file.removeprefix(os.getcwd() + os.sep)

@@ -1,0 +1,113 @@
+"""Turns what Dynamo did into a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from compile_checks._engine.capture import Capture
+from compile_checks._engine.findings import (
+    AuditReport,
+    CapturedGraph,
+    Finding,
+    GraphBreak,
+    Recompile,
+)
+from compile_checks._engine.trace import Compilation
+from compile_checks.rules import (
+    fallback,
+    graph_break,
+    graph_budget,
+    nothing_compiled,
+    recompile,
+    recompile_limit,
+)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """The number of recompiles that some compilations may include."""
+
+    compilations: Sequence[Compilation]
+    recompiles: int = 0
+    what: str = "the code"
+    """What the budget is for, such as `call 2`."""
+
+
+def report(
+    compilations: Sequence[Compilation],
+    allowances: Iterable[Allowance],
+    max_graphs: int | None = None,
+    captures: Iterable[Capture] = (),
+    parameters: Sequence[str] = (),
+) -> AuditReport:
+    """Returns what Dynamo did, and the findings that follow from that alone.
+
+    Args:
+        allowances: the budgets of recompiles, which count if `max_graphs` is `None`.
+        max_graphs: the number of graphs that may be compiled, recompiles included.
+        parameters: the names of the parameters of the audited function.
+    """
+    graphs, breaks = graphs_in(compilations), breaks_in(compilations)
+    recompiles = recompiles_in(compilations, parameters)
+    findings: list[Finding] = [*graph_break.check(breaks)]
+    for compilation in compilations:
+        findings += recompile_limit.check(compilation, parameters)
+        findings += fallback.check(compilation)
+    if max_graphs is None:
+        findings += _beyond(allowances, parameters)
+    else:
+        findings += graph_budget.check(graphs, max_graphs, recompiles)
+    findings += nothing_compiled.check(graphs)
+    return AuditReport(
+        graphs,
+        breaks,
+        recompiles,
+        tuple(findings),
+        captured_graphs=captured(compilations, captures),
+    )
+
+
+def _beyond(allowances: Iterable[Allowance], parameters: Sequence[str]) -> Iterator[Finding]:
+    for allowance in allowances:
+        recompiles = recompiles_in(allowance.compilations, parameters)
+        yield from recompile.check(recompiles, allowance.recompiles, allowance.what)
+
+
+def graphs_in(compilations: Iterable[Compilation]) -> int:
+    """Returns the number of graphs."""
+    return sum(c.has_graph for c in compilations if c.started)
+
+
+def breaks_in(compilations: Iterable[Compilation]) -> tuple[GraphBreak, ...]:
+    """Returns all graph breaks."""
+    return tuple(b for c in compilations if c.started for b in c.breaks)
+
+
+def recompiles_in(
+    compilations: Iterable[Compilation], parameters: Sequence[str]
+) -> tuple[Recompile, ...]:
+    """Returns all recompiles."""
+    found = (c.recompile(parameters) for c in compilations if c.started)
+    return tuple(recompiled for recompiled in found if recompiled is not None)
+
+
+def captured(
+    compilations: Iterable[Compilation], captures: Iterable[Capture] = ()
+) -> tuple[CapturedGraph, ...]:
+    """Returns the graphs, with what the capturing backend saw of each one."""
+    seen: Mapping[str, Capture] = {capture.compile_id: capture for capture in captures}
+    nothing = Capture("", "", (), ())
+    return tuple(
+        CapturedGraph(
+            c.compile_id,
+            c.name,
+            c.file,
+            c.line,
+            c.graph,
+            canonical=seen.get(c.compile_id, nothing).canonical,
+            ops=seen.get(c.compile_id, nothing).ops,
+        )
+        for c in compilations
+        if c.graph is not None
+    )

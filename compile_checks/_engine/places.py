@@ -1,0 +1,126 @@
+"""Finds the line to show for a stack, and the owner of the code that failed there."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import PurePath
+from traceback import FrameSummary, extract_tb
+from types import FrameType
+from typing import Any
+
+from compile_checks._engine.findings import YOURS, Finding
+
+_HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_PYTHON = tuple(
+    path + os.sep for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name))
+)
+_PACKAGES = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of code."""
+
+    file: str
+    line: int
+    source: str
+    owner: str
+    """The owner of the innermost frame, where the code failed. That frame is not always shown."""
+
+    def of(self, finding: Finding) -> Finding:
+        """Returns the finding at this place."""
+        return replace(
+            finding, file=self.file, line=self.line, source=self.source, owner=self.owner
+        )
+
+
+def owner_of(file: str) -> str:
+    """Returns `"torch"`, `"python"` (its standard library), an installed package, or `"yours"`.
+
+    >>> import json, torch
+    >>> owner_of(torch.nn.__file__), owner_of(json.__file__), owner_of("model.py")
+    ('torch', 'python', 'yours')
+    >>> owner_of("/usr/lib/python3/site-packages/einops/einops.py")
+    'einops'
+    """
+    if file.startswith(_torch()):
+        return "torch"
+    parts = PurePath(file).parts
+    for folder in _PACKAGES:
+        if folder in parts[:-1]:
+            return parts[parts.index(folder) + 1].removesuffix(".py")
+    if file.startswith((*_PYTHON, "<frozen ")):
+        return "python"
+    return YOURS
+
+
+@functools.cache
+def _torch() -> str:
+    """Returns the directory of torch without importing it: readers of reports need no torch."""
+    spec = find_spec("torch")
+    return "torch" + os.sep if spec is None else os.path.dirname(spec.origin or "") + os.sep
+
+
+def place_of(traced: Sequence[FrameSummary]) -> Place:
+    """Returns the innermost traced line, or the caller's, outside torch and the standard library.
+
+    Args:
+        traced: the frames that Dynamo traced, innermost last.
+    """
+    owner = owner_of(traced[-1].filename) if traced else ""
+    frame = _innermost(traced) or _caller() or (traced[-1] if traced else None)
+    if frame is None:
+        return Place("", 0, "", owner)
+    return place_at(frame.filename, frame.lineno or 0, owner)
+
+
+def place_of_error(error: BaseException) -> Place:
+    """Returns the place where traced or running code raised an exception."""
+    traced: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
+    ran = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith(_HERE)]
+    return place_of(traced or ran)
+
+
+def place_of_code(fn: Callable[..., Any]) -> Place:
+    """Returns the first line of a function or of a module's `forward`; no place for C code."""
+    import torch
+
+    called: Any = type(fn).forward if isinstance(fn, torch.nn.Module) else fn
+    while isinstance(called, functools.partial):
+        called = called.func
+    code = getattr(inspect.unwrap(called), "__code__", None)
+    return place_at(code.co_filename, code.co_firstlineno) if code else place_at("", 0)
+
+
+def place_at(file: str, line: int, owner: str = "") -> Place:
+    """Returns the place of a line number."""
+    source = linecache.getline(file, line).strip()
+    return Place(file, line, source, owner or (owner_of(file) if file else ""))
+
+
+def _innermost(frames: Sequence[FrameSummary]) -> FrameSummary | None:
+    return next((f for f in reversed(frames) if not _is_library(f.filename)), None)
+
+
+def _is_library(file: str) -> bool:
+    return owner_of(file) in ("torch", "python")
+
+
+def _caller() -> FrameSummary | None:
+    """Returns the frame that called into Dynamo, or None if the audit itself did."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not frame.f_code.co_filename.startswith(_torch()):
+        frame = frame.f_back  # out of the audit and `logging`
+    while frame is not None and _is_library(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_filename.startswith(_HERE):
+        return None
+    return FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

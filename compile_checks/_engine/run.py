@@ -1,0 +1,205 @@
+"""Makes the calls of one audit and collects its findings and notes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from compile_checks import _compat
+from compile_checks._engine import gates, judge
+from compile_checks._engine.breaks import break_of
+from compile_checks._engine.capture import CapturingBackend
+from compile_checks._engine.compare import (
+    NotComparableError,
+    Reference,
+    back_propagate,
+    copied,
+    own_gradients,
+)
+from compile_checks._engine.counts import Counts
+from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding, GraphBreak, Mode
+from compile_checks._engine.gates import ExpectedGraph, Gate
+from compile_checks._engine.scenarios import Calls, Step, steps_of
+from compile_checks._engine.state import seed
+from compile_checks._engine.trace import Trace
+from compile_checks.rules import (
+    cudagraph_skip,
+    disagreement,
+    export,
+    fallback,
+    graph_break,
+    graph_snapshot,
+    host_sync,
+    mismatch,
+    no_gradient,
+    not_pt2_compliant,
+    nothing_compiled,
+    opcheck,
+)
+
+
+@dataclass
+class Run:
+    """The calls of one audit, and the findings that do not follow from their compilations."""
+
+    fn: Callable[..., Any]
+    mode: Mode
+    backend: CapturingBackend
+    trace: Trace
+    compare: bool
+    gates: frozenset[Gate]
+    counts: Counts = field(default_factory=Counts)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    allowances: list[judge.Allowance] = field(default_factory=list)
+    refused: GraphBreak | None = None
+    """The break at which `fullgraph=True` raised."""
+
+    def make(self, calls: Calls) -> None:
+        """Makes all calls twice: first to compile, then to see that nothing is recompiled."""
+        compiled = torch.compile(
+            self.fn,
+            fullgraph=self.mode.fullgraph,
+            dynamic=self.mode.dynamic,
+            backend=self.backend.compiler,
+        )
+        try:
+            with self._inductor(), self._cudagraphs():
+                gradients = [*self._first_round(compiled, _same_steps(calls))]
+                gradients += self._second_round(compiled, _same_steps(calls))
+        except Exception as error:
+            if not (self.mode.fullgraph and _compat.is_refusal(error)):
+                raise
+            self.refused = break_of(error, str(error))
+            return
+        if self.mode.backward:
+            self.findings += no_gradient.check(gradients)
+
+    def report(self, max_graphs: int | None) -> AuditReport:
+        """Returns what Dynamo did and the findings about that."""
+        compilations, captures = self.trace.compilations, self.backend.captures
+        names = _parameters(self.fn)
+        report = judge.report(compilations, self.allowances, max_graphs, captures, names)
+        found = [*report.findings, *disagreement.check(compilations, self.counts, captures)]
+        if captures and not compilations:  # graphs were compiled, and nothing was recorded
+            self.notes.append(_compat.silent_trace())
+            found = [f for f in found if f.kind != nothing_compiled.RULE.id]
+        if self.refused is None:
+            return replace(report, findings=tuple(found))
+        # The break is why nothing was compiled.
+        consequences = (nothing_compiled.RULE.id, fallback.RULE.id)
+        found = [f for f in found if f.kind not in consequences]
+        breaks = report.graph_breaks or (self.refused,)
+        broken = [] if report.graph_breaks else graph_break.check(breaks)
+        return replace(report, graph_breaks=breaks, findings=(*broken, *found))
+
+    def all_notes(self) -> tuple[str, ...]:
+        """Returns what could not be checked, and why."""
+        return (*self.notes, *_compat.notes({*self.gates, self.mode.backend}))
+
+    def check_graph(self, graphs: Iterable[CapturedGraph], expected: ExpectedGraph | None) -> None:
+        """Compares the captured graphs with the expected ones, if there are any."""
+        needed = (_compat.CURRENT_COMPILE_ID, _compat.LOOKUP_BACKEND)
+        if expected is not None and all(api.get() is not None for api in needed):
+            self.findings += graph_snapshot.check(graphs, expected)
+
+    def check_gates(self, calls: Calls) -> None:
+        """Runs the optional checks with the inputs of the first call."""
+        captures = self.backend.captures
+        if "pt2" in self.gates:
+            self.findings += not_pt2_compliant.check(captures)
+        if "opcheck" in self.gates and (copies := self._copies("opcheck", calls)):
+            self.findings += opcheck.check(*copies, captures)
+        if "export" in self.gates and (copies := self._copies("export", calls)):
+            self.findings += export.check(*copies)
+        if not gates.has_gpu():
+            needed = sorted(self.gates.intersection(gates.CUDA_GATES))
+            self.notes += [f"{gate}: not checked: there is no CUDA device" for gate in needed]
+
+    def _copies(self, gate: Gate, calls: Calls) -> tuple[Callable[..., Any], Step] | None:
+        """Returns the code and the inputs of the first call, for a gate to run."""
+        try:
+            fn, (step,) = copied(self.fn, _same_steps(calls)[:1])
+            return fn, step
+        except NotComparableError as reason:
+            self.notes.append(f"{gate}: not checked: {reason}")
+            return None
+
+    def _first_round(self, compiled: Callable[..., Any], steps: Sequence[Step]) -> Iterator[bool]:
+        reference = self._reference(steps) if self.compare else None
+        for index, step in enumerate(steps):
+            label = step.label(index)
+            result, with_gradient = self._call(compiled, step, label, step.recompiles)
+            yield with_gradient
+            try:
+                if reference is not None:
+                    differences = reference.differences(index, step, result)
+                    self.findings += mismatch.check(self.fn, label, differences)
+            except NotComparableError as reason:
+                self.notes.append(f"{label}: not compared with eager mode: {reason}")
+                reference = None
+
+    def _second_round(self, compiled: Callable[..., Any], steps: Sequence[Step]) -> Iterator[bool]:
+        watched = "host-sync" in self.gates and gates.has_gpu()
+        with host_sync.check(self.findings) if watched else nullcontext():
+            for index, step in enumerate(steps):
+                yield self._call(compiled, step, f"{step.label(index)}, made again,", 0)[1]
+        if watched and not any(f.kind == host_sync.RULE.id for f in self.findings):
+            for index, step in enumerate(steps):
+                name = f"{step.label(index)}, made a third time,"
+                call = partial(self._call, compiled, step, name, 0)
+                self.findings += host_sync.check_call(call)
+
+    def _call(
+        self, compiled: Callable[..., Any], step: Step, name: str, recompiles: int
+    ) -> tuple[Any, bool]:
+        """Makes a call. Returns its result, and True if there was something to back-propagate."""
+        before = len(self.trace.compilations)
+        seed()
+        result = compiled(*step.args, **step.kwargs)
+        with_gradient = self.mode.backward and back_propagate(result)
+        if with_gradient and "cudagraph" in self.gates:
+            own_gradients(self.fn, step)
+        compilations = self.trace.compilations[before:]
+        self.allowances.append(judge.Allowance(compilations, recompiles, name))
+        return result, with_gradient
+
+    def _reference(self, steps: Sequence[Step]) -> Reference | None:
+        try:
+            return Reference(self.fn, steps, backward=self.mode.backward)
+        except NotComparableError as reason:
+            self.notes.append(f"not compared with eager mode: {reason}")
+            return None
+
+    def _inductor(self) -> AbstractContextManager[Any]:
+        if self.mode.backend != "inductor":
+            return nullcontext()
+        return _compat.inductor_options(
+            fallback_random=self.compare,  # or its random numbers would differ from eager mode
+            cudagraphs="cudagraph" in self.gates,
+        )
+
+    def _cudagraphs(self) -> AbstractContextManager[Any]:
+        if "cudagraph" not in self.gates:
+            return nullcontext()
+        return cudagraph_skip.check(self.findings, self.trace.compilations)
+
+
+def _same_steps(calls: Calls) -> tuple[Step, ...]:
+    """Returns the steps. If a function creates them from random numbers, they are always equal."""
+    seed()
+    return steps_of(calls)
+
+
+def _parameters(fn: Callable[..., Any]) -> list[str]:
+    called = fn.forward if isinstance(fn, torch.nn.Module) else fn
+    try:
+        return [*inspect.signature(called).parameters]
+    except (TypeError, ValueError):  # some builtins have no signature
+        return []

@@ -1,0 +1,188 @@
+"""Turns Dynamo's structured trace into Python objects while Dynamo compiles.
+
+Dynamo keeps several counts of its graph breaks, and each misses some kind of break. Its structured
+trace, the records that `TORCH_TRACE` writes to disk, has them all. The handler below takes the
+records from their logger. They contain user stacks only as text, but Dynamo logs each one while it
+deals with the event, so the handler can ask for the stack itself.
+
+Torch 2.9 has no record of its own for two kinds of break. If nothing of a frame could be compiled,
+there is only the record of the error. If Dynamo steps back to the last statement that it can resume
+from, there is only a line in its debug log. A break that is recorded in both ways is added once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from compile_checks import _compat
+from compile_checks._engine.breaks import break_of
+from compile_checks._engine.findings import GraphBreak, Recompile, headline
+from compile_checks._engine.guards import as_called, latest, read_guard
+from compile_checks._engine.places import owner_of
+
+RECORDS: Final = ("compilation_metrics", "dynamo_output_graph", "dynamo_start")
+"""The records that a `Trace` reads."""
+ARTIFACTS: Final = ("dynamo_error", "dynamo_graph_break_reason", "recompile_reasons")
+"""The records named `artifact` that a `Trace` reads, by the name of the artifact."""
+
+
+@dataclass
+class Compilation:
+    """One frame that Dynamo tried to compile."""
+
+    compile_id: str = ""
+    name: str = ""
+    file: str = ""
+    line: int = 0
+    started: bool = False
+    """False past the recompile limit: Dynamo rejects the frame before it starts."""
+    ended: bool = False
+    graph: str | None = None
+    """The graph as readable Python."""
+    breaks: list[GraphBreak] = field(default_factory=list)
+    breaks_met: int = 0
+    """The number of times Dynamo met a break. After a restart it meets the same breaks again."""
+    recompile_reasons: tuple[str, ...] | None = None
+    failure: str | None = None
+    """Why there is no compiled code for this frame."""
+    skipped: bool = False
+    """True if Dynamo skipped the frame. For a break in a loop, torch 2.9 gives no failure."""
+
+    @property
+    def has_graph(self) -> bool:
+        """True if there is a graph and the backend compiled it."""
+        return self.graph is not None and self.failure is None
+
+    @property
+    def resumed(self) -> bool:
+        """True if the frame continued after its breaks."""
+        return self.failure is None and not self.skipped
+
+    def recompile(self, parameters: Sequence[str] = ()) -> Recompile | None:
+        """Returns why Dynamo compiled the frame again, or None if this is its first compilation.
+
+        Args:
+            parameters: the names of the parameters of the audited function.
+        """
+        if self.recompile_reasons is None:
+            return None
+        failed = read_guard(latest(self.recompile_reasons))
+        return Recompile(
+            self.recompile_reasons,
+            self.file,
+            self.line,
+            category=failed.category,
+            guard=failed.guard,
+            argument=as_called(failed.argument, parameters),
+            owner=owner_of(self.file) if self.file else "",
+            compile_id=self.compile_id,
+        )
+
+
+class Trace(logging.Handler):
+    """Collects the records of Dynamo's structured trace into compilations, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compilations: list[Compilation] = []
+        self._by_id: dict[tuple[Any, ...], Compilation] = {}
+        self._frames: dict[tuple[Any, ...], Compilation] = {}
+        # The audited code may run in an `except` block. That exception is not Dynamo's.
+        self._outer_error = sys.exc_info()[1]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Reads a record of the structured trace."""
+        metadata: Mapping[str, Any] = getattr(record, "metadata", {})
+        payload: str = getattr(record, "payload", None) or ""
+        match metadata:
+            case {"artifact": {"name": "recompile_reasons"}}:
+                self._begin(metadata).recompile_reasons = _reasons(payload)
+            case {"dynamo_start": _}:
+                self._begin(metadata).started = True
+            case {"artifact": {"name": "dynamo_graph_break_reason"}}:
+                self._add_break(self._current(metadata), payload)
+            case {"artifact": {"name": "dynamo_error"}}:
+                self._add_unlogged(self._current(metadata), sys.exc_info()[1])
+            case {"dynamo_output_graph": _}:
+                self._current(metadata).graph = payload
+            case {"compilation_metrics": metrics}:
+                self._end(metadata, metrics)
+
+    def add_logged(self, record: logging.LogRecord) -> None:
+        """Reads a record of Dynamo's debug log and adds its break, if it describes one."""
+        stepped_back = record.exc_info and record.msg == "step triggered compile"
+        if stepped_back and (compile_id := _compat.current_compile_id()):
+            self._add_unlogged(self._current(vars(compile_id)), sys.exc_info()[1])
+
+    def _begin(self, metadata: Mapping[str, Any]) -> Compilation:
+        """Returns the compilation of a frame's first record.
+
+        Ids start over after `torch.compiler.reset()`: a compilation that has ended is another one.
+        """
+        compilation = self._current(metadata)
+        if not (compilation.ended or compilation.started):
+            return compilation
+        del self._by_id[_compile_id(metadata)]
+        return self._current(metadata)
+
+    def _current(self, metadata: Mapping[str, Any]) -> Compilation:
+        key = _compile_id(metadata)
+        if key not in self._by_id:
+            earlier = self._frames.get(key[:2], Compilation())
+            self._by_id[key] = Compilation(
+                f"{key[1]}/{key[2]}", earlier.name, earlier.file, earlier.line
+            )
+            self.compilations.append(self._by_id[key])
+        return self._by_id[key]
+
+    def _end(self, metadata: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+        compilation = self._current(metadata)
+        compilation.ended = True
+        if metrics.get("fail_type") is not None:
+            compilation.failure = metrics.get("fail_reason") or metrics["fail_type"]
+        compilation.skipped = metrics.get("graph_op_count", 0) is None  # 0 for a graph without ops
+        # Past the recompile limit the code has no name. The frame's earlier compilations have it.
+        if metrics.get("co_filename") is not None:
+            compilation.name = metrics.get("co_name", "")
+            compilation.file = metrics["co_filename"]
+            compilation.line = metrics.get("co_firstlineno", 0)
+            self._frames[_compile_id(metadata)[:2]] = compilation
+
+    def _add_break(self, compilation: Compilation, payload: str) -> None:
+        error = sys.exc_info()[1]
+        known = None if error is self._outer_error else error
+        graph_break = break_of(known, payload, compilation.compile_id)
+        compilation.breaks_met += 1
+        # Dynamo may restart within one compilation and meet the same break again.
+        if graph_break not in compilation.breaks:
+            compilation.breaks.append(graph_break)
+
+    def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
+        """Adds the break in an exception, unless a record has added it already."""
+        if not _compat.is_break(error) or error is self._outer_error:
+            return
+        found = break_of(error, "", compilation.compile_id)
+        known = {(b.file, b.line, headline(b.reason)) for b in compilation.breaks}
+        if (found.file, found.line, headline(found.reason)) not in known:
+            compilation.breaks.append(found)
+            compilation.breaks_met += 1
+
+
+def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        metadata.get(key) for key in ("compiled_autograd_id", "frame_id", "frame_compile_id")
+    )
+
+
+def _reasons(payload: str) -> tuple[str, ...]:
+    """Returns the reasons of a recompile.
+
+    The payload is a JSON list, or since torch 2.13 plain text if there is one reason.
+    """
+    reasons = json.loads(payload) if payload.startswith("[") else [payload]
+    return tuple(reason.strip() for reason in reasons)

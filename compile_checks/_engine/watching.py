@@ -1,0 +1,45 @@
+"""Watches everything that is compiled within a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from compile_checks import _compat
+from compile_checks._engine import judge
+from compile_checks._engine.findings import AuditReport
+from compile_checks._engine.recording import record
+from compile_checks._engine.trace import Trace
+
+
+class Watch:
+    """What Dynamo has done since a `watch()` block began."""
+
+    def __init__(self, trace: Trace, max_graphs: int | None) -> None:
+        self._trace = trace
+        self._max_graphs = max_graphs
+
+    def report(self) -> AuditReport:
+        """Returns a report on what was recorded so far."""
+        compilations = self._trace.compilations
+        report = judge.report(compilations, [judge.Allowance(compilations)], self._max_graphs)
+        return replace(report, notes=_compat.notes())
+
+
+@contextmanager
+def watch(*, max_graphs: int | None = None) -> Iterator[Watch]:
+    """Records what Dynamo does within a block.
+
+    Args:
+        max_graphs: the number of graphs that the block may compile, recompiles included. `None`
+            allows as many as its code needs, but no recompile.
+
+    >>> import torch
+    >>> with watch() as watched:
+    ...     _ = torch.compile(torch.nn.ReLU(), backend="eager")(torch.ones(3))
+    >>> watched.report().ok, watched.report().graphs
+    (True, 1)
+    """
+    with record() as trace:
+        yield Watch(trace, max_graphs)

@@ -1,0 +1,206 @@
+"""Generates the JSON Schema of the JSON report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compile_checks._engine.findings import CATEGORIES
+from compile_checks.rules import KINDS
+
+Schema = dict[str, Any]
+
+
+def schema() -> Schema:
+    """Returns the schema (draft 2020-12)."""
+    document = _object(
+        "What `python -m compile_checks --json FILE` writes.",
+        schema_version=_text(
+            "The first number changes if readers may break, the second if something is added."
+        )
+        | {"pattern": r"^1\.\d+$"},
+        tool={"const": "compile_checks"},
+        torch=_text("The version of PyTorch."),
+        python=_text("The version of Python."),
+        ok=_flag("True if no case has findings, apart from known ones."),
+        summary=_text("One line for people."),
+        cases=_list("The cases in the order of the run.", _ref("case")),
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Report of compile_checks, version 1",
+        **document,
+        "$defs": {
+            "case": _case(),
+            "mode": _mode(),
+            "graph_break": _graph_break(),
+            "recompile": _recompile(),
+            "captured_graph": _captured_graph(),
+            "finding": _finding("One problem.", fingerprint=_text(_FINGERPRINT)),
+            "known": _known(),
+            "plain_finding": _finding("A finding without its fingerprint."),
+        },
+    }
+
+
+_REASON = "What happened: a headline on the first line, then PyTorch's details."
+_FILE = "Path of the file. Empty if there is no place."
+_OWNER = "The owner of the code: yours, torch, python, or the name of an installed package."
+_FINGERPRINT = "Depends only on the kind, the file, the text of the line and the headline."
+_FRAME_LINE = "The first line of the frame."
+
+
+def _case() -> Schema:
+    return _object(
+        "One case in one mode.",
+        name=_text("Unique in the report."),
+        seconds={"description": "The duration of the audit.", "type": "number", "minimum": 0},
+        file=_text("The file that defines the audited callable. May be empty."),
+        line=_number("The first line of the callable, or 0."),
+        ok=_flag("True if the case has no findings."),
+        graphs=_number("The number of compiled graphs."),
+        graph_breaks=_list("One for each time Dynamo met a break.", _ref("graph_break")),
+        recompiles=_list("All recompiles, including those within the budget.", _ref("recompile")),
+        findings=_list("The problems of the case.", _ref("finding")),
+        mode={
+            "description": "How the code was compiled and called. Null if it was not.",
+            "anyOf": [_ref("mode"), {"type": "null"}],
+        },
+        captured_graphs=_list("The graphs in order of compilation.", _ref("captured_graph")),
+        notes=_list("What could not be checked, and why.", {"type": "string"}),
+        known=_list("The findings that the baseline accepts.", _ref("known")),
+    )
+
+
+def _mode() -> Schema:
+    return _object(
+        "One way to compile and call.",
+        fullgraph={"type": "boolean"},
+        dynamic={"type": ["boolean", "null"]},
+        backward={"type": "boolean"},
+        backend={"type": "string"},
+    )
+
+
+def _graph_break() -> Schema:
+    return _object(
+        "A place where a graph ended.",
+        reason=_text(_REASON),
+        **_place(),
+        gb_id=_text("PyTorch's id of the graph break, such as GB0170. Empty if unknown."),
+        hint=_text("What to do, one hint per line."),
+        owner=_text(_OWNER),
+        compile_id=_text("The compilation that the break ended."),
+    )
+
+
+def _recompile() -> Schema:
+    return _object(
+        "A frame that was compiled again.",
+        reasons=_list(
+            "The guard that failed, for each earlier compilation of the frame.", {"type": "string"}
+        ),
+        file=_text(_FILE),
+        line=_number(_FRAME_LINE),
+        **_guard(),
+        owner=_text(_OWNER),
+        compile_id=_text("The new compilation."),
+    )
+
+
+def _captured_graph() -> Schema:
+    count = _number("The number of calls.") | {"minimum": 1}
+    pair = {
+        "type": "array",
+        "prefixItems": [{"type": "string"}, count],
+        "items": False,
+        "minItems": 2,
+    }
+    return _object(
+        "A graph that Dynamo captured.",
+        compile_id=_text("Frame and compilation, such as 0/1."),
+        frame=_text("The name of the function or of its resume function."),
+        file=_text(_FILE),
+        line=_number(_FRAME_LINE),
+        text=_text("The graph as readable Python."),
+        canonical=_text("The graph without names, places and types."),
+        ops=_list("Pairs of an op and its number of calls.", pair),
+    )
+
+
+def _finding(description: str, **more: Schema) -> Schema:
+    return _object(
+        description,
+        kind={
+            "description": "The rule. docs/audit-findings.md describes all of them.",
+            "enum": [*KINDS],
+        },
+        reason=_text(_REASON),
+        hint=_text("What to do, one hint per line."),
+        gb_id=_text("PyTorch's id of the graph break, such as GB0170. Empty if unknown."),
+        **_place(),
+        owner=_text(_OWNER),
+        count=_number("The number of times it happened.") | {"minimum": 1},
+        case=_text("The name of the case in the audit."),
+        **_guard(),
+        **more,
+    )
+
+
+def _known() -> Schema:
+    return _object(
+        "A finding that the baseline accepts.",
+        finding=_ref("plain_finding"),
+        reason=_text("Why it is accepted."),
+        expires=_text("The last day on which it is accepted.") | {"format": "date"},
+        fingerprint=_text(_FINGERPRINT),
+    )
+
+
+# ------------------------------------------------------------------ parts
+
+
+def _place() -> dict[str, Schema]:
+    return {
+        "file": _text(_FILE),
+        "line": _number("The line number, from 1. 0 if there is no place."),
+        "source": _text("The text of the line."),
+    }
+
+
+def _guard() -> dict[str, Schema]:
+    return {
+        "category": {"description": "What changed before a recompile.", "enum": [*CATEGORIES]},
+        "guard": _text("The guard that failed before a recompile."),
+        "argument": _text("The argument or variable in the guard."),
+    }
+
+
+def _object(description: str, **properties: Schema) -> Schema:
+    """Returns the schema of an object with exactly these properties."""
+    return {
+        "description": description,
+        "type": "object",
+        "additionalProperties": False,
+        "required": [*properties],
+        "properties": properties,
+    }
+
+
+def _list(description: str, items: Schema) -> Schema:
+    return {"description": description, "type": "array", "items": items}
+
+
+def _text(description: str) -> Schema:
+    return {"description": description, "type": "string"}
+
+
+def _flag(description: str) -> Schema:
+    return {"description": description, "type": "boolean"}
+
+
+def _number(description: str) -> Schema:
+    return {"description": description, "type": "integer", "minimum": 0}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}

@@ -1,0 +1,47 @@
+"""Graph breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from compile_checks._engine.findings import Finding, GraphBreak, headline
+from compile_checks.rules._rule import Rule
+
+RULE = Rule(
+    id="graph-break",
+    summary="a graph ended before the code did",
+    cause="Dynamo cannot put a line into a graph. It ends one graph there and starts another after "
+    "it.",
+    cure="Follow the hint and PyTorch's page on the break. Often `torch.where`, `torch.cond` or a "
+    "constant can replace `.item()`. Move code that only logs out of the compiled function.",
+)
+
+
+def check(breaks: Iterable[GraphBreak]) -> Iterator[Finding]:
+    """Yields one finding for each place and headline, in the order in which they first occurred.
+
+    A helper breaks once at each place where it is inlined and once on its own, and a resume
+    function may break where its function broke. That is a single line to fix.
+    """
+    merged: dict[tuple[str, int, str], Finding] = {}
+    for b in breaks:
+        key = b.file, b.line, headline(b.reason)
+        if key in merged:
+            merged[key] = replace(merged[key], count=merged[key].count + 1)
+        else:
+            merged[key] = _finding(b)
+    yield from merged.values()
+
+
+def _finding(graph_break: GraphBreak) -> Finding:
+    b = graph_break
+    return RULE.finding(
+        b.reason,
+        b.hint,
+        gb_id=b.gb_id,
+        file=b.file,
+        line=b.line,
+        source=b.source,
+        owner=b.owner,
+    )

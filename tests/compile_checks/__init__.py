@@ -1,0 +1,1 @@
+"""Tests of the graph-break audit: one file per topic, audited code in `samples`."""

@@ -1,0 +1,305 @@
+"""Mutation tests: if any detector is turned off, the audit misses something that it must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo
+from torch import Tensor
+
+from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, audit_modes
+from compile_checks._engine.counts import Counts
+from compile_checks._engine.findings import Finding
+from tests.compile_checks.samples import breaks
+from tests.compile_checks.test_gates import skipped_at_run_time
+
+X = torch.ones(3)
+
+
+def double(x: Tensor) -> Tensor:
+    return x * 2
+
+
+def unlike_eager(x: Tensor) -> Tensor:
+    return x + (2 if torch.compiler.is_compiling() else 1)
+
+
+def untagged(x: Tensor) -> Tensor:
+    return torch.ops.audit_mutants.untagged(x) + 1
+
+
+def counting() -> Callable[[Tensor], Tensor]:
+    seen: list[int] = []
+
+    def count(x: Tensor) -> Tensor:
+        seen.append(0)
+        return x + len(seen)
+
+    return count
+
+
+def refused(graph: Any, inputs: Any) -> Any:
+    raise RuntimeError("this backend takes nothing")
+
+
+def kinds(report: AuditReport) -> set[str]:
+    return {finding.kind for finding in report.findings}
+
+
+def beyond_the_limit() -> AuditReport:
+    with torch._dynamo.config.patch(recompile_limit=1):
+        return audit_calls(double, [Step((X,)), Step((torch.ones(4),))], dynamic=False)
+
+
+def given_up() -> AuditReport:
+    with torch._dynamo.config.patch(suppress_errors=True):
+        return audit(double, (X,), backend=refused)
+
+
+def sizes(**options: Any) -> AuditReport:
+    return audit_calls(double, [Step((X,)), Step((torch.ones(4),))], **options)
+
+
+def in_both_modes() -> AuditReport:
+    """Audits code in which only the fullgraph mode has a break."""
+    case = Case("one-sided", breaks.branch, [((X,), {})])
+    with pytest.MonkeyPatch.context() as patch:
+        in_mode = Case.in_mode
+
+        def clean_by_default(self: Case, mode: Mode) -> Case:
+            return in_mode(self if mode.fullgraph else replace(self, fn=double), mode)
+
+        patch.setattr(Case, "in_mode", clean_by_default)
+        return audit_modes(case, [Mode(), Mode(fullgraph=True)])[Mode(fullgraph=True)]
+
+
+def unbalanced() -> AuditReport:
+    """Audits with a counter that has more graphs than the trace."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Counts, "graphs", property(lambda self: 9))
+        return audit(double, (X,))
+
+
+def config_kept() -> AuditReport:
+    @torch.compiler.disable
+    def change() -> None:
+        torch._dynamo.config.recompile_limit += 1
+
+    def changing(x: Tensor) -> Tensor:
+        change()
+        return x + 1
+
+    before = torch._dynamo.config.recompile_limit
+    try:
+        audit(changing, (X,), compare=False)
+        kept = torch._dynamo.config.recompile_limit == before
+    finally:
+        torch._dynamo.config.recompile_limit = before
+    return AuditReport(findings=(Finding("error", "kept"),) if kept else ())
+
+
+def first(report: AuditReport) -> Finding:
+    return report.findings[0]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A detector, its replacement, and what is no longer true with the replacement."""
+
+    target: str
+    """A module of `compile_checks` and a name in it, separated by a colon."""
+    replacement: Any
+    holds: Callable[[], bool]
+
+    def switch(self, patch: pytest.MonkeyPatch) -> None:
+        module, _, path = self.target.partition(":")
+        *owners, name = path.split(".")
+        owner: Any = import_module(f"compile_checks.{module}")
+        for part in owners:
+            owner = getattr(owner, part)
+        patch.setattr(owner, name, self.replacement)
+
+
+def nothing(*args: Any, **kwargs: Any) -> tuple[()]:
+    return ()
+
+
+MUTANTS = {
+    "breaks": Mutant(
+        "rules.graph_break:check", nothing, lambda: "graph-break" in kinds(audit(breaks.item, (X,)))
+    ),
+    "breaks in the trace": Mutant(
+        "_engine.trace:Trace._add_break",
+        nothing,
+        lambda: "disagreement" not in kinds(audit(breaks.item, (X,))),
+    ),
+    "breaks without an exception": Mutant(
+        "_engine.trace:Trace._add_break",
+        nothing,
+        lambda: "graph-break" in kinds(audit(breaks.branch, (X,))),
+    ),
+    "merging": Mutant(
+        "rules.graph_break:headline", lambda reason: object(), lambda: first(audit(breaks.twice, (X,))).count == 3
+    ),
+    "refusal of fullgraph": Mutant(
+        "rules.graph_break:check",
+        nothing,
+        lambda: kinds(audit(breaks.in_loop, (X,), fullgraph=True)) == {"graph-break"},
+    ),
+    "ids": Mutant(
+        "_compat:graph_break_ids", dict, lambda: first(audit(breaks.at_end, (X,))).gb_id == "GB0025"
+    ),
+    "hints": Mutant(
+        "_engine.breaks:hint_in", lambda reason: "", lambda: first(audit(breaks.item, (X,))).hint != ""
+    ),
+    "owners": Mutant(
+        "_engine.places:owner_of", lambda file: "yours", lambda: first(in_torch()).owner == "torch"
+    ),
+    "places": Mutant(
+        "_engine.places:_is_library", lambda file: False, lambda: first(in_torch()).file == breaks.__file__
+    ),
+    "recompile limit": Mutant(
+        "rules.recompile_limit:check", nothing, lambda: "recompile-limit" in kinds(beyond_the_limit())
+    ),
+    "fallback": Mutant(
+        "rules.fallback:check", nothing, lambda: "fallback" in kinds(given_up())
+    ),
+    "nothing compiled": Mutant(
+        "_engine.judge:graphs_in",
+        lambda compilations: 1,
+        lambda: "nothing-compiled" in kinds(audit(lambda x: x, (X,))),
+    ),
+    "recompiles": Mutant(
+        "rules.recompile:check", nothing, lambda: "recompile" in kinds(sizes())
+    ),
+    "recompiles in the trace": Mutant(
+        "_engine.trace:_reasons", nothing, lambda: first(sizes()).category == "size"
+    ),
+    "what changed": Mutant(
+        "_engine.guards:_TENSOR_CATEGORIES", {}, lambda: first(sizes()).category == "size"
+    ),
+    "graph budget": Mutant(
+        "rules.graph_budget:check", nothing, lambda: "graph-budget" in kinds(sizes(max_graphs=1))
+    ),
+    "second round": Mutant(
+        "_engine.run:Run._second_round",
+        nothing,
+        lambda: "recompile" in kinds(audit(counting(), (X,))),
+    ),
+    "gradient": Mutant(
+        "_engine.run:back_propagate",
+        lambda result: True,
+        lambda: "no-gradient" in kinds(audit(double, (X,), backward=True)),
+    ),
+    "comparison": Mutant(
+        "_engine.compare:Reference.differences",
+        nothing,
+        lambda: "mismatch" in kinds(audit(unlike_eager, (X,))),
+    ),
+    "comparison of tensors": Mutant(
+        "_engine.compare:_float_difference",
+        lambda compiled, eager: "",
+        lambda: "mismatch" in kinds(audit(unlike_eager, (X,))),
+    ),
+    "seeds": Mutant(
+        "_engine.run:seed",
+        lambda: None,
+        lambda: audit(torch.nn.Dropout(0.5), (torch.ones(64),)).notes == ()
+        and audit(torch.nn.Dropout(0.5), (torch.ones(64),)).ok,
+    ),
+    "counters": Mutant(
+        "rules.disagreement:check", nothing, lambda: "disagreement" in kinds(unbalanced())
+    ),
+    "both modes": Mutant(
+        "rules.disagreement:check_modes", nothing, lambda: "disagreement" in kinds(in_both_modes())
+    ),
+    "tags": Mutant(
+        "rules.not_pt2_compliant:check",
+        nothing,
+        lambda: "not-pt2-compliant" in kinds(audit(untagged, (X,))),
+    ),
+    "opcheck": Mutant(
+        "rules.opcheck:check",
+        nothing,
+        lambda: "opcheck" in kinds(audit(untagged, (X,), gates=["opcheck"], backend="eager")),
+    ),
+    "export": Mutant(
+        "rules.export:check",
+        nothing,
+        lambda: "export" in kinds(audit(breaks.branch, (X,), gates=["export"])),
+    ),
+    "cudagraphs": Mutant(
+        "rules.cudagraph_skip:check",
+        lambda *args: nullcontext(),
+        lambda: "cudagraph-skip" in kinds(skipped_at_run_time()),
+    ),
+    "host syncs": Mutant(
+        "rules.host_sync:check",
+        lambda found: nullcontext(),
+        lambda: "host-sync" in kinds(synchronizing()),
+    ),
+    "expected graph": Mutant(
+        "rules.graph_snapshot:check",
+        nothing,
+        lambda: "graph-snapshot" in kinds(audit(double, (X,), expected_graph={"sin": 1})),
+    ),
+    "errors": Mutant(
+        "rules.error:finding",
+        lambda error: Finding("missing-case", "not said"),
+        lambda: "error" in kinds(Case("raises", lambda x: [][len(x)], [((X,), {})]).run()),
+    ),
+    "configuration": Mutant(
+        "_compat:restored_dynamo", nullcontext, lambda: not config_kept().ok
+    ),
+}  # fmt: skip
+
+
+def in_torch() -> AuditReport:
+    return audit(breaks.in_torch, (X,), compare=False)
+
+
+def synchronizing() -> AuditReport:
+    """Mocks a GPU that warns when the host waits for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compile_checks._engine.gates.has_gpu", lambda: True)
+        patch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+        patch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+        return audit(warns, (X,), gates=["host-sync"], compare=False)
+
+
+@torch.compiler.disable
+def _warn() -> None:
+    import warnings
+
+    warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+
+def warns(x: Tensor) -> Tensor:
+    _warn()
+    return x + 1
+
+
+@pytest.fixture(autouse=True)
+def _library() -> Any:
+    with torch.library._scoped_library("audit_mutants", "FRAGMENT") as library:
+        library.define("untagged(Tensor x) -> Tensor")
+        library.impl("untagged", lambda x: x.clone(), "CompositeExplicitAutograd")
+        library._register_fake("untagged", lambda x: x.new_empty(1))
+        yield
+
+
+@pytest.mark.filterwarnings("ignore:called a synchronizing CUDA operation")
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_detector_is_missed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = MUTANTS[name]
+    assert mutant.holds()
+
+    mutant.switch(monkeypatch)
+
+    assert not mutant.holds()
