@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import dmask
-from benchmarks.paths import Make, causal, compare_only, compiled, create, inlined
+from benchmarks.paths import Make, causal, compare_only, compiled, create
 from benchmarks.timing import Call, Timed, compare
+from tests.support.inlined import inlined_path
 
 
 class Line(NamedTuple):
@@ -65,7 +66,7 @@ def measure(device: str = "cpu") -> Iterator[Line]:
         yield _line(
             f"{name} {list(case.shape)}, k {case.window_size}",
             _call(_of(case, create), bias, mask, case.window_size, case.tie_break),
-            _call(_of(case, inlined), bias, mask, case.window_size),
+            _call(_of(case, inlined_path), bias, mask, case.window_size),
             _call(compare_only, bias, mask, case.window_size),
         )
     if device == "cpu":
@@ -80,7 +81,7 @@ def long_prompt(query_len: int = 16384, window_size: int = 1024) -> Line:
     return _line(
         f"select, causal, bias per key {list(bias.shape)}, k {window_size}",
         lambda: dmask.select(bias, window_size, is_causal=True, query_len=query_len),
-        lambda: inlined(dense, mask, window_size),
+        lambda: inlined_path(dense, mask, window_size),
         lambda: compare_only(dense, mask, window_size),
     )
 

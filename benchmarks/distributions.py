@@ -15,8 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.paths import create, inlined
+from benchmarks.paths import create
 from benchmarks.timing import Timed, compare
+from tests.support.inlined import inlined_path
 
 SHAPE, WINDOW_SIZE = (1, 2, 512, 4096), 1024
 DTYPES = (torch.float32, torch.bfloat16)
@@ -98,7 +99,7 @@ def measure() -> Iterator[Line]:
         for dtype in DTYPES:
             bias = scores_of(name, dtype=dtype)
             calls = {
-                "inlined": partial(inlined, bias, None, WINDOW_SIZE),
+                "inlined": partial(inlined_path, bias, None, WINDOW_SIZE),
                 "torch": partial(create, bias, None, WINDOW_SIZE, "torch"),
                 "lowest": partial(create, bias, None, WINDOW_SIZE, "lowest"),
             }

@@ -20,6 +20,7 @@ from torch import Tensor
 
 import dmask
 from dmask.attention import BACKENDS
+from tests.support.inlined import inlined_path
 
 BATCH, KEY_HEADS, QUERIES, HEAD_DIM = 2, 2, 6, 8
 WINDOW = 9
@@ -126,13 +127,9 @@ def inlined_mask(case: Case, inputs: Inputs) -> Tensor | None:
     if keys <= WINDOW:
         return allowed
     bias = inputs.bias.detach().expand(*inputs.bias.shape[:3], keys)
-    floor = torch.finfo(bias.dtype).min
     if allowed is not None:
         bias, allowed = torch.broadcast_tensors(bias, allowed)
-        bias = bias.masked_fill(~allowed, floor)
-    values, indices = bias.topk(WINDOW, dim=-1, sorted=False)
-    kept = torch.zeros(bias.shape, dtype=torch.bool, device=bias.device)
-    return kept.scatter_(-1, indices, values != floor)
+    return inlined_path(bias, allowed, WINDOW)
 
 
 def all_heads(tensor: Tensor, heads: int) -> Tensor:

@@ -9,13 +9,14 @@ from pathlib import Path
 _PROGRAM = """
 import torch, dmask
 from benchmarks.memory import high_water
-from benchmarks.paths import causal, inlined
+from benchmarks.paths import causal
+from tests.support.inlined import inlined_path
 
 query_len, window_size = {query_len}, {window_size}
 bias = torch.randn(1, 2, 1, query_len)
 # What the first call of anything brings along is no cost of this one.
 dmask.select(bias[..., :300], 8, is_causal=True, query_len=300)
-inlined(bias[..., :300], None, 8)
+inlined_path(bias[..., :300], None, 8)
 {inputs}
 before = high_water()
 {call}
@@ -28,7 +29,7 @@ _CALLS = {
     ),
     "inlined, dense": (
         "mask = causal(query_len, query_len)",
-        "inlined(bias.expand(1, 2, query_len, query_len), mask, window_size)",
+        "inlined_path(bias.expand(1, 2, query_len, query_len), mask, window_size)",
     ),
 }
 

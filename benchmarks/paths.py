@@ -14,15 +14,6 @@ import dmask
 Make = Callable[[Tensor, Tensor | None, int], Tensor]
 
 
-def inlined(bias: Tensor, mask: Tensor | None, window_size: int) -> Tensor:
-    """The top-k and scatter that integrations carry in their forward pass."""
-    floor = torch.finfo(bias.dtype).min
-    if mask is not None:
-        bias = bias.masked_fill(~mask, floor)
-    values, indices = torch.topk(bias, window_size, dim=-1, largest=True, sorted=False)
-    return torch.zeros_like(bias, dtype=torch.bool).scatter_(-1, indices, values != floor)
-
-
 def create(bias: Tensor, mask: Tensor | None, window_size: int, tie_break: str = "torch") -> Tensor:
     batch, _, queries, keys = bias.shape
     return dmask.create_mask(bias, mask, batch, queries, keys, window_size, tie_break=tie_break)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import dmask
 from tests.conftest import Mode
-from tests.oracle import inlined_path
-from tests.test_mask import scores
+from tests.support.inlined import inlined_path
+from tests.support.scores import scores
 
 
 def inputs(dtype: torch.dtype = torch.float32, groups: int = 2) -> tuple[Tensor, ...]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter, EagerAndRecordGraphs
 
 import dmask
+from tests.support.scores import scores
 from tests.test_attention import inputs
-from tests.test_mask import scores
 
 LENGTHS = (8, 12, 16, 17, 24, 40)
 

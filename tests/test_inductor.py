@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import dmask
 from dmask.contracts.dispatch import FEW_SCORES
-from tests.test_mask import scores
+from tests.support.scores import scores
 
 
 def create(bias: Tensor, mask: Tensor | None = None, **kwargs: Any) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 import dmask
 from dmask import registry
 from tests.conftest import Mode
-from tests.test_mask import scores
+from tests.support.scores import scores
 
 
 def above(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._dynamo.decorators import mark_unbacked
 
 import dmask
-from tests.test_mask import scores
+from tests.support.scores import scores
 
 BIAS, PER_KEY = scores(2, 4, 5, 16), scores(2, 4, 1, 16)
 PADDING, MASK = scores(2, 16) > -1, scores(2, 4, 5, 16) > -1

@@ -1,20 +1,21 @@
-"""The mask helpers: what they pass through, how they shape, what they never do."""
+"""The op `create_mask` and its helper functions: shapes, masks, layouts, transforms."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import expecttest
 import pytest
 import torch
+from torch import Tensor
+from torch.func import grad, jacrev, jvp, vmap
 
 import dmask
 from tests.conftest import Mode
-from tests.oracle import inlined_path
-
-
-def scores(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(7))
+from tests.support.inlined import inlined_path
+from tests.support.loop import loop
+from tests.support.scores import allowed, scores
 
 
 def test_signatures_are_the_ones_call_sites_use() -> None:
@@ -72,14 +73,6 @@ def test_mask_of_all_keys_wins_where_the_lengths_are_equal() -> None:
     assert got[0, 0, 0].tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.int8])
-def test_integer_masks_are_masks(dtype: torch.dtype) -> None:
-    mask = scores(2, 16) > 0
-    expected = dmask.create_mask(scores(2, 1, 1, 16), mask, 2, 1, 16, 4)
-    got = dmask.create_mask(scores(2, 1, 1, 16), mask.to(dtype), 2, 1, 16, 4)
-    assert torch.equal(got, expected)
-
-
 def test_heads_repeat_per_group(mode: Mode) -> None:
     bias, mask = scores(1, 2, 1, 8), scores(1, 6, 1, 8) > 0
     got = mode(dmask.create_mask)(bias, mask, 1, 1, 8, 3)
@@ -102,27 +95,6 @@ def test_sizes_of_zero_give_an_empty_mask(mode: Mode, shape: tuple[int, ...]) ->
     assert got.dtype is torch.bool
 
 
-def test_results_are_new_and_without_grad() -> None:
-    bias = scores(1, 2, 3, 8).requires_grad_()
-    mask = torch.ones(1, 2, 3, 8, dtype=torch.bool)
-    results = [
-        dmask.create_mask(bias, mask, 1, 3, 8, 99),
-        dmask.topk_mask(bias, mask, 3),
-        dmask.relu_mask(bias, mask),
-        dmask.topk_indices(bias, mask, 3),
-        dmask.block_smooth(mask, 1, mask),
-        dmask.block_smooth(mask, 1),
-    ]
-    for result in results:
-        assert not result.requires_grad
-        assert result.is_contiguous()
-        assert result.untyped_storage().data_ptr() not in (
-            bias.untyped_storage().data_ptr(),
-            mask.untyped_storage().data_ptr(),
-        )
-    assert mask.all()
-
-
 def test_a_floor_that_no_score_equals_still_bars_forbidden_keys() -> None:
     """0.1 is no float32: the forbidden keys are filled with the nearest one, which is above it."""
     bias, mask = torch.full((1, 1, 1, 6), -5.0), torch.tensor([[True, False] * 3])
@@ -137,16 +109,6 @@ def test_results_are_contiguous_whatever_the_layout(mode: Mode) -> None:
     assert torch.equal(got, inlined_path(bias.contiguous(), None, 4))
 
 
-def test_minus_infinity_is_never_kept_and_nan_always() -> None:
-    bias = torch.tensor([[[[-float("inf"), 1.0, float("nan"), -float("inf")]]]])
-    for tie_break in ("torch", "lowest"):
-        for window in (3, 4, 9):
-            got = dmask.topk_mask(bias, None, window, tie_break=tie_break)
-            assert got.flatten().tolist() == [False, True, True, False]
-        assert dmask.topk_mask(bias, None, 1).flatten().tolist() == [False, False, True, False]
-    assert dmask.relu_mask(bias, None).flatten().tolist() == [False, True, True, False]
-
-
 def test_smoothing_lets_no_forbidden_key_through(mode: Mode) -> None:
     causal = torch.ones(8, 8, dtype=torch.bool).tril()[None, None]
     got = mode(dmask.create_mask)(scores(1, 1, 8, 8), causal, 1, 8, 8, 7, None, 4)
@@ -154,28 +116,86 @@ def test_smoothing_lets_no_forbidden_key_through(mode: Mode) -> None:
     assert torch.equal(got[0, 0, 7], torch.ones(8, dtype=torch.bool))
 
 
-def test_smoothing_counts_a_short_last_block_by_its_own_keys() -> None:
-    kept = torch.tensor([[[[True, False, False, True, True, False, True]]]])
-    smooth = dmask.block_smooth(kept, 3)
-    assert smooth.flatten().tolist() == [False] * 3 + [True] * 3 + [True]
+def test_create_mask_op_needs_nothing_but_torch_ops() -> None:
+    """An integration may hold torch.ops alone: defaults and keywords of the schema serve it."""
+    bias, mask = scores(2, 4, 3, 16), allowed(2, 16)
+    got = torch.ops.dmask.create_mask(bias, mask, 2, 3, 16, 5, type="topk", tie_break="lowest")
+    expected = dmask.create_mask(bias, mask, 2, 3, 16, 5, tie_break="lowest")
+    assert torch.equal(got, expected)
 
 
-def test_lowest_ties_depend_on_the_row_alone() -> None:
-    bias = scores(4, 2, 6, 64).mul(2).round()  # few distinct scores: every row ties
-    whole = dmask.topk_mask(bias, None, 10, tie_break="lowest")
-    for b in range(4):
-        for q in range(6):
-            row = dmask.topk_mask(bias[b, None, :, q, None], None, 10, tie_break="lowest")
-            assert torch.equal(row, whole[b, None, :, q, None])
-    padded = torch.nn.functional.pad(bias, (0, 37))
-    allowed = torch.arange(101) < 64
-    got = dmask.topk_mask(padded, allowed[None, None, None], 10, tie_break="lowest")
-    assert torch.equal(got[..., :64], whole)
-    assert not got[..., 64:].any()
+# ------------------------------------------------------------------ transforms
 
 
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_eight_bit_floats_rank_like_their_values(dtype: torch.dtype) -> None:
-    bias = scores(1, 2, 3, 16).to(dtype)
-    got = dmask.topk_mask(bias, None, 5, tie_break="lowest")
-    assert torch.equal(got, dmask.topk_mask(bias.float(), None, 5, tie_break="lowest"))
+def make(bias: Tensor, mask: Tensor | None) -> Tensor:
+    return dmask.create_mask(bias, mask, 2, 3, 16, 5, tie_break="lowest")
+
+
+@pytest.mark.parametrize("bias_shape", [(2, 4, 3, 16), (1, 4, 3, 16), (2, 2, 1, 16), (1, 1, 1, 1)])
+@pytest.mark.parametrize("mask_shape", [(2, 1, 3, 16), (1, 4, 1, 16), (2, 16), (2, 3), (1, 16)])
+def test_vmap(bias_shape: tuple[int, ...], mask_shape: tuple[int, ...]) -> None:
+    biases, masks = scores(5, *bias_shape), allowed(5, *mask_shape)
+    assert torch.equal(vmap(make)(biases, masks), loop(make, biases, masks))
+    for dim in range(biases.dim()):
+        moved = biases.movedim(0, dim)
+        got = vmap(make, in_dims=(dim, -1))(moved, masks.movedim(0, -1))
+        assert torch.equal(got, loop(make, biases, masks))
+    one = vmap(make, in_dims=(0, None))(biases, masks[0])
+    assert torch.equal(one, torch.stack([make(bias, masks[0]) for bias in biases]))
+    one = vmap(make, in_dims=(None, 0))(biases[0], masks)
+    assert torch.equal(one, torch.stack([make(biases[0], mask) for mask in masks]))
+    nested = vmap(vmap(make, in_dims=(0, None)), in_dims=(None, 0))(biases, masks)
+    assert torch.equal(
+        nested, torch.stack([torch.stack([make(b, m) for b in biases]) for m in masks])
+    )
+
+
+def test_vmap_over_nothing() -> None:
+    got = vmap(make)(scores(0, 2, 4, 3, 16), allowed(0, 2, 16))
+    assert got.shape == (0, 2, 4, 3, 16)
+
+
+def kept_sum(bias: Tensor) -> Tensor:
+    return (bias.square() * dmask.create_mask(bias, None, 2, 3, 16, 5)).sum()
+
+
+def test_gradients_pass_by_the_mask() -> None:
+    bias = scores(2, 4, 3, 16)
+    mask = dmask.create_mask(bias, None, 2, 3, 16, 5)
+    expected = 2 * bias * mask
+    assert torch.equal(grad(kept_sum)(bias), expected)
+    assert torch.equal(jacrev(kept_sum)(bias), expected)
+    _, tangent = jvp(kept_sum, (bias,), (torch.ones_like(bias),))
+    torch.testing.assert_close(tangent, expected.sum())
+    leaf = bias.clone().requires_grad_()
+    kept_sum(leaf).backward()
+    assert torch.equal(leaf.grad, expected)
+    stacked = scores(5, 2, 4, 3, 16)
+    assert torch.equal(vmap(grad(kept_sum))(stacked), loop(grad(kept_sum), stacked))
+
+
+def test_autocast_and_inference_mode_change_nothing() -> None:
+    bias, mask = scores(2, 4, 3, 16), allowed(2, 16)
+    expected = make(bias, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(make(bias, mask), expected)
+    with torch.inference_mode():
+        assert torch.equal(make(bias.clone(), mask), expected)
+
+
+class Mask(torch.nn.Module):
+    def forward(self, bias: Tensor, mask: Tensor) -> Tensor:
+        batch, _, queries, keys = bias.shape
+        return dmask.create_mask(bias, mask, batch, queries, keys, 5)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export_with_dynamic_lengths(strict: bool) -> None:
+    auto = torch.export.Dim.DYNAMIC
+    shapes: dict[str, Any] = {"bias": {0: auto, 2: auto, 3: auto}, "mask": {0: auto, 1: auto}}
+    program = torch.export.export(
+        Mask(), (scores(2, 4, 3, 16), allowed(2, 16)), dynamic_shapes=shapes, strict=strict
+    )
+    for batch, queries, keys in [(2, 3, 16), (3, 7, 33), (4, 2, 5)]:
+        inputs = scores(batch, 4, queries, keys), allowed(batch, keys)
+        assert torch.equal(program.module()(*inputs), Mask()(*inputs))

@@ -11,7 +11,7 @@ from torch import Tensor
 import dmask
 from compile_checks import audit
 from dmask.contracts.dispatch import CPU
-from tests.test_mask import scores
+from tests.support.scores import scores
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 

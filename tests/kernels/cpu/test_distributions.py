@@ -14,8 +14,9 @@ from dmask.contracts.dispatch import CPU
 from dmask.kernels.cpu import search
 from dmask.kernels.cpu import topk as cpu
 from dmask.kernels.reference import topk as reference
-from tests.oracle import inlined_path, oracle_mask
-from tests.test_mask import scores
+from tests.support.inlined import inlined_path
+from tests.support.oracle import oracle_mask
+from tests.support.scores import scores
 
 SMALL, LONG = (1, 2, 3, 160), (1, 2, 80, 4096)
 """As many entries as a plain loop takes, and rows long and many enough for every shortcut."""

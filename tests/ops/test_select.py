@@ -1,4 +1,4 @@
-"""One selection, every representation: against the plain loop, and all of them against each other."""
+"""A selection: against the plain loop, and each representation against the others."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 from torch.func import vmap
-from torch.nn.attention.flex_attention import flex_attention
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils import _pytree as pytree
 
 import dmask
 from dmask.kernels.cpu import parallel
 from dmask.kernels.cpu import select as cpu
 from tests.conftest import Mode
-from tests.generate import Select, selects
-from tests.oracle import oracle_selection
-from tests.test_mask import scores
+from tests.support.generate import Select, selects
+from tests.support.oracle import (
+    expected_selection,
+)
+from tests.support.scores import scores
 
 EXAMPLES = {"eager": 1500, "compiled": 40}
 
@@ -29,27 +29,12 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["heaps", "rows"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def prefix_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways of the CPU with a bias per key under causality."""
     monkeypatch.setattr(cpu, "MANY_QUERIES", 1 if request.param == "heaps" else 10**9)
 
 
-def expected(call: Select) -> Tensor:
-    return oracle_selection(
-        call.bias,
-        call.mask,
-        None if call.lengths is None else call.lengths.tolist(),
-        call.shape,
-        call.window_size,
-        floor=call.floor,
-        query_len=call.query_len,
-        is_causal=call.is_causal,
-        sinks=call.sinks,
-        local=call.local,
-    )
-
-
-@pytest.mark.usefixtures("way", "small_parts")
+@pytest.mark.usefixtures("prefix_way", "small_parts")
 @pytest.mark.parametrize("mode", EXAMPLES)
 def test_a_selection_equals_the_loop(mode: str) -> None:
     @settings(max_examples=EXAMPLES[mode], suppress_health_check=list(HealthCheck))
@@ -62,7 +47,7 @@ def test_a_selection_equals_the_loop(mode: str) -> None:
             torch.compiler.reset()
             fn = torch.compile(fn, fullgraph=True, backend="eager")
         got = fn(call.bias)
-        full = expected(call).expand(-1, -1, call.query_len, -1)
+        full = expected_selection(call)
         assert got.shape == full.shape
         assert torch.equal(got, full)
 
@@ -73,7 +58,7 @@ def test_a_selection_equals_the_loop(mode: str) -> None:
 @given(selects())
 def test_every_representation_denotes_the_same_keys(call: Select) -> None:
     selected = dmask.select(call.bias, call.window_size, **call.options)
-    mask = full = expected(call).expand(-1, -1, call.query_len, -1)
+    mask = full = expected_selection(call)
     assert torch.equal(selected.to_mask(), mask)
     lowest = torch.finfo(call.bias.dtype).min
     assert torch.equal(selected.to_bias() == 0, mask)
@@ -93,38 +78,6 @@ def test_every_representation_denotes_the_same_keys(call: Select) -> None:
     places = [torch.arange(n) for n in full.shape]
     b, h, q, k = torch.meshgrid(*places, indexing="ij")
     assert torch.equal(selected.mask_mod()(b, h, q, k), full)
-
-
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
-@given(selects())
-def test_blocks_are_empty_partial_or_full(call: Select) -> None:
-    selected = dmask.select(call.bias, call.window_size, **call.options)
-    full = expected(call).expand(-1, -1, call.query_len, -1)
-    if 0 in full.shape:
-        return  # a BlockMask of nothing is not FlexAttention's to make
-    rows, columns = 2, 3
-    blocks = selected.to_block_mask((rows, columns))
-    assert blocks.seq_lengths == (call.query_len, call.shape[3])
-    partial = _listed(blocks.kv_num_blocks, blocks.kv_indices)
-    whole = _listed(blocks.full_kv_num_blocks, blocks.full_kv_indices)
-    for place in torch.cartesian_prod(*(torch.arange(n) for n in whole.shape)).tolist():
-        b, h, i, j = place
-        block = full[b, h, i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
-        is_whole = bool(block.all()) and block.numel() == rows * columns
-        assert whole[tuple(place)] == is_whole
-        assert partial[tuple(place)] == (bool(block.any()) and not is_whole)
-
-
-def _listed(counts: Tensor, indices: Tensor) -> Tensor:
-    listed = torch.zeros(indices.shape, dtype=torch.bool)
-    for place in torch.cartesian_prod(*(torch.arange(n) for n in counts.shape)).tolist():
-        for j in indices[tuple(place)][: counts[tuple(place)]].tolist():
-            assert not listed[(*place, j)]
-            listed[(*place, j)] = True
-    return listed
-
-
-# ------------------------------------------------------------------ a row depends on itself alone
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -149,7 +102,7 @@ def test_a_row_does_not_depend_on_what_stands_around_it(dtype: torch.dtype, tied
         assert torch.equal(torch.cat(got, dim=dim), bounds), name
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("prefix_way")
 def test_the_threshold_is_the_smallest_kept_score_and_the_cutoff_the_last_index_of_it() -> None:
     bias = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 3.0]).view(1, 1, 1, 6)
     selected = dmask.select(bias, 3, is_causal=True, query_len=6)
@@ -160,9 +113,17 @@ def test_the_threshold_is_the_smallest_kept_score_and_the_cutoff_the_last_index_
     assert empty.cutoff.flatten().tolist() == [-1]
 
 
-# ------------------------------------------------------------------ as PyTorch uses it
+@pytest.mark.usefixtures("prefix_way")
+def test_a_row_takes_back_what_its_local_keys_leave() -> None:
+    """Keys 5 and 6 are forbidden: the last row keeps none of its local keys, and three others."""
+    bias = torch.tensor([9.0, 8.0, 7.0, 1.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 7)
+    mask = torch.tensor([True] * 5 + [False] * 2).view(1, 1, 1, 7)
+    selected = dmask.select(bias, 3, attention_mask=mask, is_causal=True, query_len=7, local=2)
+    kept = [row.nonzero().flatten().tolist() for row in selected.to_mask()[0, 0]]
+    assert kept == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 1, 4], [0, 1, 2]]
 
-SIZES = (2, 4, 24, 40)
+
+# ------------------------------------------------------------------ transforms and compilers
 
 
 def choose(bias: Tensor, lengths: Tensor | None = None) -> dmask.Selection:
@@ -245,62 +206,6 @@ def test_growing_keys_stay_within_a_budget_of_graphs() -> None:
     assert counter.frame_count <= 2
 
 
-INPUTS = {
-    "per query": lambda: (scores(2, 4, 6, 16), 5),
-    "per key, causal": lambda: (scores(2, 2, 1, 16), 5, None, True, 6),
-    "mask": lambda: (scores(2, 2, 6, 16), 5, scores(2, 4, 1, 16) > 0, False),
-    "2-D mask, lengths": lambda: (
-        scores(1, 4, 6, 16).bfloat16(),
-        5,
-        scores(2, 16) > -0.5,
-        True,
-        6,
-        torch.tensor([16, 3]),
-        1,
-        2,
-    ),
-    "requires grad": lambda: (scores(2, 4, 6, 16).requires_grad_(), 5),
-    "transposed": lambda: (scores(2, 4, 16, 6).transpose(-1, -2), 5),
-}
-
-
-@pytest.mark.parametrize("case", INPUTS)
-def test_opcheck(case: str) -> None:
-    ops = torch.ops.dmask
-    bias, window_size, *others = INPUTS[case]()
-    torch.library.opcheck(ops.select.default, (bias, window_size, *others))
-    names = ("attention_mask", "is_causal", "query_len", "key_lengths", "sinks", "local")
-    selected = dmask.select(bias.detach(), window_size, **dict(zip(names, others, strict=False)))
-    torch.library.opcheck(ops.kept_indices.default, (*selected._selected(), window_size))
-    torch.library.opcheck(ops.kept_blocks.default, (*selected._selected(), 4, 8))
-    indices = selected.to_indices()
-    torch.library.opcheck(ops.mask_from_indices.default, (indices, 16))
-    torch.library.opcheck(ops.mask_from_indices.default, (indices.long().clamp(max=3), 16, 4))
-
-
-# ------------------------------------------------------------------ consumers
-
-
-@pytest.mark.parametrize("key_heads", [4, 2, 1])
-def test_flex_attention_over_a_block_mask_equals_sdpa_over_the_dense_mask(key_heads: int) -> None:
-    query, key, value = scores(2, 4, 70, 16), scores(2, 4, 90, 16), scores(2, 4, 90, 16).sin()
-    bias, lengths = scores(2, key_heads, 1, 90).mul(3).round(), torch.tensor([90, 33])
-
-    def select(bias: Tensor, lengths: Tensor) -> dmask.Selection:
-        return dmask.select(
-            bias, 20, is_causal=True, query_len=70, key_lengths=lengths, sinks=2, local=3
-        )
-
-    def fn(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, lengths: Tensor) -> Tensor:
-        blocks = select(bias, lengths).to_block_mask(32, num_heads=4)
-        return flex_attention(query, key, value, block_mask=blocks)
-
-    got = torch.compile(fn, fullgraph=True)(query, key, value, bias, lengths)
-    mask = select(bias, lengths).to_mask().repeat_interleave(4 // key_heads, dim=1)
-    wanted = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
-
-
 def test_the_comparison_fuses_into_a_compiled_softmax() -> None:
     def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         mask = dmask.select(bias, 8, is_causal=True, query_len=24).to_mask()
@@ -318,41 +223,3 @@ def test_the_comparison_fuses_into_a_compiled_softmax() -> None:
     torch.testing.assert_close(got, attend(*arguments))
     assert "torch.ops.dmask.select" in code
     assert "torch.bool" not in code  # no buffer of flags
-
-
-# ------------------------------------------------------------------ the way back
-
-
-def test_indices_of_blocks_and_composition(mode: Mode) -> None:
-    indices = torch.tensor([[[[2, -1, 0]]]])
-    make = mode(dmask.mask_from_indices)
-    assert (
-        make(indices, 8, block_size=3).flatten().tolist() == [True] * 3 + [False] * 3 + [True] * 2
-    )
-    given = torch.tensor([[[[1, 0, 1, 1, 0]]]])
-    named = make(indices, 5, attention_mask=given)
-    assert named.flatten().tolist() == [True, False, True, False, False]
-    additive = torch.tensor([[[[0.5, 0.25, -1.0, 0.0, 0.0]]]], dtype=torch.float16)
-    lowest = torch.finfo(torch.float16).min
-    carried = make(indices, 5, attention_mask=additive)
-    assert carried.flatten().tolist() == [0.5, lowest, -1.0, lowest, lowest]
-    assert carried.dtype is torch.float16
-    per_head = make(indices.expand(2, 2, 3, 3), 5, attention_mask=torch.ones(1, 4, 1, 5).bool())
-    assert per_head.shape == (2, 4, 3, 5)
-
-
-def test_an_additive_mask_keeps_its_gradient() -> None:
-    additive = torch.zeros(1, 1, 1, 4).requires_grad_()
-    indices = torch.tensor([[[[2, -1, 0]]]])
-    dmask.mask_from_indices(indices, 4, attention_mask=additive).sum().backward()
-    assert additive.grad.flatten().tolist() == [1, 0, 1, 0]
-
-
-@pytest.mark.usefixtures("way")
-def test_a_row_takes_back_what_its_local_keys_leave() -> None:
-    """Keys 5 and 6 are forbidden: the last row keeps none of its local keys, and three others."""
-    bias = torch.tensor([9.0, 8.0, 7.0, 1.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 7)
-    mask = torch.tensor([True] * 5 + [False] * 2).view(1, 1, 1, 7)
-    selected = dmask.select(bias, 3, attention_mask=mask, is_causal=True, query_len=7, local=2)
-    kept = [row.nonzero().flatten().tolist() for row in selected.to_mask()[0, 0]]
-    assert kept == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 1, 4], [0, 1, 2]]

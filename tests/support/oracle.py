@@ -1,7 +1,6 @@
-"""What is right, twice: a plain loop over Python numbers, and the path that integrations inline.
+"""The oracle: every rule as a plain loop over Python numbers.
 
-Neither shares a line with the library. The loop follows the selection rule of the docs word by word;
-the inlined path is what the masks have to equal bit for bit.
+It follows the selection rule of the docs word by word, and shares no code with dmask.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from tests.support.generate import Select
 
 
 def oracle_mask(
@@ -22,7 +23,7 @@ def oracle_mask(
     heads: int,
     strategy: str = "topk",
 ) -> Tensor:
-    """The mask of `create_mask` with ties to the lowest index, entry by entry."""
+    """Returns the mask of `create_mask` with ties to the lowest index, entry by entry."""
     batch, queries, _ = _result_sizes(bias, mask, sizes)
     rows = [
         [
@@ -97,24 +98,8 @@ def _allowed(
     return column < 0 or float(mask[row, column]) != 0
 
 
-def inlined_path(
-    bias: Tensor, mask: Tensor | None, window_size: int, min_dtype: float | None = None
-) -> Tensor:
-    """The top-k and scatter that integrations carry in their forward pass.
-
-    Takes a bool mask of the bias's own 4-D shape, or one that broadcasts to it.
-    """
-    if min_dtype is None:
-        min_dtype = torch.finfo(bias.dtype).min
-    if mask is not None:
-        bias = bias.masked_fill(~mask, min_dtype)
-    values, indices = torch.topk(bias, window_size, dim=-1, largest=True, sorted=False)
-    kept = torch.zeros_like(bias, dtype=torch.bool, memory_format=torch.contiguous_format)
-    return kept.scatter_(-1, indices, values != min_dtype)
-
-
 def oracle_smooth(mask: Tensor, block_size: int, eligible: Tensor) -> Tensor:
-    """Block smoothing, entry by entry."""
+    """Returns the smoothed mask, entry by entry."""
     smooth = torch.zeros_like(mask, memory_format=torch.contiguous_format)
     for index in torch.cartesian_prod(*(torch.arange(n) for n in mask.shape[:3])).tolist():
         row = mask[tuple(index)].tolist()
@@ -139,7 +124,7 @@ def oracle_selection(
     sinks: int,
     local: int,
 ) -> Tensor:
-    """The mask of a selection, row by row, in `shape`."""
+    """Returns the mask of a selection, row by row, in `shape`."""
     batches, heads, queries, key_len = shape
     sizes = (batches, query_len, key_len)
     kept = torch.zeros(shape, dtype=torch.bool)
@@ -166,7 +151,10 @@ def oracle_selection(
 
 
 def oracle_topp(scores: list[float], window_size: int | None, p: float) -> set[int]:
-    """Which of a row's eligible scores make up `p` of the softmax; `nan` marks keys not eligible."""
+    """Returns the fewest eligible keys of a row that hold `p` of its softmax.
+
+    In this and the next two functions, NaN marks a key that is not eligible.
+    """
     keys = [k for k, score in enumerate(scores) if not math.isnan(score)]
     if not keys:
         return set()
@@ -181,7 +169,7 @@ def oracle_topp(scores: list[float], window_size: int | None, p: float) -> set[i
 
 
 def oracle_ratio(scores: list[float], window_size: int | None, percent: int) -> set[int]:
-    """Which of a row's eligible scores are its best percents, rounded up."""
+    """Returns the best percents of a row's eligible keys, rounded up."""
     keys = [k for k, score in enumerate(scores) if not math.isnan(score)]
     count = -(-len(keys) * percent // 100)
     return set(sorted(keys, key=lambda k: (-scores[k], k))[: min(count, window_size or count)])
@@ -190,7 +178,7 @@ def oracle_ratio(scores: list[float], window_size: int | None, percent: int) -> 
 def oracle_block_topk(
     scores: list[float], own_key: int, window_size: int, key_block: int, pool: str
 ) -> set[int]:
-    """Which of a row's eligible scores lie in its own block or in the best others."""
+    """Returns the eligible keys of a row in its own block and in the best others."""
     blocks: dict[int, list[float]] = {}
     for k, score in enumerate(scores):
         blocks.setdefault(k // key_block, [])
@@ -207,3 +195,20 @@ def oracle_block_topk(
     ranked = sorted(blocks, key=lambda block: (block != own, -pooled(block), block))
     chosen = ranked[: max(1, window_size // key_block)]
     return {k for k, s in enumerate(scores) if k // key_block in chosen and not math.isnan(s)}
+
+
+def expected_selection(call: Select) -> Tensor:
+    """Returns the mask of a generated `select`, with a row per query."""
+    rows = oracle_selection(
+        call.bias,
+        call.mask,
+        None if call.lengths is None else call.lengths.tolist(),
+        call.shape,
+        call.window_size,
+        floor=call.floor,
+        query_len=call.query_len,
+        is_causal=call.is_causal,
+        sinks=call.sinks,
+        local=call.local,
+    )
+    return rows.expand(-1, -1, call.query_len, -1)

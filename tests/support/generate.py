@@ -1,4 +1,4 @@
-"""Hypothesis strategies: one call of `create_mask`, as odd as users make them."""
+"""Hypothesis strategies for calls of `create_mask` and `select` that cover every shape and layout."""
 
 from __future__ import annotations
 
@@ -25,10 +25,34 @@ class Call:
 
     @property
     def floor(self) -> float:
-        """What the bias dtype makes of the floor."""
+        """The floor in the dtype of the bias."""
         if self.min_dtype is None:
             return torch.finfo(self.bias.dtype).min
         return torch.tensor(self.min_dtype, dtype=self.bias.dtype).item()
+
+    def full(self) -> tuple[Tensor, Tensor | None]:
+        """Returns the bias and a bool mask in the shape of the result, by plain indexing."""
+        keys = self.sizes[2]
+        batch, queries = (0 if 0 in n else max(n) for n in (self._lengths(0), self._lengths(2)))
+
+        def expand(tensor: Tensor) -> Tensor:
+            head = torch.arange(self.heads) // (self.heads // tensor.shape[1])
+            return tensor[:, head].expand(batch, self.heads, queries, keys)
+
+        if self.mask is None:
+            return expand(self.bias), None
+        mask = self.mask != 0
+        if mask.dim() == 2:
+            cached = torch.ones(mask.shape[0], keys - mask.shape[1], dtype=torch.bool)
+            mask = torch.cat([cached, mask], dim=1)[:, None, None, :]
+        return expand(self.bias), expand(mask)
+
+    def _lengths(self, dim: int) -> list[int]:
+        """Returns the lengths of one dimension of the result, in the tensors that have it."""
+        lengths = [self.bias.shape[dim]]
+        if self.mask is not None and (self.mask.dim() == 4 or dim == 0):
+            lengths.append(self.mask.shape[dim])
+        return lengths
 
     def __repr__(self) -> str:
         mask = None if self.mask is None else (tuple(self.mask.shape), self.mask.dtype)
@@ -99,7 +123,7 @@ def _scores(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Te
 
 @st.composite
 def _layout(draw: st.DrawFn, tensor: Tensor) -> Tensor:
-    """The same numbers in another memory layout."""
+    """Draws a memory layout for the same numbers; `expanded` repeats the first query."""
     kind = draw(st.sampled_from(["contiguous", "transposed", "sliced", "expanded"]))
     if kind == "transposed":
         return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
@@ -175,9 +199,11 @@ class Select:
 def selects(draw: st.DrawFn) -> Select:
     call = draw(calls(max_key_len=24))
     batch, query_len, key_len = call.sizes
-    # select has no argument for the number of keys: one of the tensors has to say it.
-    said = [call.bias, call.mask] if call.mask is not None and call.mask.dim() == 4 else [call.bias]
-    if all(tensor.shape[3] == 1 for tensor in said) and key_len != 1:
+    # select has no argument for the number of keys: one of the tensors must have them.
+    sized = (
+        [call.bias, call.mask] if call.mask is not None and call.mask.dim() == 4 else [call.bias]
+    )
+    if all(tensor.shape[3] == 1 for tensor in sized) and key_len != 1:
         call = replace(call, bias=call.bias.expand(-1, -1, -1, key_len).contiguous())
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     lengths = draw(st.sampled_from([None, None, 1, batch]))

@@ -26,8 +26,8 @@ from dmask.kernels.cpu import loops, parallel, rows, search
 from dmask.kernels.cpu.broadcast import NO_MASK, broadcast_rows
 from dmask.kernels.cpu.parallel import for_each_part
 from dmask.kernels.reference import topk as reference
-from tests.oracle import inlined_path
-from tests.test_mask import scores
+from tests.support.inlined import inlined_path
+from tests.support.scores import scores
 
 
 @pytest.fixture

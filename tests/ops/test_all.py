@@ -1,28 +1,24 @@
-"""The ops as PyTorch sees them: schemas, opcheck, meta, fake, vmap, grad, autocast, export."""
+"""What holds for every op: schemas, tags, and PyTorch's own checks on every sample."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import expecttest
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
-from torch.func import grad, jacrev, jvp, vmap
+from torch.func import vmap
 
 import dmask
 from dmask.ops import op_names
-from tests.test_mask import scores
+from tests.support.loop import loop
+from tests.support.scores import allowed, scores
 
 OPS = torch.ops.dmask
-
-
-def allowed(*shape: int) -> Tensor:
-    return scores(*shape) > -0.5
 
 
 def test_schemas() -> None:
@@ -64,6 +60,8 @@ BIASES: dict[str, Tensor] = {
     "tied": scores(2, 4, 3, 16).round(),
     "empty": scores(0, 4, 3, 16),
 }
+
+
 MASKS: dict[str, Tensor | None] = {
     "no mask": None,
     "mask": allowed(2, 1, 3, 16),
@@ -111,15 +109,37 @@ def test_opcheck_of_block_smooth(mask: str) -> None:
         torch.library.opcheck(OPS.block_smooth.default, (kept, 3, MASKS[mask]))
 
 
-def test_create_mask_op_needs_nothing_but_torch_ops() -> None:
-    """An integration may hold torch.ops alone: defaults and keywords of the schema serve it."""
-    bias, mask = scores(2, 4, 3, 16), allowed(2, 16)
-    got = OPS.create_mask(bias, mask, 2, 3, 16, 5, type="topk", tie_break="lowest")
-    expected = dmask.create_mask(bias, mask, 2, 3, 16, 5, tie_break="lowest")
-    assert torch.equal(got, expected)
+INPUTS = {
+    "per query": lambda: (scores(2, 4, 6, 16), 5),
+    "per key, causal": lambda: (scores(2, 2, 1, 16), 5, None, True, 6),
+    "mask": lambda: (scores(2, 2, 6, 16), 5, scores(2, 4, 1, 16) > 0, False),
+    "2-D mask, lengths": lambda: (
+        scores(1, 4, 6, 16).bfloat16(),
+        5,
+        scores(2, 16) > -0.5,
+        True,
+        6,
+        torch.tensor([16, 3]),
+        1,
+        2,
+    ),
+    "requires grad": lambda: (scores(2, 4, 6, 16).requires_grad_(), 5),
+    "transposed": lambda: (scores(2, 4, 16, 6).transpose(-1, -2), 5),
+}
 
 
-# ------------------------------------------------------------------ devices that hold no data
+@pytest.mark.parametrize("case", INPUTS)
+def test_opcheck(case: str) -> None:
+    ops = torch.ops.dmask
+    bias, window_size, *others = INPUTS[case]()
+    torch.library.opcheck(ops.select.default, (bias, window_size, *others))
+    names = ("attention_mask", "is_causal", "query_len", "key_lengths", "sinks", "local")
+    selected = dmask.select(bias.detach(), window_size, **dict(zip(names, others, strict=False)))
+    torch.library.opcheck(ops.kept_indices.default, (*selected._selected(), window_size))
+    torch.library.opcheck(ops.kept_blocks.default, (*selected._selected(), 4, 8))
+    indices = selected.to_indices()
+    torch.library.opcheck(ops.mask_from_indices.default, (indices, 16))
+    torch.library.opcheck(ops.mask_from_indices.default, (indices.long().clamp(max=3), 16, 4))
 
 
 def test_meta_and_fake_tensors() -> None:
@@ -132,36 +152,6 @@ def test_meta_and_fake_tensors() -> None:
         assert (got.shape, got.dtype, got.device.type) == ((2, 4, 3, 16), torch.bool, "cpu")
         indices = dmask.topk_indices(fakes[0], None, 7)
         assert (indices.shape, indices.dtype) == ((2, 4, 3, 7), torch.int32)
-
-
-# ------------------------------------------------------------------ vmap
-
-
-def make(bias: Tensor, mask: Tensor | None) -> Tensor:
-    return dmask.create_mask(bias, mask, 2, 3, 16, 5, tie_break="lowest")
-
-
-def loop(fn: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
-    return torch.stack([fn(*slices) for slices in zip(*stacks, strict=True)])
-
-
-@pytest.mark.parametrize("bias_shape", [(2, 4, 3, 16), (1, 4, 3, 16), (2, 2, 1, 16), (1, 1, 1, 1)])
-@pytest.mark.parametrize("mask_shape", [(2, 1, 3, 16), (1, 4, 1, 16), (2, 16), (2, 3), (1, 16)])
-def test_vmap(bias_shape: tuple[int, ...], mask_shape: tuple[int, ...]) -> None:
-    biases, masks = scores(5, *bias_shape), allowed(5, *mask_shape)
-    assert torch.equal(vmap(make)(biases, masks), loop(make, biases, masks))
-    for dim in range(biases.dim()):
-        moved = biases.movedim(0, dim)
-        got = vmap(make, in_dims=(dim, -1))(moved, masks.movedim(0, -1))
-        assert torch.equal(got, loop(make, biases, masks))
-    one = vmap(make, in_dims=(0, None))(biases, masks[0])
-    assert torch.equal(one, torch.stack([make(bias, masks[0]) for bias in biases]))
-    one = vmap(make, in_dims=(None, 0))(biases[0], masks)
-    assert torch.equal(one, torch.stack([make(biases[0], mask) for mask in masks]))
-    nested = vmap(vmap(make, in_dims=(0, None)), in_dims=(None, 0))(biases, masks)
-    assert torch.equal(
-        nested, torch.stack([torch.stack([make(b, m) for b in biases]) for m in masks])
-    )
 
 
 def test_vmap_of_the_other_ops() -> None:
@@ -179,58 +169,25 @@ def test_vmap_of_the_other_ops() -> None:
         assert torch.equal(compiled(biases, masks), loop(function, biases, masks))
 
 
-def test_vmap_over_nothing() -> None:
-    got = vmap(make)(scores(0, 2, 4, 3, 16), allowed(0, 2, 16))
-    assert got.shape == (0, 2, 4, 3, 16)
-
-
-# ------------------------------------------------------------------ functions that use a mask
-
-
-def kept_sum(bias: Tensor) -> Tensor:
-    return (bias.square() * dmask.create_mask(bias, None, 2, 3, 16, 5)).sum()
-
-
-def test_gradients_pass_by_the_mask() -> None:
-    bias = scores(2, 4, 3, 16)
-    mask = dmask.create_mask(bias, None, 2, 3, 16, 5)
-    expected = 2 * bias * mask
-    assert torch.equal(grad(kept_sum)(bias), expected)
-    assert torch.equal(jacrev(kept_sum)(bias), expected)
-    _, tangent = jvp(kept_sum, (bias,), (torch.ones_like(bias),))
-    torch.testing.assert_close(tangent, expected.sum())
-    leaf = bias.clone().requires_grad_()
-    kept_sum(leaf).backward()
-    assert torch.equal(leaf.grad, expected)
-    stacked = scores(5, 2, 4, 3, 16)
-    assert torch.equal(vmap(grad(kept_sum))(stacked), loop(grad(kept_sum), stacked))
-
-
-def test_autocast_and_inference_mode_change_nothing() -> None:
-    bias, mask = scores(2, 4, 3, 16), allowed(2, 16)
-    expected = make(bias, mask)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(make(bias, mask), expected)
-    with torch.inference_mode():
-        assert torch.equal(make(bias.clone(), mask), expected)
-
-
-class Mask(torch.nn.Module):
-    def forward(self, bias: Tensor, mask: Tensor) -> Tensor:
-        batch, _, queries, keys = bias.shape
-        return dmask.create_mask(bias, mask, batch, queries, keys, 5)
-
-
-@pytest.mark.parametrize("strict", [False, True])
-def test_export_with_dynamic_lengths(strict: bool) -> None:
-    auto = torch.export.Dim.DYNAMIC
-    shapes: dict[str, Any] = {"bias": {0: auto, 2: auto, 3: auto}, "mask": {0: auto, 1: auto}}
-    program = torch.export.export(
-        Mask(), (scores(2, 4, 3, 16), allowed(2, 16)), dynamic_shapes=shapes, strict=strict
-    )
-    for batch, queries, keys in [(2, 3, 16), (3, 7, 33), (4, 2, 5)]:
-        inputs = scores(batch, 4, queries, keys), allowed(batch, keys)
-        assert torch.equal(program.module()(*inputs), Mask()(*inputs))
+def test_results_are_new_and_without_grad() -> None:
+    bias = scores(1, 2, 3, 8).requires_grad_()
+    mask = torch.ones(1, 2, 3, 8, dtype=torch.bool)
+    results = [
+        dmask.create_mask(bias, mask, 1, 3, 8, 99),
+        dmask.topk_mask(bias, mask, 3),
+        dmask.relu_mask(bias, mask),
+        dmask.topk_indices(bias, mask, 3),
+        dmask.block_smooth(mask, 1, mask),
+        dmask.block_smooth(mask, 1),
+    ]
+    for result in results:
+        assert not result.requires_grad
+        assert result.is_contiguous()
+        assert result.untyped_storage().data_ptr() not in (
+            bias.untyped_storage().data_ptr(),
+            mask.untyped_storage().data_ptr(),
+        )
+    assert mask.all()
 
 
 FIRST_CALLS = {

@@ -1,0 +1,66 @@
+"""Selections as blocks: `kept_blocks` and what FlexAttention makes of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+import dmask
+from tests.support.generate import Select, selects
+from tests.support.oracle import (
+    expected_selection,
+)
+from tests.support.scores import scores
+
+
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(selects())
+def test_blocks_are_empty_partial_or_full(call: Select) -> None:
+    selected = dmask.select(call.bias, call.window_size, **call.options)
+    full = expected_selection(call)
+    if 0 in full.shape:
+        return  # a BlockMask of nothing is not FlexAttention's to make
+    rows, columns = 2, 3
+    blocks = selected.to_block_mask((rows, columns))
+    assert blocks.seq_lengths == (call.query_len, call.shape[3])
+    partial = _listed(blocks.kv_num_blocks, blocks.kv_indices)
+    whole = _listed(blocks.full_kv_num_blocks, blocks.full_kv_indices)
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in whole.shape)).tolist():
+        b, h, i, j = place
+        block = full[b, h, i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
+        is_whole = bool(block.all()) and block.numel() == rows * columns
+        assert whole[tuple(place)] == is_whole
+        assert partial[tuple(place)] == (bool(block.any()) and not is_whole)
+
+
+def _listed(counts: Tensor, indices: Tensor) -> Tensor:
+    listed = torch.zeros(indices.shape, dtype=torch.bool)
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in counts.shape)).tolist():
+        for j in indices[tuple(place)][: counts[tuple(place)]].tolist():
+            assert not listed[(*place, j)]
+            listed[(*place, j)] = True
+    return listed
+
+
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+def test_flex_attention_over_a_block_mask_equals_sdpa_over_the_dense_mask(key_heads: int) -> None:
+    query, key, value = scores(2, 4, 70, 16), scores(2, 4, 90, 16), scores(2, 4, 90, 16).sin()
+    bias, lengths = scores(2, key_heads, 1, 90).mul(3).round(), torch.tensor([90, 33])
+
+    def select(bias: Tensor, lengths: Tensor) -> dmask.Selection:
+        return dmask.select(
+            bias, 20, is_causal=True, query_len=70, key_lengths=lengths, sinks=2, local=3
+        )
+
+    def fn(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, lengths: Tensor) -> Tensor:
+        blocks = select(bias, lengths).to_block_mask(32, num_heads=4)
+        return flex_attention(query, key, value, block_mask=blocks)
+
+    got = torch.compile(fn, fullgraph=True)(query, key, value, bias, lengths)
+    mask = select(bias, lengths).to_mask().repeat_interleave(4 // key_heads, dim=1)
+    wanted = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)

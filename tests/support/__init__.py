@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: the oracle, the inlined path, generated calls, fixed scores."""
