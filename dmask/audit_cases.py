@@ -3,13 +3,13 @@
 The cases are plain mappings of callables and inputs: `compile_checks` reads them through the table
 `[tool.compile_checks]` of pyproject.toml, and neither package imports the other.
 
-The callables use dmask as a model does: they apply a mask to scores that require grad, and the
-result is back-propagated.
+The cases of ops come from `dmask.samples`. The others use dmask as a model does: they apply a mask
+to scores that require grad, and the result is back-propagated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor
 
 import dmask
 import dmask.ops
+from dmask import samples
+from dmask.samples import BATCH, HEADS, KEY_LEN, QUERY_LEN, SHAPE, WINDOW_SIZE, Sample
 
-BATCH, HEADS, KV_HEADS, QUERY_LEN, KEY_LEN, HEAD_DIM = 2, 4, 2, 6, 24, 8
-WINDOW_SIZE = 16
+KV_HEADS, HEAD_DIM = 2, 8
 KEY_LENS = (8, 12, 16, 17, 24, 40)
 """The lengths of a cache that grows past the window."""
 
@@ -51,21 +52,49 @@ def required() -> list[str]:
     ]
 
 
-# ------------------------------------------------------------------ inputs
+# ------------------------------------------------------------------ ops
+
+
+def _op_cases() -> Iterator[Case]:
+    """Yields a case per sample of every op, and the last one again with `dynamic=True`."""
+    for op, named in samples.SAMPLES.items():
+        for name, make in named.items():
+            yield _op_case(op, name, make())
+        yield {**_op_case(op, f"{name}, dynamic=True", make()), "dynamic": True}
+
+
+def _op_case(op: str, name: str, sample: Sample) -> Case:
+    takes_scores = sample.args[0].is_floating_point()
+    scores = sample.args[0] if takes_scores else samples.scores(*SHAPE)
+    others = sample.args[1:] if takes_scores else sample.args
+    return {
+        "name": f"op {op}, {name}",
+        "fn": _applied(op, takes_scores, sample.kwargs),
+        "inputs": (scores.requires_grad_(), *others),
+        "backward": True,
+        "covers": f"op {op}",
+        "gates": _GATES,
+    }
+
+
+def _applied(op: str, takes_scores: bool, options: Mapping[str, Any]) -> Callable[..., Any]:
+    """Returns a function that applies an op, and uses the result with scores that require grad."""
+    call = getattr(torch.ops.dmask, op)
+
+    def fn(scores: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        result = call(scores, *args, **options) if takes_scores else call(*args, **options)
+        results = (result,) if isinstance(result, Tensor) else result
+        return scores * sum(each.sum() for each in results), *results
+
+    return fn
+
+
+# ------------------------------------------------------------------ strategies and helpers
 
 
 def _scores(*shape: int, grad: bool = True) -> Tensor:
-    """Returns distinct scores around zero, by default as a learned bias."""
-    count = torch.Size(shape).numel()
-    return torch.linspace(-1.0, 1.0, count).view(shape).requires_grad_(grad)
-
-
-def _mask(*shape: int) -> Tensor:
-    """Returns a mask that allows two of three keys."""
-    return (torch.arange(torch.Size(shape).numel()) % 3 != 0).view(shape)
-
-
-# ------------------------------------------------------------------ ops, strategies, helpers
+    """Returns scores, by default as a learned bias."""
+    return samples.scores(*shape).requires_grad_(grad)
 
 
 def _gathered(scores: Tensor, indices: Tensor) -> Tensor:
@@ -77,45 +106,9 @@ def _sizes(scores: Tensor) -> tuple[int, int, int]:
     return scores.shape[0], scores.shape[2], scores.shape[3]
 
 
-def _masking(api: Any) -> dict[str, _Masking]:
-    """Returns a use of each mask function of `torch.ops.dmask` or of dmask, which are alike."""
-    return {
-        "block_smooth": lambda scores, mask: scores * api.block_smooth(scores > 0, 4, mask),
-        "create_mask": lambda scores, mask: (
-            scores * api.create_mask(scores, mask, *_sizes(scores), WINDOW_SIZE)
-        ),
-        "relu_mask": lambda scores, mask: scores * api.relu_mask(scores, mask),
-        "topk_indices": lambda scores, mask: _gathered(
-            scores, api.topk_indices(scores, mask, WINDOW_SIZE)
-        ),
-        "topk_mask": lambda scores, mask: scores * api.topk_mask(scores, mask, WINDOW_SIZE),
-    }
-
-
-def _strategy_ops() -> dict[str, _Masking]:
-    """Returns a use of the op of each strategy that has no helper."""
-    ops = torch.ops.dmask
-    return {
-        "block_topk_mask": lambda scores, mask: (
-            scores * ops.block_topk_mask(scores, mask, WINDOW_SIZE, key_block=4)
-        ),
-        "ratio_mask": lambda scores, mask: scores * ops.ratio_mask(scores, mask, ratio=0.5),
-        "topp_mask": lambda scores, mask: scores * ops.topp_mask(scores, mask, p=0.5),
-    }
-
-
-def _dynamic_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
-    return scores * dmask.dynamic_mask(scores, mask, WINDOW_SIZE, tie_break="lowest")
-
-
-def _op_cases() -> Iterator[Case]:
-    for name, fn in {**_masking(torch.ops.dmask), **_strategy_ops()}.items():
-        yield from _variants(f"op {name}", fn, _mask(BATCH, 1, QUERY_LEN, KEY_LEN))
-
-
 def _strategy_cases() -> Iterator[Case]:
     for name in ("block_topk", "ratio", "relu", "topk", "topp"):
-        padding = _mask(BATCH, KEY_LEN)
+        padding = samples.mask(BATCH, KEY_LEN)
         yield from _variants(f"strategy {name}", _created(name), padding)
         yield from _variants(f"strategy {name}, blocks", _created(name, block_size=4), padding)
 
@@ -142,7 +135,7 @@ def _variants(name: str, fn: _Masking, mask: Tensor) -> Iterator[Case]:
         yield {
             "name": f"{name}, {suffix}",
             "fn": fn,
-            "inputs": (_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), given),
+            "inputs": (_scores(*SHAPE), given),
             "dynamic": dynamic,
             "backward": True,
             "covers": covers,
@@ -151,10 +144,27 @@ def _variants(name: str, fn: _Masking, mask: Tensor) -> Iterator[Case]:
 
 
 def _helper_cases() -> Iterator[Case]:
-    mask = _mask(BATCH, 1, QUERY_LEN, KEY_LEN)
-    for name, fn in {**_masking(dmask), "dynamic_mask": _dynamic_mask}.items():
-        inputs = (_scores(BATCH, HEADS, QUERY_LEN, KEY_LEN), mask)
+    for name, fn in _helpers().items():
+        inputs = (_scores(*SHAPE), samples.mask_4d())
         yield {"name": f"helper {name}", "fn": fn, "inputs": inputs, "backward": True}
+
+
+def _helpers() -> dict[str, _Masking]:
+    """Returns a use of each mask function."""
+    return {
+        "block_smooth": lambda scores, mask: scores * dmask.block_smooth(scores > 0, 4, mask),
+        "create_mask": lambda scores, mask: (
+            scores * dmask.create_mask(scores, mask, *_sizes(scores), WINDOW_SIZE)
+        ),
+        "relu_mask": lambda scores, mask: scores * dmask.relu_mask(scores, mask),
+        "topk_indices": lambda scores, mask: _gathered(
+            scores, dmask.topk_indices(scores, mask, WINDOW_SIZE)
+        ),
+        "topk_mask": lambda scores, mask: scores * dmask.topk_mask(scores, mask, WINDOW_SIZE),
+        "dynamic_mask": lambda scores, mask: (
+            scores * dmask.dynamic_mask(scores, mask, WINDOW_SIZE, tie_break="lowest")
+        ),
+    }
 
 
 # ------------------------------------------------------------------ recompiles
@@ -167,7 +177,7 @@ def _growing_cases() -> Iterator[Case]:
     `maybe_create_mask` needs one more by design, because it branches on the window.
     """
     bare = [(_scores(BATCH, 1, 1, key_len, grad=False), None) for key_len in KEY_LENS]
-    padded = [(scores, _mask(BATCH, scores.shape[-1])) for scores, _ in bare]
+    padded = [(scores, samples.mask(BATCH, scores.shape[-1])) for scores, _ in bare]
     for prefix, inputs in (("growing", bare), ("growing, mask", padded)):
         for dynamic, graphs in ((None, 2), (True, 1)):
             end = prefix + (", dynamic=True" if dynamic else "")
@@ -212,8 +222,8 @@ def _attention_cases() -> Iterator[Case]:
 
 def _attention_variants(grad: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yields the name, the number of key/value heads and the options of each variant."""
-    mask = {"attention_mask": _mask(BATCH, 1, QUERY_LEN, KEY_LEN)}
-    padding = {"attention_mask": _mask(BATCH, KEY_LEN)}
+    mask = {"attention_mask": samples.mask_4d()}
+    padding = {"attention_mask": samples.mask(BATCH, KEY_LEN)}
     causal = {"is_causal": True}
     window = {
         "attention_bias": _scores(BATCH, KV_HEADS, 1, KEY_LEN, grad=grad),
@@ -241,7 +251,7 @@ def _selection_cases() -> Iterator[Case]:
         ("mask_from_indices", "op mask_from_indices", _there_and_back),
     ):
         for dynamic in (None, True):
-            scores = _scores(BATCH, HEADS, QUERY_LEN, KEY_LEN)
+            scores = _scores(*SHAPE)
             yield {
                 "name": f"selection {name}{', dynamic=True' if dynamic else ''}",
                 "fn": _selected(fn),

@@ -1,0 +1,120 @@
+"""Sample calls of every op, with small inputs.
+
+The audit makes its cases of ops from these samples, and the tests add shapes, layouts and dtypes to
+them in `tests/ops/samples.py`. Every op needs an entry in `SAMPLES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+BATCH, HEADS, QUERY_LEN, KEY_LEN = SHAPE = 2, 4, 6, 24
+WINDOW_SIZE = 16
+
+
+class Sample(NamedTuple):
+    """The arguments of one call."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+
+
+Samples = Mapping[str, Callable[[], Sample]]
+"""The samples of an op by name. Each call of one makes new tensors."""
+
+
+def scores(*shape: int) -> Tensor:
+    """Returns distinct scores around zero."""
+    return torch.linspace(-1.0, 1.0, torch.Size(shape).numel()).view(shape)
+
+
+def mask(*shape: int) -> Tensor:
+    """Returns a mask that allows two of three keys."""
+    return (torch.arange(torch.Size(shape).numel()) % 3 != 0).view(shape)
+
+
+def mask_4d() -> Tensor:
+    return mask(BATCH, 1, QUERY_LEN, KEY_LEN)
+
+
+def _without_and_with_mask(*args: Any, **options: Any) -> Samples:
+    """Returns the samples of an op that takes a bias and a mask, and then `args`."""
+    return {
+        "no mask": lambda: Sample((scores(*SHAPE), None, *args), options),
+        "mask": lambda: Sample((scores(*SHAPE), mask_4d(), *args), options),
+    }
+
+
+def _indices(dtype: torch.dtype) -> Tensor:
+    """Returns indices between -1 and 5."""
+    count = BATCH * HEADS * QUERY_LEN * 4
+    return (torch.arange(count, dtype=dtype) % 7 - 1).view(BATCH, HEADS, QUERY_LEN, 4)
+
+
+def _select(*restrictions: Any) -> Sample:
+    return Sample((scores(*SHAPE), WINDOW_SIZE, *restrictions))
+
+
+def _restricted() -> Sample:
+    """Selects under a mask, causality, `query_len`, `key_lengths`, `sinks` and `local`."""
+    return _select(mask_4d(), True, QUERY_LEN, torch.tensor([KEY_LEN, 20]), 2, 3)
+
+
+_SELECT: Samples = {"scores alone": _select, "every restriction": _restricted}
+
+
+def _of_a_selection(*args: Any) -> Samples:
+    """Returns the samples of an op that takes a selection, and then `args`."""
+    return {
+        name: lambda make=make: Sample((*_selected(*make().args), *args))  # type: ignore[misc]
+        for name, make in _SELECT.items()
+    }
+
+
+def _selected(
+    bias: Tensor,
+    window_size: int,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    query_len: int = QUERY_LEN,
+    lengths: Tensor | None = None,
+    sinks: int = 0,
+    local: int = 0,
+) -> tuple[Any, ...]:
+    """Selects, and returns the arguments that every op that takes a selection starts with."""
+    restrictions = query_len, is_causal, sinks, local
+    threshold, cutoff = torch.ops.dmask.select(
+        bias, window_size, mask, is_causal, query_len, lengths, sinks, local
+    )
+    return bias, threshold, cutoff, mask, lengths, *restrictions, torch.finfo(bias.dtype).min
+
+
+SAMPLES: Mapping[str, Samples] = {
+    "as_bool": {
+        "2-D": lambda: Sample((mask(BATCH, KEY_LEN).long(),)),
+        "4-D": lambda: Sample((mask_4d().int(),)),
+    },
+    "block_smooth": {
+        "no mask": lambda: Sample((scores(*SHAPE) > 0, 4)),
+        "mask": lambda: Sample((scores(*SHAPE) > 0, 4, mask_4d())),
+    },
+    "block_topk_mask": _without_and_with_mask(WINDOW_SIZE, key_block=4),
+    "create_mask": _without_and_with_mask(BATCH, QUERY_LEN, KEY_LEN, WINDOW_SIZE),
+    "kept_blocks": _of_a_selection(4, 8),
+    "kept_indices": _of_a_selection(WINDOW_SIZE),
+    "mask_from_indices": {
+        "keys": lambda: Sample((_indices(torch.int32), KEY_LEN)),
+        "blocks": lambda: Sample((_indices(torch.int64), KEY_LEN, 4)),
+    },
+    "ratio_mask": _without_and_with_mask(ratio=0.5),
+    "relu_mask": _without_and_with_mask(),
+    "select": _SELECT,
+    "topk_indices": _without_and_with_mask(WINDOW_SIZE),
+    "topk_mask": _without_and_with_mask(WINDOW_SIZE),
+    "topp_mask": _without_and_with_mask(p=0.5),
+}
