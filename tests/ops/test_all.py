@@ -1,10 +1,11 @@
-"""What holds for every op: schemas, tags, and PyTorch's own checks on every sample."""
+"""What holds for every op: its schema, and how PyTorch sees it with every sample of it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import expecttest
 import pytest
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.func import vmap
+from torch.utils._pytree import tree_map_only
 
 import dmask
 from dmask.ops import op_names
+from tests.ops import samples
 from tests.support.loop import loop
 from tests.support.scores import allowed, scores
 
@@ -47,102 +50,62 @@ def test_every_op_is_pt2_compliant() -> None:
         assert torch.Tag.pt2_compliant_tag in getattr(OPS, name).default.tags
 
 
-BIASES: dict[str, Tensor] = {
-    "float32": scores(2, 4, 3, 16),
-    "bfloat16": scores(2, 4, 3, 16).bfloat16(),
-    "float16": scores(2, 4, 3, 16).half(),
-    "float64": scores(2, 4, 3, 16).double(),
-    "requires grad": scores(2, 4, 3, 16).requires_grad_(),
-    "per key": scores(2, 2, 1, 16),
-    "one key": scores(2, 4, 3, 1),
-    "transposed": scores(2, 4, 16, 3).transpose(-1, -2),
-    "expanded": scores(2, 1, 1, 16).expand(2, 4, 3, 16),
-    "tied": scores(2, 4, 3, 16).round(),
-    "empty": scores(0, 4, 3, 16),
-}
+def test_every_op_has_samples() -> None:
+    """A new op needs an entry in `dmask/samples.py`, and one in `tests/ops/samples.py`."""
+    assert sorted(samples.BASIC) == list(op_names())
+    assert sorted(samples.MORE) == list(op_names())
 
 
-MASKS: dict[str, Tensor | None] = {
-    "no mask": None,
-    "mask": allowed(2, 1, 3, 16),
-    "mask per head": allowed(1, 4, 1, 16),
-    "integer mask": allowed(2, 4, 3, 16).long(),
-}
+every_sample = pytest.mark.parametrize(("op", "name"), samples.ALL)
 
 
-def _fits(bias: str, mask: str) -> bool:
-    given = MASKS[mask]
-    return bias != "empty" or given is None or given.shape[0] == 1
+def call(op: str, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+    """Returns the results of an op as a tuple."""
+    result = getattr(OPS, op)(*args, **kwargs)
+    return (result,) if isinstance(result, Tensor) else result
 
 
-PAIRS = [(bias, mask) for bias in BIASES for mask in MASKS if _fits(bias, mask)]
+@every_sample
+def test_opcheck(op: str, name: str) -> None:
+    sample = samples.SAMPLES[op][name]()
+    torch.library.opcheck(getattr(OPS, op).default, sample.args, dict(sample.kwargs))
 
 
-@pytest.mark.parametrize(("bias", "mask"), PAIRS)
-def test_opcheck_of_the_strategies_and_indices(bias: str, mask: str) -> None:
-    tensors = (BIASES[bias], MASKS[mask])
-    torch.library.opcheck(OPS.topk_mask.default, (*tensors, 5))
-    torch.library.opcheck(OPS.topk_mask.default, (*tensors, 5, -1.0), {"tie_break": "lowest"})
-    torch.library.opcheck(OPS.relu_mask.default, tensors)
-    torch.library.opcheck(OPS.topk_indices.default, (*tensors, 20))
+@every_sample
+def test_results_are_new_contiguous_and_without_grad(op: str, name: str) -> None:
+    sample = samples.SAMPLES[op][name]()
+    given = [arg for arg in sample.args if isinstance(arg, Tensor)]
+    before = [tensor.clone() for tensor in given]
+    for result in call(op, *sample.args, **sample.kwargs):
+        assert result.is_contiguous()
+        assert not result.requires_grad
+        if result.numel():
+            storage = result.untyped_storage().data_ptr()
+            assert all(storage != tensor.untyped_storage().data_ptr() for tensor in given)
+    assert all(torch.equal(*pair) for pair in zip(given, before, strict=True))
 
 
-@pytest.mark.parametrize(("bias", "mask"), PAIRS)
-def test_opcheck_of_create_mask(bias: str, mask: str) -> None:
-    sizes = (BIASES[bias].shape[0], 3, 16)
-    torch.library.opcheck(OPS.create_mask.default, (BIASES[bias], MASKS[mask], *sizes, 5))
+# ------------------------------------------------------------------ devices that hold no data
 
 
-@pytest.mark.parametrize("length", [16, 3])
-def test_opcheck_of_create_mask_with_2d_masks_and_options(length: int) -> None:
-    arguments = (scores(2, 4, 3, 16), allowed(2, length), 2, 3, 16)
-    torch.library.opcheck(OPS.create_mask.default, (*arguments, 5, None, 4))
-    torch.library.opcheck(OPS.create_mask.default, (*arguments, None, None, None, "relu"))
-    torch.library.opcheck(
-        OPS.create_mask.default, (*arguments, 99), {"tie_break": "lowest", "options": ""}
-    )
+def described(results: Iterable[Tensor]) -> list[tuple[Any, ...]]:
+    return [(tuple(r.shape), r.dtype, r.stride() if r.numel() else None) for r in results]
 
 
-@pytest.mark.parametrize("mask", MASKS)
-def test_opcheck_of_block_smooth(mask: str) -> None:
-    for kept in (allowed(2, 4, 3, 16), allowed(2, 4, 16, 3).transpose(-1, -2)):
-        torch.library.opcheck(OPS.block_smooth.default, (kept, 3, MASKS[mask]))
+@every_sample
+def test_meta_and_fake_results_have_the_shapes_and_dtypes_of_real_ones(op: str, name: str) -> None:
+    args, kwargs = samples.SAMPLES[op][name]()
+    real = call(op, *args, **kwargs)
+    meta = call(op, *tree_map_only(Tensor, lambda tensor: tensor.to("meta"), args), **kwargs)
+    assert described(meta) == described(real)
+    assert all(result.device.type == "meta" for result in meta)
+    with FakeTensorMode() as mode:
+        fake = call(op, *tree_map_only(Tensor, mode.from_tensor, args), **kwargs)
+    assert described(fake) == described(real)
+    assert all(result.device.type == "cpu" for result in fake)
 
 
-INPUTS = {
-    "per query": lambda: (scores(2, 4, 6, 16), 5),
-    "per key, causal": lambda: (scores(2, 2, 1, 16), 5, None, True, 6),
-    "mask": lambda: (scores(2, 2, 6, 16), 5, scores(2, 4, 1, 16) > 0, False),
-    "2-D mask, lengths": lambda: (
-        scores(1, 4, 6, 16).bfloat16(),
-        5,
-        scores(2, 16) > -0.5,
-        True,
-        6,
-        torch.tensor([16, 3]),
-        1,
-        2,
-    ),
-    "requires grad": lambda: (scores(2, 4, 6, 16).requires_grad_(), 5),
-    "transposed": lambda: (scores(2, 4, 16, 6).transpose(-1, -2), 5),
-}
-
-
-@pytest.mark.parametrize("case", INPUTS)
-def test_opcheck(case: str) -> None:
-    ops = torch.ops.dmask
-    bias, window_size, *others = INPUTS[case]()
-    torch.library.opcheck(ops.select.default, (bias, window_size, *others))
-    names = ("attention_mask", "is_causal", "query_len", "key_lengths", "sinks", "local")
-    selected = dmask.select(bias.detach(), window_size, **dict(zip(names, others, strict=False)))
-    torch.library.opcheck(ops.kept_indices.default, (*selected._selected(), window_size))
-    torch.library.opcheck(ops.kept_blocks.default, (*selected._selected(), 4, 8))
-    indices = selected.to_indices()
-    torch.library.opcheck(ops.mask_from_indices.default, (indices, 16))
-    torch.library.opcheck(ops.mask_from_indices.default, (indices.long().clamp(max=3), 16, 4))
-
-
-def test_meta_and_fake_tensors() -> None:
+def test_functions_take_meta_and_fake_tensors() -> None:
     bias, mask = scores(2, 4, 3, 16), allowed(2, 16)
     got = dmask.create_mask(bias.to("meta"), mask.to("meta"), 2, 3, 16, 5)
     assert (got.shape, got.dtype, got.device.type) == ((2, 4, 3, 16), torch.bool, "meta")
@@ -154,7 +117,38 @@ def test_meta_and_fake_tensors() -> None:
         assert (indices.shape, indices.dtype) == ((2, 4, 3, 7), torch.int32)
 
 
-def test_vmap_of_the_other_ops() -> None:
+# ------------------------------------------------------------------ vmap
+
+
+@every_sample
+def test_vmap_equals_a_loop(op: str, name: str) -> None:
+    args, kwargs = samples.SAMPLES[op][name]()
+    places = [i for i, arg in enumerate(args) if isinstance(arg, Tensor)]
+
+    def fn(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(places, tensors, strict=True))
+        return call(op, *[given.get(i, arg) for i, arg in enumerate(args)], **kwargs)
+
+    tensors = [args[place].detach() for place in places]
+    # The second call has its batch in another order, in all tensors alike: what belongs to a
+    # selection stays together.
+    stacks = [torch.stack([tensor, tensor.roll(1, 0)]) for tensor in tensors]
+    calls = [fn(*slices) for slices in zip(*stacks, strict=True)]
+    check_stacked(vmap(fn)(*stacks), calls)
+    last = [stack.movedim(0, -1) for stack in stacks]
+    check_stacked(vmap(fn, in_dims=-1)(*last), calls)
+    for i, tensor in enumerate(tensors):  # one tensor has the dimension, the others have not
+        in_dims = tuple(0 if i == j else None for j in range(len(tensors)))
+        given = [torch.stack([tensor] * 3) if i == j else other for j, other in enumerate(tensors)]
+        check_stacked(vmap(fn, in_dims=in_dims)(*given), [calls[0]] * 3)
+
+
+def check_stacked(got: tuple[Tensor, ...], calls: list[tuple[Tensor, ...]]) -> None:
+    for result, wanted in zip(got, zip(*calls, strict=True), strict=True):
+        torch.testing.assert_close(result, torch.stack(wanted), rtol=0, atol=0, equal_nan=True)
+
+
+def test_vmap_of_the_functions_eager_and_compiled() -> None:
     biases, masks = scores(5, 2, 4, 3, 16), allowed(5, 2, 1, 3, 16)
     functions: list[Callable[[Tensor, Tensor], Tensor]] = [
         lambda b, m: dmask.topk_mask(b, m, 5, tie_break="lowest"),
@@ -169,7 +163,7 @@ def test_vmap_of_the_other_ops() -> None:
         assert torch.equal(compiled(biases, masks), loop(function, biases, masks))
 
 
-def test_results_are_new_and_without_grad() -> None:
+def test_results_of_the_functions_are_new_and_without_grad() -> None:
     bias = scores(1, 2, 3, 8).requires_grad_()
     mask = torch.ones(1, 2, 3, 8, dtype=torch.bool)
     results = [

@@ -19,8 +19,8 @@ def as_bool(mask: Tensor) -> Tensor:
         ValueError: for other values. A GPU fails later, with an assertion.
     """
     if mask.device.type != "cpu":
-        return as_bool_later(mask)
-    allowed = mask == 1
+        return as_bool_later(mask).contiguous()
+    allowed = (mask == 1).contiguous()
     if not (allowed | (mask == 0)).all():
         raise ValueError(BAD_VALUES)
     return allowed
