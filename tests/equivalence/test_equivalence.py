@@ -20,7 +20,7 @@ def test_quick(suite: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert "0 differences" in capsys.readouterr().out
 
 
-def test_the_sample_meets_every_value_of_every_axis() -> None:
+def test_the_sample_has_every_value_of_every_axis() -> None:
     whole, sample = list(matrix(quick=False)), list(matrix(quick=True))
     assert len(whole) > 10_000
     for field in fields(Case):
@@ -30,10 +30,10 @@ def test_the_sample_meets_every_value_of_every_axis() -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__.split(".")[-1])
-def test_a_difference_is_found(
+def test_each_suite_finds_a_difference(
     suite: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One kept key more in the old path, and every suite exits non-zero."""
+    """With one more key in the old path, every suite exits non-zero."""
     inlined = equivalence.inlined_mask
 
     def wrong(case: Case, inputs: Inputs) -> torch.Tensor | None:

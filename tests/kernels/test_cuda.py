@@ -1,4 +1,4 @@
-"""What a GPU makes equals what the CPU makes, and the gates of the audit that need one."""
+"""Results on a GPU equal those on the CPU, and the gates of the audit that need a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compile_checks import audit
 from dmask.contracts.dispatch import CPU
 from tests.support.scores import scores
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 SHAPE = (2, 4, 33, 700)
 
@@ -85,7 +85,7 @@ def test_skipped_cuda_graphs_are_found(fn: Callable[[Tensor], Tensor]) -> None:
     assert len(found) == (fn is not clean)
 
 
-def test_gradients_outlive_the_cuda_graphs_that_made_them() -> None:
+def test_gradients_outlive_their_cuda_graphs() -> None:
     layer = torch.nn.Linear(8, 8, device="cuda")
     x = torch.ones(2, 8, device="cuda", requires_grad=True)
     report = audit(layer, (x,), backward=True, gates=["cudagraph"], backend="inductor")

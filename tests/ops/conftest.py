@@ -1,4 +1,4 @@
-"""The CPU's two ways to a top-k mask, as a parameter."""
+"""Fixtures for the tests of ops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from dmask.kernels.cpu import parallel
 
 @pytest.fixture(params=["fast way", "few scores"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The CPU's way of large masks, cut up even where there is little, and that of small ones."""
+    """Makes top-k masks with the CPU kernel, in many small parts, and with the operations for few
+    scores.
+    """
     forget_plans()
     if request.param == "fast way":
         monkeypatch.setattr(dispatch, "FEW_SCORES", 0)

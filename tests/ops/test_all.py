@@ -130,14 +130,14 @@ def test_vmap_equals_a_loop(op: str, name: str) -> None:
         return call(op, *[given.get(i, arg) for i, arg in enumerate(args)], **kwargs)
 
     tensors = [args[place].detach() for place in places]
-    # The second call has its batch in another order, in all tensors alike: what belongs to a
-    # selection stays together.
+    # The second call swaps the batch entries of all tensors alike: a selection and its bounds must
+    # stay together.
     stacks = [torch.stack([tensor, tensor.roll(1, 0)]) for tensor in tensors]
     calls = [fn(*slices) for slices in zip(*stacks, strict=True)]
     check_stacked(vmap(fn)(*stacks), calls)
     last = [stack.movedim(0, -1) for stack in stacks]
     check_stacked(vmap(fn, in_dims=-1)(*last), calls)
-    for i, tensor in enumerate(tensors):  # one tensor has the dimension, the others have not
+    for i, tensor in enumerate(tensors):  # one tensor is mapped over, the others are not
         in_dims = tuple(0 if i == j else None for j in range(len(tensors)))
         given = [torch.stack([tensor] * 3) if i == j else other for j, other in enumerate(tensors)]
         check_stacked(vmap(fn, in_dims=in_dims)(*given), [calls[0]] * 3)
@@ -203,7 +203,21 @@ assert {FIRST_CALLS[call]}.flatten().tolist() == [False] * 5 + [True] * 3
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
-def test_import_brings_no_compiler() -> None:
+@pytest.mark.parametrize("op", samples.BASIC)
+def test_the_first_call_of_a_process_may_be_compiled(op: str) -> None:
+    """Kernels are imported by the first call, which must not depend on who traces it."""
+    program = f"""
+import torch, dmask
+from dmask.samples import SAMPLES
+args, kwargs = list(SAMPLES[{op!r}].values())[-1]()
+fn = lambda *args: torch.ops.dmask.{op}(*args, **kwargs)
+compiled = torch.compile(fn, fullgraph=True, backend="aot_eager")(*args)
+torch.testing.assert_close(compiled, fn(*args), rtol=0, atol=0)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+def test_import_loads_no_compiler() -> None:
     program = """
 import sys, torch
 before = set(sys.modules)

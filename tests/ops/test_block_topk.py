@@ -22,7 +22,7 @@ many = settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(calls(), st.sampled_from([1, 2, 5]), st.sampled_from(["max", "mean"]))
 def test_block_topk_keeps_whole_blocks(call: Call, key_block: int, pool: str) -> None:
     call = finite(call)
-    if pool == "mean":  # quarters add up exactly, whatever their order
+    if pool == "mean":  # quarters add up exactly in any order
         call = Call(
             (call.bias * 4).round() / 4,
             call.mask,

@@ -23,7 +23,7 @@ def test_blocks_are_empty_partial_or_full(call: Select) -> None:
     selected = dmask.select(call.bias, call.window_size, **call.options)
     full = expected_selection(call)
     if 0 in full.shape:
-        return  # a BlockMask of nothing is not FlexAttention's to make
+        return  # FlexAttention has no empty BlockMask
     rows, columns = 2, 3
     blocks = selected.to_block_mask((rows, columns))
     assert blocks.seq_lengths == (call.query_len, call.shape[3])

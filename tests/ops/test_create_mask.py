@@ -42,13 +42,13 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 @pytest.mark.parametrize("window_size", [None, 16, 17])
 def test_maybe_passes_the_given_object_through(window_size: int | None) -> None:
-    given = torch.ones(2, 16)  # not even a valid mask: it is nobody's business here
+    given = torch.ones(2, 16)  # a float mask is invalid, but must not be checked
     for mask in (given, None, "anything"):
         integers = torch.zeros(2, 1, 1, 16, dtype=torch.int64)
         assert dmask.maybe_create_mask(integers, mask, 2, 1, 16, window_size) is mask
 
 
-def test_maybe_creates_where_keys_exceed_the_window(mode: Mode) -> None:
+def test_maybe_creates_a_mask_if_keys_exceed_the_window(mode: Mode) -> None:
     bias = scores(2, 3, 4, 16)
     mask = torch.ones(2, 16, dtype=torch.bool)
     got = mode(dmask.maybe_create_mask)(bias, mask, 2, 4, 16, 15)
@@ -61,13 +61,13 @@ def test_window_beyond_the_keys_keeps_the_allowed_keys(mode: Mode) -> None:
     assert torch.equal(got, mask[:, None, None].expand(2, 3, 4, 16))
 
 
-def test_mask_of_the_new_queries_leaves_the_cache_open(mode: Mode) -> None:
+def test_a_2d_mask_of_the_new_queries_allows_the_cache(mode: Mode) -> None:
     new = torch.tensor([[False, True]])
     got = mode(dmask.create_mask)(scores(1, 1, 2, 5), new, 1, 2, 5, 5)
     assert got[0, 0, 0].tolist() == [True, True, True, False, True]
 
 
-def test_mask_of_all_keys_wins_where_the_lengths_are_equal() -> None:
+def test_a_2d_mask_covers_all_keys_if_the_lengths_are_equal() -> None:
     mask = torch.tensor([[False, True, True]])
     got = dmask.create_mask(scores(1, 1, 3, 3), mask, 1, 3, 3, 3)
     assert got[0, 0, 0].tolist() == [False, True, True]
@@ -95,14 +95,14 @@ def test_sizes_of_zero_give_an_empty_mask(mode: Mode, shape: tuple[int, ...]) ->
     assert got.dtype is torch.bool
 
 
-def test_a_floor_that_no_score_equals_still_bars_forbidden_keys() -> None:
-    """0.1 is no float32: the forbidden keys are filled with the nearest one, which is above it."""
+def test_forbidden_keys_stay_out_if_the_dtype_rounds_the_floor_up() -> None:
+    """float32 cannot hold 0.1: forbidden keys get the nearest number, which is above it."""
     bias, mask = torch.full((1, 1, 1, 6), -5.0), torch.tensor([[True, False] * 3])
     for window in (2, 5, 6):
         assert not dmask.create_mask(bias, mask, 1, 1, 6, window, 0.1).any()
 
 
-def test_results_are_contiguous_whatever_the_layout(mode: Mode) -> None:
+def test_results_are_contiguous_for_any_layout(mode: Mode) -> None:
     bias = scores(16, 5).T[None, None]
     got = mode(dmask.create_mask)(bias, None, 1, 5, 16, 4)
     assert got.is_contiguous()
@@ -117,7 +117,7 @@ def test_smoothing_lets_no_forbidden_key_through(mode: Mode) -> None:
 
 
 def test_create_mask_op_needs_nothing_but_torch_ops() -> None:
-    """An integration may hold torch.ops alone: defaults and keywords of the schema serve it."""
+    """Integrations that only use `torch.ops` rely on the defaults of the schema."""
     bias, mask = scores(2, 4, 3, 16), allowed(2, 16)
     got = torch.ops.dmask.create_mask(bias, mask, 2, 3, 16, 5, type="topk", tie_break="lowest")
     expected = dmask.create_mask(bias, mask, 2, 3, 16, 5, tie_break="lowest")
@@ -150,7 +150,7 @@ def test_vmap(bias_shape: tuple[int, ...], mask_shape: tuple[int, ...]) -> None:
     )
 
 
-def test_vmap_over_nothing() -> None:
+def test_vmap_over_an_empty_dimension() -> None:
     got = vmap(make)(scores(0, 2, 4, 3, 16), allowed(0, 2, 16))
     assert got.shape == (0, 2, 4, 3, 16)
 
@@ -159,7 +159,7 @@ def kept_sum(bias: Tensor) -> Tensor:
     return (bias.square() * dmask.create_mask(bias, None, 2, 3, 16, 5)).sum()
 
 
-def test_gradients_pass_by_the_mask() -> None:
+def test_gradients_are_those_of_a_constant_mask() -> None:
     bias = scores(2, 4, 3, 16)
     mask = dmask.create_mask(bias, None, 2, 3, 16, 5)
     expected = 2 * bias * mask

@@ -25,7 +25,7 @@ def test_indices_are_the_mask_with_lowest_ties(call: Call) -> None:
         assert chosen.tolist() == expected + [-1] * (call.window_size - len(expected))
 
 
-def test_indices_of_blocks_and_composition(mode: Mode) -> None:
+def test_indices_of_blocks_and_masks_to_compose_with(mode: Mode) -> None:
     indices = torch.tensor([[[[2, -1, 0]]]])
     make = mode(dmask.mask_from_indices)
     assert (

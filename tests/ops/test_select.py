@@ -24,13 +24,13 @@ EXAMPLES = {"eager": 1500, "compiled": 40}
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So small that every example is cut up."""
+    """Splits every example into parts for several threads."""
     monkeypatch.setattr(parallel, "PART_SCORES", 32)
 
 
 @pytest.fixture(params=["heaps", "rows"])
 def prefix_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ways of the CPU with a bias per key under causality."""
+    """The two algorithms of the CPU kernel for a causal bias per key."""
     monkeypatch.setattr(cpu, "MANY_QUERIES", 1 if request.param == "heaps" else 10**9)
 
 
@@ -56,9 +56,9 @@ def test_a_selection_equals_the_loop(mode: str) -> None:
 
 @settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(selects())
-def test_every_representation_denotes_the_same_keys(call: Select) -> None:
+def test_every_representation_keeps_the_same_keys(call: Select) -> None:
     selected = dmask.select(call.bias, call.window_size, **call.options)
-    mask = full = expected_selection(call)
+    mask = expected_selection(call)
     assert torch.equal(selected.to_mask(), mask)
     lowest = torch.finfo(call.bias.dtype).min
     assert torch.equal(selected.to_bias() == 0, mask)
@@ -69,21 +69,21 @@ def test_every_representation_denotes_the_same_keys(call: Select) -> None:
     bias = call.bias[:, heads].expand(mask.shape)
     torch.testing.assert_close(carried[mask], bias[mask], rtol=0, atol=0, equal_nan=True)
     indices = selected.to_indices()
-    assert indices.shape == (*full.shape[:3], call.window_size)
+    assert indices.shape == (*mask.shape[:3], call.window_size)
     assert indices.dtype is torch.int32
-    for row, chosen in zip(full.flatten(0, 2), indices.flatten(0, 2), strict=True):
+    for row, chosen in zip(mask.flatten(0, 2), indices.flatten(0, 2), strict=True):
         kept = row.nonzero().flatten().tolist()
         assert chosen.tolist() == kept + [-1] * (call.window_size - len(kept))
-    assert torch.equal(dmask.mask_from_indices(indices, call.shape[3]), full)
-    places = [torch.arange(n) for n in full.shape]
+    assert torch.equal(dmask.mask_from_indices(indices, call.shape[3]), mask)
+    places = [torch.arange(n) for n in mask.shape]
     b, h, q, k = torch.meshgrid(*places, indexing="ij")
-    assert torch.equal(selected.mask_mod()(b, h, q, k), full)
+    assert torch.equal(selected.mask_mod()(b, h, q, k), mask)
 
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_row_does_not_depend_on_what_stands_around_it(dtype: torch.dtype, tied: bool) -> None:
+def test_a_row_depends_only_on_itself(dtype: torch.dtype, tied: bool) -> None:
     bias = scores(3, 2, 9, 40).to(dtype)
     bias = bias.round() if tied else bias
     whole = dmask.select(bias, 7)
@@ -114,8 +114,8 @@ def test_the_threshold_is_the_smallest_kept_score_and_the_cutoff_the_last_index_
 
 
 @pytest.mark.usefixtures("prefix_way")
-def test_a_row_takes_back_what_its_local_keys_leave() -> None:
-    """Keys 5 and 6 are forbidden: the last row keeps none of its local keys, and three others."""
+def test_slots_of_forbidden_local_keys_go_to_the_best_others() -> None:
+    """Keys 5 and 6 are forbidden, so the last row keeps no local key but three others."""
     bias = torch.tensor([9.0, 8.0, 7.0, 1.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 7)
     mask = torch.tensor([True] * 5 + [False] * 2).view(1, 1, 1, 7)
     selected = dmask.select(bias, 3, attention_mask=mask, is_causal=True, query_len=7, local=2)

@@ -45,7 +45,7 @@ def test_torch_ties_equal_the_inlined_path(mode: str) -> None:
         bias, mask = call.full()
         window = min(call.window_size, call.sizes[2])
         expected = inlined_path(bias, mask, window, call.floor)
-        # The one deliberate difference: scores below the floor are dropped, not kept.
+        # The one intended difference: scores below the floor are dropped, not kept.
         expected &= ~(bias <= call.floor)
         got = create_mask(call.bias, call.mask, *call.sizes, call.window_size, call.min_dtype)
         assert got.shape == expected.shape

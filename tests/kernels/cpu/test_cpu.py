@@ -1,4 +1,4 @@
-"""The fast CPU way: on all cores, called from anywhere, on arrays of any shape."""
+"""The CPU kernels: parts and threads, number formats, layouts, caches, and the direct call."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_parts_cover_every_row_once(
 
     for_each_part(work, rows, width=16)
     assert (seen == 1).all()
-    # As many as keep four threads busy, but none of fewer scores than a thread is worth.
+    # Enough to keep four threads busy, but none smaller than PART_SCORES.
     assert len(parts) == max(1, min(4 * 4, rows // 4))
 
 
@@ -69,13 +69,13 @@ def test_an_error_in_a_part_reaches_the_caller(
 
 
 def misleading_sample(shape: tuple[int, ...]) -> Tensor:
-    """The keys that a sample would look at are no sample of the others."""
+    """Returns scores whose sampled keys are all larger than the others."""
     sampled = torch.arange(shape[-1]) % search.SAMPLE_STEP == 0
     return torch.where(sampled, scores(*shape).abs() + 1, -scores(*shape).abs())
 
 
 def misleading_rows(shape: tuple[int, ...]) -> Tensor:
-    """Where a row's threshold is says nothing about that of the next one."""
+    """Returns scores whose thresholds differ widely from row to row."""
     row = torch.arange(shape[2])[:, None]
     return scores(*shape) * 10.0 ** (row * 3 % 8 - 4) + (row % 3 - 1) * 50
 
@@ -99,7 +99,7 @@ KINDS = {
 }
 LARGE = (1, 2, 70, 700)
 LONG = (1, 1, 2, 40_000)
-"""More keys than a sample starts at, and than 16 bits count."""
+"""Enough keys for a sample, and more than 16 bits can count."""
 
 
 @pytest.mark.parametrize("shape", [LARGE, LONG])
@@ -115,7 +115,8 @@ def test_large_masks_equal_the_reference(
         None,
         torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)[None, None],
         scores(*shape) > 0.3,
-        torch.arange(keys)[None, None, None] >= keys - 50,  # left padding: fewer than the window
+        torch.arange(keys)[None, None, None]
+        >= keys - 50,  # left padding: fewer keys than the window
         torch.zeros(1, 1, 1, 1, dtype=torch.bool),
     ]
     floor = torch.finfo(dtype).min
@@ -143,7 +144,7 @@ def test_codes_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
     assert back[:2].isnan().all()
 
 
-def test_a_table_holds_each_row_once() -> None:
+def test_a_table_has_each_row_once() -> None:
     bias = scores(2, 1, 3, 8)
     for tensor, strides in (
         (bias, (3, 0, 1)),
@@ -195,11 +196,11 @@ def test_many_threads_may_call_at_once(threads: None) -> None:
 
 
 def test_a_forked_data_loader_worker_may_call() -> None:
-    """The pool's threads exist in the parent only."""
+    """After a fork, the threads of the pool exist only in the parent."""
     program = """
 import torch, dmask
 biases = [torch.randn(1, 2, 70, 700) for _ in range(3)]
-# A worker has one thread, and PyTorch's own would hang there: only dmask's pool is told of two.
+# A worker has one thread, and PyTorch's own pool would hang: only dmask's pool gets two.
 torch.get_num_threads = lambda: 2
 class Masks(torch.utils.data.Dataset):
     def __len__(self): return 3
@@ -209,14 +210,14 @@ loader = torch.utils.data.DataLoader(Masks(), num_workers=1, multiprocessing_con
 assert all(torch.equal(a, b[0]) for a, b in zip(here, loader, strict=True))
 print("same")
 """
-    # Forking with threads about is what the test is for; newer Pythons warn of it.
+    # The test forks a process with threads on purpose; newer Pythons warn about it.
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(command, check=True, timeout=100, capture_output=True, text=True)
     assert done.stdout.split() == ["same"]
 
 
-def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numba refuses to cache where neither the package nor the user's folder can be written."""
+def test_loops_compile_without_a_writable_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba refuses to cache if it can write neither to the package nor to the user's folder."""
 
     def njit(function: Any, *, nogil: bool, cache: bool = False) -> Any:
         if cache:
@@ -227,8 +228,8 @@ def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monkey
     assert loops.compiled(lambda number: number + 1)(2) == 3
 
 
-def test_a_changed_loop_is_not_missed_by_the_cache_of_its_callers(tmp_path: Path) -> None:
-    """Numba looks for changes in the file of a function, not in those of the functions it calls."""
+def test_a_changed_loop_invalidates_the_cache_of_its_callers(tmp_path: Path) -> None:
+    """Numba checks the file of a function for changes, but not the files of the functions it calls."""
     program = """
 import torch
 from dmask.kernels.cpu import topk as cpu
@@ -251,7 +252,7 @@ print(cpu.topk_mask(torch.zeros(1, 1, 64, 256), None, 10, -1.0, "lowest").sum().
     assert kept() == 64 * 256
 
 
-def test_numba_comes_with_the_first_mask() -> None:
+def test_numba_is_imported_by_the_first_large_mask() -> None:
     program = """
 import sys, torch, dmask
 dmask.topk_mask(torch.randn(1, 1, 1, 8), None, 3)
@@ -271,11 +272,11 @@ def test_a_default_device_or_dtype_changes_nothing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
-# ------------------------------------------------------------------ the way past the dispatcher
+# ------------------------------------------------------------------ calls past the dispatcher
 
 
 class Counting(torch.utils._python_dispatch.TorchDispatchMode):
-    """Sees the ops that a call makes."""
+    """Records the ops of a call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -287,7 +288,7 @@ class Counting(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 class Wrapped(torch.Tensor):
-    """A subclass that has its ops told to it."""
+    """A tensor subclass that records its ops."""
 
     seen: ClassVar[list[str]] = []
 
@@ -302,7 +303,7 @@ def create(bias: Tensor) -> Tensor:
     return dmask.create_mask(bias, None, 1, 1, 8, 3)
 
 
-def test_whoever_watches_the_dispatcher_sees_the_op() -> None:
+def test_modes_subclasses_and_tracers_see_the_op() -> None:
     bias = scores(1, 1, 1, 8)
     with Counting() as mode:
         create(bias)

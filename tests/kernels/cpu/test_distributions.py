@@ -1,4 +1,4 @@
-"""Top-k masks on the CPU for scores of every kind, and for calls in which some rows tie."""
+"""Top-k masks on the CPU: thirteen distributions of scores, and rows that tie among others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.oracle import oracle_mask
 from tests.support.scores import scores
 
 SMALL, LONG = (1, 2, 3, 160), (1, 2, 80, 4096)
-"""As many entries as a plain loop takes, and rows long and many enough for every shortcut."""
+"""Few enough entries for a plain loop; and enough long rows for every shortcut of the kernel."""
 
 
 @pytest.fixture(params=[1, 4])
@@ -35,7 +35,7 @@ def floor_of(bias: Tensor) -> float:
 
 
 def expected_torch(bias: Tensor, mask: Tensor | None, window_size: int) -> Tensor:
-    """The inlined path, less the scores under the floor that it keeps: -inf."""
+    """Returns the mask of the inlined path, without the scores of -inf that it keeps."""
     return inlined_path(bias, mask, window_size) & ~(bias < floor_of(bias))
 
 
@@ -45,7 +45,7 @@ def test_a_small_mask_equals_the_oracle(name: str, dtype: torch.dtype) -> None:
     bias = scores_of(name, SMALL, dtype)
     sizes, heads = (1, *SMALL[2:]), SMALL[1]
     wanted = oracle_mask(bias, None, sizes, 40, floor=floor_of(bias), heads=heads)
-    # Fewer scores than this go to PyTorch; the kernel is called past that choice.
+    # dmask leaves so few scores to PyTorch; this calls the kernel itself.
     got = {
         rule: cpu.topk_mask(bias, None, 40, floor_of(bias), rule) for rule in ("lowest", "torch")
     }
@@ -82,7 +82,7 @@ PATTERNS = {
 
 
 def mixture(pattern: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Rows of distinct scores, and by a pattern rows with a plateau in which the window ends."""
+    """Returns rows of distinct scores, and rows with a plateau where the pattern says so."""
     row = torch.arange(shape[1] * shape[2]).view(1, shape[1], shape[2], 1) % ROWS
     distinct = scores(*shape).argsort(dim=-1).float() / 512 - 0.5
     return torch.where(PATTERNS[pattern](row), (scores(*shape) - 2).relu(), distinct).to(dtype)
@@ -101,9 +101,7 @@ def masks_of(shape: tuple[int, ...]) -> list[Tensor | None]:
 
 @pytest.mark.parametrize("dtype", CPU.dtypes)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_rows_that_tie_among_rows_that_do_not(
-    pattern: str, dtype: torch.dtype, threads: None
-) -> None:
+def test_some_rows_tie(pattern: str, dtype: torch.dtype, threads: None) -> None:
     shape = (1, 2, ROWS // 2, 256)
     bias = mixture(pattern, shape, dtype)
     for mask in masks_of(shape):
@@ -114,11 +112,11 @@ def test_rows_that_tie_among_rows_that_do_not(
 
 @pytest.mark.parametrize("pattern", ["all", "three of four", "alternating"])
 @pytest.mark.parametrize("bias_shape", [(1, 1, ROWS, 256), (2, 4, 1, 256), (2, 1, ROWS, 256)])
-def test_rows_that_tie_are_found_where_the_bias_is_expanded(
+def test_rows_that_tie_are_found_if_the_bias_is_expanded(
     pattern: str, bias_shape: tuple[int, ...]
 ) -> None:
     bias = mixture(pattern, bias_shape, torch.float32)
-    # A mask of the full shape: each of the rows that read one row of the bias is another one.
+    # With a mask of the full shape, rows that share a row of the bias still differ.
     mask = scores(2, 4, ROWS, 256).gt(-2.5)
     assert torch.equal(dmask.topk_mask(bias, mask, 100), inlined_path(bias, mask, 100))
     got = dmask.topk_mask(bias.expand(2, 4, ROWS, 256), None, 100)
@@ -126,7 +124,7 @@ def test_rows_that_tie_are_found_where_the_bias_is_expanded(
 
 
 @pytest.mark.parametrize("dtype", CPU.dtypes)
-def test_ties_of_nan_and_of_both_zeros(dtype: torch.dtype, threads: None) -> None:
+def test_ties_of_nan_and_signed_zeros(dtype: torch.dtype, threads: None) -> None:
     bias = scores(1, 2, 160, 256).round()
     zeros, nans = bias == 0, scores(1, 2, 160, 256).flip(-1) > 1
     bias[zeros & (scores(1, 2, 160, 256).flip(-2) > 0)] = -0.0
@@ -134,7 +132,7 @@ def test_ties_of_nan_and_of_both_zeros(dtype: torch.dtype, threads: None) -> Non
     with_nan = torch.where(nans, signed, bias).to(dtype)
     assert with_nan[nans].isnan().all()
     assert with_nan[nans].signbit().any()
-    for window_size in (10, 100, 200):  # ends among NaN, zeros and negative numbers
+    for window_size in (10, 100, 200):  # the window ends among NaN, zeros or negative numbers
         for scores_ in (bias.to(dtype), with_nan):
             lowest = reference.topk_mask(scores_, None, window_size, floor_of(scores_), "lowest")
             got = dmask.topk_mask(scores_, None, window_size)
@@ -153,7 +151,7 @@ def test_ties_of_nan_and_of_both_zeros(dtype: torch.dtype, threads: None) -> Non
         ("all", [(1, 2, ROWS // 2, 256)]),
     ],
 )
-def test_torch_topk_is_asked_for_rows_that_tie_or_for_all(
+def test_torch_topk_runs_on_rows_that_tie_or_on_all(
     pattern: str, asked: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: list[tuple[int, ...]] = []
@@ -171,10 +169,10 @@ def test_torch_topk_is_asked_for_rows_that_tie_or_for_all(
     assert shapes == asked
 
 
-def test_a_plateau_that_is_kept_or_dropped_whole_is_no_tie(
+def test_a_plateau_kept_or_dropped_whole_is_not_a_tie(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cpu, "_picked_by_torch", lambda *args: pytest.fail("torch.topk was asked"))
+    monkeypatch.setattr(cpu, "_picked_by_torch", lambda *args: pytest.fail("torch.topk was called"))
     plateau = torch.full((1, 2, 160, 256), -1.0)
     plateau[..., :50] = scores(1, 2, 160, 50).abs()
     assert dmask.topk_mask(plateau, None, 50).sum() == 2 * 160 * 50  # the window ends before it
@@ -189,4 +187,4 @@ def test_the_sample_of_rows() -> None:
         assert len(set(sample.tolist())) == len(sample) == min(32, count // 32)
         assert sample.min() >= 0
         assert sample.max() < count
-        assert 0 < (sample % 2).sum() < len(sample)  # in step with no alternation
+        assert 0 < (sample % 2).sum() < len(sample)  # not in step with alternating rows
