@@ -1,7 +1,7 @@
-"""What masks cost: `python -m benchmarks [--device cuda] [--json FILE] [--plot FILE]`.
+"""Measures dmask: `python -m benchmarks [--only PART] [--op STEM] [--device cuda] [--json FILE]`.
 
-Everything is a ratio against the inlined path in the same run, interleaved, the median of at least
-seven rounds; the times beside the ratios are of this machine at this moment.
+Times are compared within one run: calls take turns, and a ratio is the median of at least seven
+rounds. The times themselves depend on the machine and its load.
 """
 
 from __future__ import annotations
@@ -12,42 +12,83 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks import cost, distributions, memory, scaling
+from benchmarks import cost, distributions, memory, ops, scaling
+
+INPUTS = ops.Inputs()
+ANY_DEVICE = ("cost", "ops")
+"""The parts that run on any device. The others measure the CPU."""
+
+Figures = dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="What masks cost, against the inlined path.")
-    parser.add_argument("--device", default="cpu", help="where to measure (default: cpu)")
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--plot", type=Path, help="draw time against keys there, .svg or .png")
-    parser.add_argument("--only", choices=_PARTS, help="one part instead of all")
-    options = parser.parse_args(argv)
-    started = time.perf_counter()
-    figures: dict[str, Any] = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-    }
-    for name in [options.only] if options.only else _PARTS:
-        if options.device == "cpu" or name == "cost":
-            figures[name] = _PARTS[name](options)
-    print(
-        f"\ntorch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{time.perf_counter() - started:.0f} s"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Compares dmask with code that does without it."
     )
+    parser.add_argument("--only", choices=_PARTS, help="measure one part (default: all)")
+    parser.add_argument("--op", choices=ops.STEMS, help="measure one op; implies --only ops")
+    parser.add_argument("--device", default="cpu", help="the device to measure (default: cpu)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="plot the scaling part to FILE (.svg or .png)"
+    )
+    options = parser.parse_args(argv)
+    parts = _parts(parser, options)
+    started = time.perf_counter()
+    figures: Figures = {"torch": torch.__version__, "machine": machine(options.device)}
+    for name in parts:
+        figures[name] = _PARTS[name](options)
+    print(f"\n{figures['machine']}\n{time.perf_counter() - started:.0f} s")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 
 
-def _cost(options: argparse.Namespace) -> dict[str, Any]:
+def _parts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """Returns the parts to measure."""
+    if options.op and options.only not in (None, "ops"):
+        parser.error("--op goes with --only ops")
+    only = "ops" if options.op else options.only
+    if options.device == "cpu" or only in ANY_DEVICE:
+        return [only] if only else list(_PARTS)
+    if only:
+        parser.error(f"{only} is measured on the CPU only")
+    return list(ANY_DEVICE)
+
+
+def machine(device: str) -> str:
+    """Returns one line about the versions and the machine, to print below a table."""
+    used = [f"torch {torch.__version__}, Python {sys.version.split()[0]}"]
+    if device.startswith("cuda"):
+        used.append(torch.cuda.get_device_name(device))
+    used.append(f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    return ", ".join(used)
+
+
+def _processor() -> str:
+    """Returns the name of the CPU, as Linux knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown CPU"
+    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(names, "unknown CPU")
+
+
+# ------------------------------------------------------------------ parts
+
+
+def _cost(options: argparse.Namespace) -> Figures:
+    print("create_mask and select, relative to the inlined path (floor: one pass over the scores)")
     print(f"{'case':<68} {'faster':>7} {'ratio':>6} {'floor':>6} {'dmask':>10} {'inlined':>10}")
     figures = {}
     for line in cost.measure(options.device):
@@ -66,10 +107,32 @@ def _cost(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _distributions(options: argparse.Namespace) -> dict[str, Any]:
+def _ops(options: argparse.Namespace) -> Figures:
+    inputs = replace(INPUTS, device=options.device)
+    shape = [inputs.batch, inputs.heads, inputs.query_len, inputs.key_len]
+    print(f"\nEvery op against code without dmask: scores {shape}, window {inputs.window_size}")
+    print(f"{'op':<13} {'case':<27} {'alternative':<26} {'faster':>7} {'dmask':>11} {'other':>11}")
+    figures = {}
+    for line in ops.measure([options.op] if options.op else ops.STEMS, inputs):
+        case = line.case
+        figures[f"{line.stem}, {case.name}"] = {
+            "alternative": case.alternative,
+            "ratio": line.dmask.ratio,
+            "seconds": line.dmask.seconds,
+            "other_seconds": line.inlined.seconds,
+        }
+        print(
+            f"{line.stem:<13} {case.name:<27} {case.alternative:<26} {1 / line.dmask.ratio:>6.1f}x "
+            f"{line.dmask.seconds * 1e3:>8.3f} ms {line.inlined.seconds * 1e3:>8.3f} ms",
+            flush=True,
+        )
+    return figures
+
+
+def _distributions(options: argparse.Namespace) -> Figures:
     shape, window_size = list(distributions.SHAPE), distributions.WINDOW_SIZE
-    print(f"\nScores {shape}, k {window_size}: time over the inlined path's with")
-    print('tie_break="torch", and speedup over it with "lowest"')
+    print(f"\nDistributions of scores {shape}, window {window_size}, relative to the inlined path:")
+    print('time with tie_break="torch", speedup with tie_break="lowest"')
     print(f"{'distribution':<20} {'dtype':<9} {'torch':>6} {'lowest':>8} {'inlined':>10}")
     lines, figures = [], {}
     for line in distributions.measure():
@@ -93,27 +156,27 @@ def _distributions(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _memory(options: argparse.Namespace) -> dict[str, float]:
+def _memory(options: argparse.Namespace) -> Figures:
     figures = memory.measure()
-    print("\nMiB above the inputs, causal, bias per key [1, 2, 1, 16384], k 1024")
+    print("\nPeak memory above the inputs: causal, bias per key [1, 2, 1, 16384], window 1024")
     for name, mebibytes in figures.items():
-        print(f"  {name:<16} {mebibytes:>8.0f}")
-    return figures
+        print(f"  {name:<16} {mebibytes:>8.0f} MiB")
+    return dict(figures)
 
 
-def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+def _scaling(options: argparse.Namespace) -> Figures:
     results = scaling.measure()
-    print("\nTime as a share of torch.topk + scatter, float32, a quarter of the keys kept")
+    print("\nTime relative to torch.topk + scatter: float32, a quarter of the keys kept")
     print(scaling.table(results))
     if options.plot and not scaling.plot(results, options.plot):
-        print(f"{options.plot} was not drawn: matplotlib is not installed")
+        print(f"{options.plot} was not written: matplotlib is not installed")
     return {
         str(keys): {name: timed._asdict() for name, timed in row.items()}
         for keys, row in results.items()
     }
 
 
-def _import(options: argparse.Namespace) -> dict[str, float]:
+def _import(options: argparse.Namespace) -> Figures:
     program = (
         "import time; start = time.perf_counter(); import torch; loaded = time.perf_counter();"
         "import dmask; print(loaded - start, time.perf_counter() - loaded)"
@@ -125,12 +188,13 @@ def _import(options: argparse.Namespace) -> dict[str, float]:
         return [float(seconds) for seconds in output.split()]
 
     without, extra = (median(seconds) for seconds in zip(*(run() for _ in range(11)), strict=True))
-    print(f"\nimport dmask adds {extra * 1e3:.0f} ms to the {without:.2f} s of torch")
+    print(f"\nimport torch takes {without:.2f} s; import dmask adds {extra * 1e3:.0f} ms")
     return {"extra_seconds": extra, "torch_seconds": without}
 
 
-_PARTS = {
+_PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "cost": _cost,
+    "ops": _ops,
     "distributions": _distributions,
     "memory": _memory,
     "scaling": _scaling,

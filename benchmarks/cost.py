@@ -1,21 +1,22 @@
-"""What a mask costs against the inlined path: one line per kind of call."""
+"""The cost of `create_mask` and `select` relative to the inlined path, for many kinds of calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import dmask
-from benchmarks.paths import Make, causal, compare_only, compiled, create
-from benchmarks.timing import Call, Timed, compare
+from benchmarks.paths import causal, compare_only, compiled, create
+from benchmarks.timing import Call, Timed, compare, finished
 from tests.support.inlined import inlined_path
 
 
 class Line(NamedTuple):
-    """One case: what it is, and how dmask and the floor compare with the inlined path."""
+    """A case, and how dmask and the floor compare with the inlined path."""
 
     name: str
     dmask: Timed
@@ -58,23 +59,24 @@ CASES = {
 
 
 def measure(device: str = "cpu") -> Iterator[Line]:
-    """Every case of CASES, and the selection of a long prompt with a bias per key."""
+    """Measures every case, and the selection of a long prompt with a bias per key."""
     for name, case in CASES.items():
         generator = torch.Generator().manual_seed(0)
         bias = torch.randn(case.shape, generator=generator).to(case.dtype).to(device)
         mask = None if case.mask is None else case.mask(case.shape).to(device)
-        yield _line(
-            f"{name} {list(case.shape)}, k {case.window_size}",
-            _call(_of(case, create), bias, mask, case.window_size, case.tie_break),
-            _call(_of(case, inlined_path), bias, mask, case.window_size),
-            _call(compare_only, bias, mask, case.window_size),
+        calls = (
+            partial(_of(case, create), bias, mask, case.window_size, case.tie_break),
+            partial(_of(case, inlined_path), bias, mask, case.window_size),
+            partial(compare_only, bias, mask, case.window_size),
         )
+        name = f"{name} {list(case.shape)}, k {case.window_size}"
+        yield _line(name, *(finished(call, device) for call in calls))
     if device == "cpu":
         yield long_prompt()
 
 
 def long_prompt(query_len: int = 16384, window_size: int = 1024) -> Line:
-    """`select` with a bias per key under causality, against the dense path that it replaces."""
+    """Measures a causal `select` with a bias per key against the dense path that it replaces."""
     bias = torch.randn(1, 2, 1, query_len, generator=torch.Generator().manual_seed(0))
     mask = causal(query_len, query_len)
     dense = bias.expand(1, 2, query_len, query_len)
@@ -86,22 +88,8 @@ def long_prompt(query_len: int = 16384, window_size: int = 1024) -> Line:
     )
 
 
-def _of(case: Case, make: Make) -> Make:
+def _of(case: Case, make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return compiled(make) if case.mode == "compiled" else make
-
-
-def _call(make: Callable[..., Tensor], *args: object) -> Call:
-    bias = args[0]
-    assert isinstance(bias, Tensor)
-    if bias.device.type == "cpu":
-        return lambda: make(*args)
-
-    def finished() -> Tensor:
-        kept = make(*args)
-        torch.accelerator.synchronize()
-        return kept
-
-    return finished
 
 
 def _line(name: str, new: Call, old: Call, floor: Call) -> Line:

@@ -1,8 +1,8 @@
-"""Top-k masks of thirteen kinds of scores, against the inlined path.
+"""Top-k masks for thirteen distributions of scores, relative to the inlined path.
 
-The time of a mask depends on its scores. `torch.topk` is four times as fast on rows that are sorted
-or all equal as on random ones; a search by value depends on how the scores are spread, and a rule
-about ties on how many there are.
+The time of a mask depends on its scores: `torch.topk` is four times faster on sorted or equal rows
+than on random ones, a search by value depends on how the scores are spread, and a tie rule on how
+many scores are equal.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ DISTRIBUTIONS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 
 class Line(NamedTuple):
-    """The cost of a distribution's masks, by either tie rule."""
+    """The cost of the masks of one distribution, with each tie rule."""
 
     distribution: str
     dtype: torch.dtype
@@ -90,7 +90,7 @@ class Line(NamedTuple):
 
     @property
     def speedup(self) -> float:
-        """The inlined path's time over that of `tie_break="lowest"`."""
+        """How many times faster `tie_break="lowest"` is than the inlined path."""
         return 1 / self.lowest.ratio
 
 

@@ -1,4 +1,4 @@
-"""The ways to a mask that are measured: dmask's, the inlined one, peers, and the floor."""
+"""Functions that make a top-k mask: dmask, other libraries, and a floor for the time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def create(bias: Tensor, mask: Tensor | None, window_size: int, tie_break: str =
 
 
 def compare_only(bias: Tensor, mask: Tensor | None, window_size: int) -> Tensor:
-    """One elementwise pass over the scores: no way to a mask can take less."""
+    """Makes one elementwise pass over the scores: no mask can take less time."""
     return bias >= 0.5
 
 
 def numpy_argpartition(bias: Tensor, mask: Tensor | None, window_size: int) -> Tensor:
-    """Top-k as NumPy has it, and a scatter."""
+    """Makes the mask with NumPy."""
     scores = bias.numpy()
     best = np.argpartition(scores, -window_size, axis=-1)[..., -window_size:]
     kept = np.zeros(scores.shape, dtype=bool)
@@ -34,7 +34,7 @@ def numpy_argpartition(bias: Tensor, mask: Tensor | None, window_size: int) -> T
 
 
 def jax_top_k() -> Make | None:
-    """Top-k as JAX compiles it for the CPU, and a scatter; `None` where JAX is not installed."""
+    """Returns a function that makes the mask with JAX, or `None` if JAX is not installed."""
     try:
         import jax
         import jax.numpy as jnp
@@ -60,6 +60,6 @@ def compiled(make: Make) -> Make:
 
 
 def causal(query_len: int, key_len: int) -> Tensor:
-    """The bottom-right aligned causal mask `[1, 1, Lq, Lk]`."""
+    """Returns the bottom-right aligned causal mask `[1, 1, Lq, Lk]`."""
     mask = torch.ones(query_len, key_len, dtype=torch.bool).tril(key_len - query_len)
     return mask[None, None]

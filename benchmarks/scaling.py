@@ -1,4 +1,4 @@
-"""Time against the number of keys, one line per method: dmask's, the inlined path and peers."""
+"""How time grows with the number of keys: dmask, the inlined path and other libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.inlined import inlined_path
 
 KEY_LENS = (256, 1024, 4096, 16384, 65536, 131072)
 SCORES = 2**20
-"""Of each measurement: the longer the rows, the fewer."""
+"""Scores per measurement: longer rows, fewer of them."""
 
 
 def methods() -> dict[str, paths.Make]:
@@ -32,10 +32,10 @@ def methods() -> dict[str, paths.Make]:
 
 
 def measure() -> dict[int, dict[str, Timed]]:
-    """Per number of keys, every method on float32 scores with a window of a quarter of the keys."""
+    """Times every method per number of keys: float32 scores, a quarter of the keys kept."""
     results = {}
     for key_len in KEY_LENS:
-        torch.compiler.reset()  # a program of its own for each shape
+        torch.compiler.reset()  # compile each shape separately
         shape = (1, 2, max(1, SCORES // (2 * key_len)), key_len)
         bias = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         calls = {name: partial(make, bias, None, key_len // 4) for name, make in methods().items()}
@@ -44,7 +44,7 @@ def measure() -> dict[int, dict[str, Timed]]:
 
 
 def table(results: dict[int, dict[str, Timed]]) -> str:
-    """How long each method takes, as a share of the inlined path."""
+    """Returns a table of the times relative to the inlined path."""
     names = list(next(iter(results.values())))
     lines = [f"{'keys per row':<26}" + "".join(f"{key_len:>9}" for key_len in results)]
     lines += [
@@ -55,7 +55,7 @@ def table(results: dict[int, dict[str, Timed]]) -> str:
 
 
 def plot(results: dict[int, dict[str, Timed]], file: Path) -> bool:
-    """Draws the results; `False` where matplotlib is not installed."""
+    """Draws the results. Returns False if matplotlib is not installed."""
     try:
         import matplotlib as mpl
     except ImportError:

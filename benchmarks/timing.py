@@ -1,4 +1,4 @@
-"""Timing on a machine that others use too: ratios, interleaved, medians."""
+"""Timing on a shared machine: medians of ratios between interleaved calls."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
+
 Call = Callable[[], object]
 
 
@@ -14,9 +16,9 @@ class Timed(NamedTuple):
     """How a call compares with the baseline of its run."""
 
     ratio: float
-    """Median over the rounds of its time over the baseline's: below 1 is faster."""
+    """Median over the rounds of its time divided by that of the baseline: below 1 is faster."""
     seconds: float
-    """Median. Of this machine at this moment: only ratios mean something elsewhere."""
+    """Median. It depends on the machine and its load; compare ratios, not seconds."""
 
 
 def compare(
@@ -27,13 +29,13 @@ def compare(
     block_seconds: float = 0.02,
     budget_seconds: float = 20.0,
 ) -> dict[str, Timed]:
-    """Times calls in turns: what slows the machine for a while slows all of them.
+    """Times the calls in turns, so that a slow phase of the machine slows all of them.
 
-    A round is a block of each, of about `block_seconds` for the baseline. There are `rounds` of
-    them, or as many as `budget_seconds` allow, and never fewer than 7.
+    A round times a block of each call, which takes the baseline about `block_seconds`. There are
+    `rounds` rounds, or as many as fit in `budget_seconds`, but at least 7.
     """
     for call in calls.values():
-        call()  # what the first call of a thing costs is not its cost
+        call()  # the first call may compile or load something
     loops = max(1, round(block_seconds / max(_seconds(calls[baseline], 3), 1e-9)))
     first = sum(_seconds(call, loops) * loops for call in calls.values())
     rounds = max(7, min(rounds, int(budget_seconds / max(first, 1e-9))))
@@ -52,3 +54,16 @@ def _seconds(call: Call, loops: int) -> float:
     for _ in range(loops):
         call()
     return (time.perf_counter() - start) / loops
+
+
+def finished(call: Call, device: str) -> Call:
+    """Returns a call that waits for the device, which may still compute when a call returns."""
+    if device == "cpu":
+        return call
+
+    def wait() -> object:
+        result = call()
+        torch.accelerator.synchronize()
+        return result
+
+    return wait
