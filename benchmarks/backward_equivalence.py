@@ -20,7 +20,7 @@ NAMES = ("query", "key", "value", "bias")
 def gradients(
     attention: Callable[[Case, Inputs], Tensor], case: Case, inputs: Inputs
 ) -> list[Tensor]:
-    """What `backward()` leaves in `.grad` of query, key, value and bias."""
+    """Returns the gradients of query, key, value and bias after `backward()`."""
     for tensor in inputs.differentiable:
         tensor.grad = None
     output = attention(case, inputs)

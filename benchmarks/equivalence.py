@@ -1,8 +1,8 @@
-"""The matrix that the three equivalence suites share, the path they compare with, and their table.
+"""What the three equivalence suites share: the matrix of cases, both paths, and the table.
 
-The old path is what integrations carry inlined: bring the mask to 4-D, `masked_fill`, `torch.topk`,
-`scatter`, then attention. The new one is `dmask.dynamic_mask_attention`, whose mask is one call of
-`maybe_create_mask`.
+The old path is code that integrations contain: bring the mask to 4-D, `masked_fill`, `torch.topk`,
+`scatter`, then attention. The new path is `dmask.dynamic_mask_attention`, which makes its mask with
+one call of `maybe_create_mask`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Case:
 
 
 def matrix(quick: bool) -> Iterator[Case]:
-    """Every combination; in quick mode each 211th, which still meets every value of every axis."""
+    """Yields every combination; in quick mode every 211th, which still covers all values."""
     axes = (
         (torch.float32, torch.float16, torch.bfloat16),
         (False, True),
@@ -65,7 +65,7 @@ def matrix(quick: bool) -> Iterator[Case]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The tensors of a case; query, key, value and bias require grad."""
+    """The tensors of a case. Query, key, value and bias require grad."""
 
     query: Tensor
     key: Tensor
@@ -79,7 +79,7 @@ class Inputs:
 
 
 def make_inputs(case: Case, device: str) -> Inputs:
-    """Random tensors of a case, the same in every run."""
+    """Returns random tensors for a case, the same in every run."""
     generator = torch.Generator().manual_seed(195)
     keys = KEYS[case.prompt]
     queries = keys if case.prompt == "longer, no cache" else QUERIES
@@ -114,7 +114,7 @@ def _mask(kind: str, queries: int, keys: int, generator: torch.Generator) -> Ten
 
 
 def inlined_mask(case: Case, inputs: Inputs) -> Tensor | None:
-    """The mask as integrations make it by themselves, of the broadcast shape of bias and mask."""
+    """Returns the mask of the old path, in the broadcast shape of bias and mask."""
     queries, keys = inputs.query.shape[2], inputs.key.shape[2]
     allowed = inputs.mask
     if allowed is not None and allowed.dim() == 2:
@@ -141,7 +141,7 @@ def all_heads(tensor: Tensor, heads: int) -> Tensor:
 
 
 def old_attention(case: Case, inputs: Inputs) -> Tensor:
-    """Attention with the inlined mask, written out."""
+    """Computes attention with the inlined mask."""
     query, key, value, bias = inputs.differentiable
     mask = inlined_mask(case, inputs)
     bias, empty = all_heads(bias, query.shape[1]), None
@@ -162,7 +162,7 @@ def old_attention(case: Case, inputs: Inputs) -> Tensor:
 
 
 def new_attention(case: Case, inputs: Inputs) -> Tensor:
-    """Attention with the mask of `maybe_create_mask`."""
+    """Computes attention with the mask of `maybe_create_mask`."""
     return dmask.dynamic_mask_attention(
         inputs.query,
         inputs.key,
@@ -178,12 +178,12 @@ def new_attention(case: Case, inputs: Inputs) -> Tensor:
 def run(
     description: str, differences: Callable[[Case, Inputs], list[str]], argv: list[str] | None
 ) -> int:
-    """Runs a suite over the matrix, prints its table, and returns 1 where anything differed."""
+    """Runs a suite over the matrix and prints its table. Returns 1 if any case differs."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--device", default="cpu", help="where to compare (default: cpu)")
-    parser.add_argument("--quick", action="store_true", help="a sample of the matrix")
+    parser.add_argument("--device", default="cpu", help="the device to compare on (default: cpu)")
+    parser.add_argument("--quick", action="store_true", help="compare a sample of the matrix")
     options = parser.parse_args(argv)
-    torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for each other
+    torch.set_num_threads(1)  # the tensors are tiny: more threads would only wait
     total: Counter[tuple[str, Any]] = Counter()
     wrong: Counter[tuple[str, Any]] = Counter()
     failures = []

@@ -16,7 +16,7 @@ from benchmarks.equivalence import WINDOW, Case, Inputs
 
 def differences(case: Case, inputs: Inputs) -> list[str]:
     found = []
-    if not case.causal:  # the helpers know no causality; the attention path brings it as a mask
+    if not case.causal:  # maybe_create_mask has no causality; attention passes it as a mask
         batch, _, queries, _ = inputs.query.shape
         keys = inputs.key.shape[2]
         mask = dmask.maybe_create_mask(inputs.bias, inputs.mask, batch, queries, keys, WINDOW)

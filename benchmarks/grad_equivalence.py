@@ -1,7 +1,6 @@
 """Gradients by functional transforms: the inlined path and `maybe_create_mask` give the same bits.
 
-`torch.func.grad` and `torch.func.jvp` reach an op of `torch.library` through functorch's own
-dispatch: another way into it than `backward()`.
+Unlike `backward()`, `torch.func.grad` and `torch.func.jvp` call ops through functorch's dispatch.
 
 Run `python -m benchmarks.grad_equivalence [--device cuda] [--quick]`.
 """
@@ -23,7 +22,7 @@ from benchmarks.equivalence import Case, Inputs
 def transforms(
     attention: Callable[[Case, Inputs], Tensor], case: Case, inputs: Inputs
 ) -> tuple[Tensor, ...]:
-    """The gradients of query, key, value and bias, and a directional derivative."""
+    """Returns the gradients of query, key, value and bias, and a directional derivative."""
     tensors = tuple(tensor.detach() for tensor in inputs.differentiable)
 
     def loss(*tensors: Tensor) -> Tensor:

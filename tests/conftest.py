@@ -1,4 +1,4 @@
-"""What the tests share: one Inductor cache, a clean compiler, and eager and compiled as a parameter."""
+"""Fixtures of all tests: one Inductor cache, a clean compiler, eager and compiled mode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Before torch is imported anywhere: the processes of one run share what Inductor has built.
+# Set before torch is imported: the processes of one run share one Inductor cache.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "dmask-inductor")
 )
@@ -17,11 +17,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Compiling is slow and the machine may be shared: a deadline would test the machine.
+# Compiling is slow on a busy machine, so examples have no deadline.
 settings.register_profile("dmask", deadline=None, print_blob=True)
 settings.load_profile("dmask")
 
-# The tensors are small and the tests run side by side: threads would wait for each other.
+# The tensors are small and tests run in parallel: more threads would only wait.
 torch.set_num_threads(1)
 
 Mode = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -37,7 +37,7 @@ def _compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(params=[_eager, _compiled], ids=["eager", "compiled"])
 def mode(request: pytest.FixtureRequest) -> Mode:
-    """Runs a function as it is, or as one graph: both must give the same."""
+    """Runs a function eagerly, or compiled as one graph. Both must give the same result."""
     return request.param
 
 

@@ -15,7 +15,7 @@ from tests.support.scores import scores
 
 
 def inputs(dtype: torch.dtype = torch.float32, groups: int = 2) -> tuple[Tensor, ...]:
-    """query, key, value, bias per key; 5 queries after a cache of 4."""
+    """Returns query, key, value and a bias per key, for 5 queries after a cache of 4."""
     return tuple(
         tensor.to(dtype).requires_grad_()
         for tensor in (
@@ -36,7 +36,7 @@ def written_out(
     window: int,
     causal: bool,
 ) -> Tensor:
-    """Row by row, with a softmax over the kept keys alone."""
+    """Computes each row separately, with a softmax over its kept keys."""
     output = torch.zeros(*query.shape[:3], value.shape[3], dtype=torch.float64)
     groups = query.shape[1] // key.shape[1]
     rows = [(b, h, q) for b in range(2) for h in range(query.shape[1]) for q in range(5)]
@@ -77,7 +77,7 @@ def test_outputs_and_gradients(
 
 @pytest.mark.parametrize("backend", ["sdpa", "eager"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_row_without_a_key_gives_zeros_and_finite_gradients(
+def test_a_row_without_keys_gives_zeros_and_finite_gradients(
     mode: Mode, backend: str, dtype: torch.dtype
 ) -> None:
     tensors = inputs(dtype)
@@ -110,7 +110,7 @@ def test_a_window_of_all_keys_changes_nothing(mode: Mode) -> None:
 
 
 def test_future_keys_do_not_leak() -> None:
-    """Whatever the future holds, scores included, the past stays as it is."""
+    """Changes to future keys, values and scores do not change earlier rows."""
     query, key, value, bias = (tensor.detach() for tensor in inputs())
     before = dmask.dynamic_mask_attention(query, key, value, bias, window_size=3, is_causal=True)
     key[:, :, 6:], value[:, :, 6:], bias[..., 6:] = 9.0, 9.0, 99.0

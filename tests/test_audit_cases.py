@@ -25,7 +25,7 @@ TARGET, REQUIRED = "dmask.audit_cases:cases", "dmask.audit_cases:required"
 
 @pytest.fixture
 def unaudited() -> Iterator[str]:
-    """A registered strategy without a case."""
+    """Registers a strategy that has no case."""
 
     @dmask.register_strategy("unaudited")
     def strategy(attention_bias: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -126,7 +126,7 @@ def test_the_table_of_this_project_names_the_cases() -> None:
 
 
 def imported(folder: str) -> set[str]:
-    """The packages that the files in a folder import, wherever in a file."""
+    """Returns the packages that the files in a folder import anywhere."""
     names: set[str] = set()
     for file in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -166,7 +166,7 @@ KEY_LENS = (8, 12, 16, 17, 24, 40)
 
 
 def growing(masked: bool) -> list[Any]:
-    """The arguments of `create_mask` for a decode whose keys grow past a window of 16."""
+    """Returns calls of `create_mask` for a decode whose keys grow past a window of 16."""
     return [
         ((torch.rand(2, 2, 1, n), torch.ones(2, n) > 0 if masked else None, 2, 1, n, 16), {})
         for n in KEY_LENS

@@ -1,4 +1,4 @@
-"""What torch.compile makes of dmask: one op per mask, few graphs, the same masks."""
+"""dmask under torch.compile: one op per mask, few graphs, the same masks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_graphs_stay_within_budget_as_keys_grow(fn, dynamic: bool | None, budget
         expected = fn(bias)
         got = compiled(bias)
         assert (got is None and expected is None) or torch.equal(got, expected)
-    # A graph that passes None through is empty and not counted, so count no more than the budget.
+    # A graph that only returns None is empty and not counted: the count may be below the budget.
     assert counter.frame_count <= budget
 
 
@@ -106,7 +106,7 @@ masked_fill""",
     )
 
 
-def test_a_changing_window_is_no_constant() -> None:
+def test_a_changing_window_is_not_a_constant() -> None:
     counter = CompileCounter()
 
     def fn(bias: Tensor, window_size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which masks Inductor makes of plain operations, and which stay ops."""
+"""Inductor replaces small masks by plain operations, and leaves the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def create(bias: Tensor, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
 
 
 def code_of(fn: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, bool]:
-    """The result of a compiled call, and whether its code calls an op of dmask."""
+    """Returns the result of a compiled call, and True if its code calls an op of dmask."""
     result, codes = run_and_get_code(torch.compile(fn, fullgraph=True, **options), *args)
     return result, any("torch.ops.dmask" in code for code in codes)
 
@@ -42,7 +42,7 @@ def test_a_small_mask_is_a_few_operations(dynamic: bool, kind: str) -> None:
         assert torch.equal(got, create(bias, mask))
 
 
-def test_topk_mask_too() -> None:
+def test_a_small_topk_mask_is_a_few_operations() -> None:
     got, calls_op = code_of(lambda bias: dmask.topk_mask(bias, None, 7, -0.5), scores(2, 4, 3, 33))
     assert not calls_op
     assert torch.equal(got, dmask.topk_mask(scores(2, 4, 3, 33), None, 7, -0.5))
@@ -57,14 +57,14 @@ OTHERS: dict[str, Callable[[], tuple[Callable[..., Any], Tensor]]] = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_the_others_stay_ops(case: str) -> None:
+def test_other_masks_stay_ops(case: str) -> None:
     fn, bias = OTHERS[case]()
     got, calls_op = code_of(fn, bias)
     assert calls_op
     assert torch.equal(got, fn(bias))
 
 
-def test_a_size_is_a_hint_and_no_guard() -> None:
+def test_a_size_is_a_hint_and_not_a_guard() -> None:
     counter = CompileCounterWithBackend("inductor")
     compiled = torch.compile(create, fullgraph=True, dynamic=True, backend=counter)
     for keys in (30, 300, 9000):
@@ -73,8 +73,8 @@ def test_a_size_is_a_hint_and_no_guard() -> None:
     assert counter.frame_count == 1
 
 
-def test_beside_flex_attention_a_mask_stays_an_op() -> None:
-    """On the CPU, flex_attention goes wrong over captured tensors that come out of a scatter."""
+def test_a_mask_stays_an_op_next_to_flex_attention() -> None:
+    """On the CPU, flex_attention miscompiles captured tensors that a scatter made."""
     query, key, bias = scores(2, 2, 16, 16), scores(2, 2, 64, 16), scores(2, 2, 16, 64)
     assert bias.numel() <= FEW_SCORES  # small enough to be replaced anywhere else
     value = key.sin()  # torch 2.9 refuses equal buffers

@@ -1,4 +1,4 @@
-"""Strategies of a user's own."""
+"""Strategies that users register."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def above(
     threshold: float = 0.5,
     strict: bool = True,
 ) -> Tensor:
-    """Pays no heed to the mask: dmask does."""
+    """Ignores the mask, which dmask applies."""
     return attention_bias > threshold if strict else attention_bias >= threshold
 
 
@@ -110,7 +110,7 @@ def test_a_result_that_is_the_input_is_copied() -> None:
         dmask.unregister_strategy("same")
 
 
-def test_what_create_mask_hands_over(mode: Mode) -> None:
+def test_create_mask_passes_its_arguments_on(mode: Mode) -> None:
     assert mode(create)("first", 6)[0, 0, 0].tolist() == [False] * 4 + [True] * 2 + [False] * 10
     assert mode(create)("first", 4, options={"unit": "pairs"}).sum() == 2 * 3 * 4
     assert torch.equal(
@@ -225,7 +225,7 @@ result of another shape
     )
 
 
-def test_registering_can_be_undone_and_done_again_otherwise() -> None:
+def test_a_name_can_be_registered_again() -> None:
     def below(attention_bias: Tensor, attention_mask: Tensor | None, limit: float = 0.0) -> Tensor:
         return attention_bias < limit
 

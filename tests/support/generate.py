@@ -1,4 +1,4 @@
-"""Hypothesis strategies for calls of `create_mask` and `select` that cover every shape and layout."""
+"""Hypothesis strategies for calls of `create_mask` and `select`, over all shapes and layouts."""
 
 from __future__ import annotations
 
