@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from dmask import validation
+from dmask import arguments, shapes, validation
 from dmask.compat import known
 from dmask.contracts import block_smooth as _block_smooth
 from dmask.contracts import create_mask as _create_mask
 from dmask.contracts import indices as _indices
 from dmask.contracts import relu, topk
 from dmask.contracts.dispatch import call
+from dmask.contracts.masks import to_bool
 from dmask.registry import encode_options
 
 
@@ -59,7 +61,7 @@ def maybe_create_mask(
     if window_size is None:
         return attention_mask
     declared = "SymInt key_len, SymInt window_size"
-    key_len, window_size = validation.check_types(declared, (key_len, window_size))
+    key_len, window_size = arguments.check_types(declared, (key_len, window_size))
     if known(key_len <= window_size):
         return attention_mask
     return create_mask(
@@ -258,3 +260,50 @@ def block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None = 
     """
     smooth: Tensor = call(_block_smooth.SPEC, mask, block_size, attention_mask)
     return smooth
+
+
+def mask_from_indices(
+    indices: Tensor,
+    key_len: int,
+    *,
+    block_size: int = 1,
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """Returns the mask of the keys, or blocks of keys, that indices name: undoes `to_indices`.
+
+    Args:
+        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order; negative ones name none.
+        key_len: `Lk`.
+        block_size: keys per index. 1: indices of keys; more: of blocks, the last may be short.
+        attention_mask: a mask to compose with, 4-D: bool, integer 0/1, or additive (floating).
+
+    Returns:
+        A new mask of the broadcast shape of both. Bool; with an additive mask of its dtype: that
+        mask where a key is named, the smallest finite value elsewhere, with gradients to it.
+
+    Raises:
+        TypeError: for indices that are not int32 or int64, a complex mask.
+        ValueError: for shapes that do not fit, `block_size` below 1, an index past the end (on a
+            GPU, to wait for no result, a device-side assertion).
+
+    >>> import torch, dmask
+    >>> dmask.mask_from_indices(torch.tensor([[[[2, 0, -1]]]]), key_len=4)
+    tensor([[[[ True, False,  True, False]]]])
+    >>> dmask.mask_from_indices(torch.tensor([[[[1, -1]]]]), key_len=3, block_size=2)
+    tensor([[[[False, False,  True]]]])
+    """
+    indices, key_len, block_size, attention_mask = arguments.check_types(
+        "Tensor indices, SymInt key_len, SymInt block_size, Tensor? attention_mask",
+        (indices, key_len, block_size, attention_mask),
+    )
+    if attention_mask is None:
+        named: Tensor = call(_indices.MASK_FROM_INDICES, indices, key_len, block_size)
+        return named
+    given, named_by = validation.meta(attention_mask), validation.meta(indices)
+    shape = _indices.check_composed(given, named_by, key_len, block_size)
+    named = call(_indices.MASK_FROM_INDICES, indices, key_len, block_size)
+    named = shapes.repeat_heads(named, shape[1])
+    if attention_mask.dtype.is_floating_point:
+        additive = shapes.repeat_heads(attention_mask, shape[1])
+        return torch.where(named, additive, torch.finfo(additive.dtype).min)
+    return named & shapes.repeat_heads(to_bool(attention_mask), shape[1])

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.compiler import is_dynamo_compiling
 
-from dmask import compat, validation
+from dmask import arguments, compat
 from dmask.contracts.spec import OpSpec
 
 
@@ -95,7 +95,7 @@ def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
 
 def dispatched(spec: OpSpec, args: tuple[Any, ...]) -> Any:
     """Calls an op through the dispatcher, with errors that name the argument."""
-    args = validation.check_types(spec.types, args)
+    args = arguments.check_types(spec.types, args)
     count = spec.positional
     if count == len(args):
         return spec.overload(*args)
