@@ -42,8 +42,8 @@ class Kernel:
 
     Args:
         path: `"<file>.<function>"`, as in `"topk.topk_mask"`.
-        backends: the names of the backends that have it beside `"reference"`, in order of
-            preference.
+        backends: the names of the backends that implement it in addition to `"reference"`, in order
+            of preference.
     """
 
     def __init__(self, path: str, *backends: str) -> None:
