@@ -162,7 +162,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         prog="python -m dmask",
         description="Trains a byte-level language model with dynamic-mask attention under "
         "torch.compile, on the reference text that CPython ships. Checks the loss, the graph "
-        "breaks, and the masks against the path that dmask replaces; exits with 1 if a check fails.",
+        "breaks, and the masks against the path that dmask replaces; exits with 1 if one fails.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument

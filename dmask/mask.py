@@ -273,7 +273,7 @@ def mask_from_indices(
     """Returns the mask of the keys, or blocks of keys, that indices name: undoes `to_indices`.
 
     Args:
-        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order. Negative ones name no key.
+        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order. Negative ones name none.
         key_len: `Lk`.
         block_size: keys per index. 1: indices of keys; more: of blocks, the last may be short.
         attention_mask: a mask to compose with, 4-D: bool, integer 0/1, or additive (floating).

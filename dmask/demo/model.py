@@ -1,7 +1,7 @@
 """A byte-level language model whose queries attend to the keys that a dynamic mask keeps.
 
-It is the attention of Hugging Face's Doge at a small scale. Scores come from the values, one per key
-and KV head. Each query keeps the `window_size` keys of its past that score best. Their scores are
+It is the attention of Hugging Face's Doge at a small scale. Scores come from the values, one per
+key and KV head. Each query keeps the `window_size` keys of its past that score best. Their scores are
 added to its logits, and learn through them.
 
 Shape legend: `B` batch, `L` length, `H` query heads, `KVH` key/value heads, `D` head size.
@@ -130,7 +130,7 @@ def rotary_embedding(context: int, head_dim: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotates `[B, heads, L, D]` by position: a query times a key then depends on their distance."""
+    """Rotates `[B, heads, L, D]` by position: query times key then depends on their distance."""
     cos, sin = rotation[:, : x.shape[2]]
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
