@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.library import Library, infer_schema
@@ -97,6 +98,7 @@ def register_strategy(name: str, function: F | None = None) -> F | Callable[[F],
         return lambda decorated: register_strategy(name, decorated)
     if not callable(function):
         raise TypeError(f"function must be callable, got {arguments.shown(function)}")
+    _check_defaults(name, function)
     try:
         schema = infer_schema(function, mutates_args=())
     except ValueError as error:
@@ -138,6 +140,17 @@ def add(strategy: Strategy) -> None:
     library = fragment()
     define(strategy.op, library)
     _strategies[name], _libraries[name] = strategy, library
+
+
+def _check_defaults(name: str, function: Callable[..., Tensor]) -> None:
+    """Raises an error for a default that a schema cannot hold: it has no escapes."""
+    for parameter in inspect.signature(function).parameters.values():
+        default = parameter.default
+        if isinstance(default, str) and any(c in default for c in '"\\\n'):
+            why = (
+                f"the default of {parameter.name} must not contain quotes, backslashes or newlines"
+            )
+            raise _not_a_strategy(name, inspect.signature(function), why)
 
 
 def _check_signature(strategy: Strategy) -> None:
@@ -225,6 +238,8 @@ def encode_options(options: Mapping[str, object] | None) -> str:
     for name, value in options.items():
         if not isinstance(name, str):
             raise TypeError(f"options must have names of type str, got {arguments.shown(name)}")
+        if isinstance(value, np.number):
+            value = value.item()
         if not isinstance(value, (int, float, str)):  # bool is an int
             raise TypeError(
                 f"option {name!r} must be an int, float, bool or str, got {type(value).__name__}"

@@ -164,7 +164,8 @@ class Selection:
         counts = call(blocks.SPEC, *self._selected(), *block_size)
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
-        full = counts == block_size[0] * block_size[1]
+        whole = block_size[0] * block_size[1]
+        full = counts == (whole if whole < 2**31 else -1)  # int32 counts reach no more
         return BlockMask.from_kv_blocks(
             *_ordered(~full & (counts > 0)),
             *_ordered(full),

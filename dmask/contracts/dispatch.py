@@ -80,7 +80,7 @@ class Kernel:
 def call(spec: OpSpec, *args: Any) -> Any:
     """Calls an op with all its arguments, by position.
 
-    Plain CPU tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
+    Plain tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
     long as the mask.
     """
     if not is_dynamo_compiling() and is_direct(spec, args):

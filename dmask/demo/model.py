@@ -1,8 +1,8 @@
 """A byte-level language model whose queries attend to the keys that a dynamic mask keeps.
 
 It is the attention of Hugging Face's Doge at a small scale. Scores come from the values, one per
-key and KV head. Each query keeps the `window_size` keys of its past that score best. Their scores are
-added to its logits, and learn through them.
+key and KV head. Each query keeps the `window_size` keys of its past that score best. Their scores
+are added to its logits, and learn through them.
 
 Shape legend: `B` batch, `L` length, `H` query heads, `KVH` key/value heads, `D` head size.
 """
