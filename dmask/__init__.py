@@ -10,13 +10,14 @@ from dmask.mask import (
     block_smooth,
     create_mask,
     dynamic_mask,
+    mask_from_indices,
     maybe_create_mask,
     relu_mask,
     topk_indices,
     topk_mask,
 )
 from dmask.registry import register_strategy, strategies, unregister_strategy
-from dmask.selection import Selection, mask_from_indices, select
+from dmask.selection import Selection, select
 
 __all__ = [
     "Selection",

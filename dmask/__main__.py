@@ -1,4 +1,4 @@
-"""`python -m dmask`: trains a small language model on dynamic masks, and checks what it shows."""
+"""`python -m dmask`: trains a small language model with dynamic masks and checks the results."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dmask.demo.model import LanguageModel
 from dmask.demo.text import Corpus
 
 MAX_GRAPHS = 1
-"""All blocks share it, in training and in evaluation: no recompile."""
+"""All blocks share one graph, in training and in evaluation: no recompiles."""
 LOSS_GATE = 0.8
-"""The share of the unigram entropy that the loss must fall below."""
+"""The loss must fall below this fraction of the unigram entropy."""
 MAX_BATCH_BYTES = 2**15
 """The held-out text has to fill one batch."""
 PROMPT_LENGTH = 64
@@ -30,7 +30,7 @@ SAMPLE_LENGTH = 240
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     steps: int
     batch_size: int
@@ -43,12 +43,12 @@ class Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo. Returns 1 where one of its checks failed, 0 otherwise."""
+    """Runs the demo. Returns 1 if one of its checks failed, 0 otherwise."""
     start = time.monotonic()
     options = parse(argv)
     torch.manual_seed(options.seed)
-    # Two threads save little on so small a model, and lose a lot where they share their cores with
-    # others. With one, sums have one order: the same seed gives the same numbers.
+    # Two threads save little on a model this small, and lose a lot on a busy machine. With one
+    # thread, sums have one order: the same seed gives the same numbers.
     torch.set_num_threads(1)
     corpus = text.python_reference()
     model = LanguageModel(options.context, options.window_size).to(options.device)
@@ -81,10 +81,10 @@ def introduce(options: Options, corpus: Corpus, model: LanguageModel) -> None:
 
 
 def check_training(options: Options, corpus: Corpus, model: LanguageModel) -> Iterator[str]:
-    """Trains the model in compiled code. Yields what is wrong with its loss or its compilation."""
-    # What an earlier call in this process compiled would be used again, and the audit see nothing.
+    """Trains the model in compiled code. Yields the failures of its loss and its compilation."""
+    # Code that an earlier call compiled would be reused, and the audit would see nothing.
     torch.compiler.reset()
-    # One graph serves all blocks, which takes half the time to compile that the whole model takes.
+    # One graph serves all blocks. It compiles in half the time of the whole model.
     backend = choose_backend(options)
     for block in model.blocks:
         block.compile(fullgraph=True, backend=backend)
@@ -99,7 +99,7 @@ def check_training(options: Options, corpus: Corpus, model: LanguageModel) -> It
         f"{options.steps} steps; the text's unigram entropy is {entropy:.3f}"
     )
     show_audit(watched.report())
-    # Not `>=`: a loss that is NaN has to fail.
+    # Not `>=`: a NaN loss must fail.
     if not after < LOSS_GATE * entropy:
         yield (
             f"the loss of {after:.3f} bits per byte is not below {LOSS_GATE * entropy:.3f}, "
@@ -109,7 +109,7 @@ def check_training(options: Options, corpus: Corpus, model: LanguageModel) -> It
 
 
 def choose_backend(options: Options) -> str:
-    """Inductor where it can work. Says what was chosen."""
+    """Picks Inductor if it can work here, and prints the choice."""
     backend, why = options.backend, ""
     if backend == "auto":
         backend = "inductor"
@@ -129,7 +129,7 @@ def show_audit(audit: AuditReport) -> None:
 
 
 def check_masks(options: Options, corpus: Corpus, model: LanguageModel) -> Iterator[str]:
-    """Draws the trained masks and compares them with the old path. Yields what is wrong."""
+    """Draws the trained masks and compares them with the inlined path. Yields the failures."""
     batch = text.ordered_batches(corpus.held_out, options.batch_size, options.context)[0, :, :-1]
     scores = model.scores(batch.to(options.device))
     rows = report.compare(scores, options.window_size)
@@ -162,27 +162,27 @@ def parse(argv: Sequence[str] | None) -> Options:
         prog="python -m dmask",
         description="Trains a byte-level language model with dynamic-mask attention under "
         "torch.compile, on the reference text that CPython ships. Checks the loss, the graph "
-        "breaks, and the masks against the path that dmask replaces; exits with 1 where one fails.",
+        "breaks, and the masks against the path that dmask replaces; exits with 1 if one fails.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--steps", type=integer(0), default=240, help="training steps")
     add("--batch-size", type=integer(1, 256), default=8, help="sequences per step")
-    add("--context", type=integer(2, 2048), default=128, help="bytes the model looks back on")
+    add("--context", type=integer(2, 2048), default=128, help="bytes the model can look back at")
     add("--window-size", type=integer(1), default=32, help="keys that a query keeps at most")
     add(
         "--backend",
         choices=("auto", "inductor", "aot_eager"),
         default="auto",
-        help="of torch.compile; auto is inductor, or aot_eager where there is no C++ compiler",
+        help="backend of torch.compile; auto is inductor, or aot_eager without a C++ compiler",
     )
-    add("--device", type=device, default="cpu", help="such as cpu or cuda")
-    add("--output", type=Path, default="out", help="folder for the picture, made if missing")
+    add("--device", type=device, default="cpu", help="device, such as cpu or cuda")
+    add("--output", type=Path, default="out", help="folder for the picture, created if missing")
     add(
         "--seed",
         type=integer(0),
         default=0,
-        help="same seed, same numbers, on the CPU of one machine",
+        help="the same seed gives the same numbers on the CPU of one machine",
     )
     options = Options(**vars(parser.parse_args(argv)))
     if options.window_size >= options.context:
@@ -203,7 +203,7 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """The type of an option that takes integers from `low` to `high`."""
+    """Returns the type of an option that takes integers from `low` to `high`."""
 
     def convert(value: str) -> int:
         try:
@@ -219,7 +219,7 @@ def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
 
 
 def device(value: str) -> torch.device:
-    """The type of an option that takes a device which works."""
+    """Converts an option to a device that works."""
     try:
         torch.empty(1, device=value).item()
     except (RuntimeError, AssertionError) as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dmask import shapes, validation
+from dmask import arguments, shapes, validation
 from dmask.compat import known
 from dmask.contracts.masks import to_bool
 from dmask.mask import maybe_create_mask
@@ -69,7 +69,7 @@ def dynamic_mask_attention(
     torch.Size([2, 4, 8, 16])
     """
     query, key, value, attention_bias, attention_mask, window_size, is_causal, scale, backend = (
-        validation.check_types(
+        arguments.check_types(
             _DECLARED,
             (
                 query,

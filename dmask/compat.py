@@ -31,13 +31,13 @@ def _private(path: str) -> Any:
 
 
 def is_plain(tensors: Iterable[object]) -> bool:
-    """True if the dispatcher would only select the CPU kernel for these tensors (or `None`s).
+    """True if the dispatcher would only select a kernel for these CPU or CUDA tensors (or `None`s).
 
     False for anything else than a tensor, for subclasses, fake and meta tensors, tensors that
     require grad, and under `vmap`, `grad`, tracing, a profiler, and modes of any kind: somebody is
     watching the dispatcher then. False also where this release cannot tell.
     """
-    look = _plain_cpu()
+    look = _plain()
     try:
         return look is not None and look(tensors)
     except Exception:  # whatever a release may raise: the dispatcher is never wrong
@@ -45,14 +45,14 @@ def is_plain(tensors: Iterable[object]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _plain_cpu() -> Callable[[Iterable[object]], bool] | None:
+def _plain() -> Callable[[Iterable[object]], bool] | None:
     """Returns the check behind `is_plain`, or `None` if PyTorch's private parts have changed."""
     try:
         key_set, keys, c = torch._C.DispatchKeySet, torch._C.DispatchKey, torch._C
         tensor_keys, included = c._dispatch_keys, c._dispatch_tls_local_include_set
         profiling, overriding = c._autograd._profiler_enabled, c._len_torch_function_stack
         # In inference mode, tensors and threads have fewer keys than these, and never others.
-        tensor_names = ("CPU", "AutogradCPU", "ADInplaceOrView", "AutocastCPU")
+        tensor_names = ("ADInplaceOrView", *_keys_of("CPU"), *_keys_of("CUDA"))
         thread_names = ("BackendSelect", "ADInplaceOrView")
         other_tensor, other_thread = (
             ~_union(key_set(getattr(keys, name)).raw_repr() for name in names)
@@ -74,6 +74,11 @@ def _plain_cpu() -> Callable[[Iterable[object]], bool] | None:
         return True
 
     return look
+
+
+def _keys_of(device: str) -> tuple[str, ...]:
+    """Returns the dispatch keys of a plain tensor on a device."""
+    return device, f"Autograd{device}", f"Autocast{device}"
 
 
 def _union(bits: Iterable[int]) -> int:

@@ -12,15 +12,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.library import Library, infer_schema
 
-from dmask import compat, validation
+from dmask import arguments, compat, validation
+from dmask.arguments import Parameter
 from dmask.contracts.spec import NAMESPACE, define, forget_plans, fragment
 from dmask.contracts.strategy import MaskFunction, Strategy
 from dmask.kernels.reference.ranking import eligible_keys
-from dmask.validation import Parameter, Shape, TensorMeta
+from dmask.validation import Shape, TensorMeta
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -91,11 +93,12 @@ def register_strategy(name: str, function: F | None = None) -> F | Callable[[F],
     tensor([[[[False,  True,  True]]]])
     >>> dmask.unregister_strategy("above")
     """
-    validation.check_types("str name", (name,))
+    arguments.check_types("str name", (name,))
     if function is None:
         return lambda decorated: register_strategy(name, decorated)
     if not callable(function):
-        raise TypeError(f"function must be callable, got {validation.shown(function)}")
+        raise TypeError(f"function must be callable, got {arguments.shown(function)}")
+    _check_defaults(name, function)
     try:
         schema = infer_schema(function, mutates_args=())
     except ValueError as error:
@@ -113,7 +116,7 @@ def unregister_strategy(name: str) -> None:
         TypeError: for a name that is no string.
         ValueError: for an unknown name, or that of a built-in strategy.
     """
-    validation.check_types("str name", (name,))
+    arguments.check_types("str name", (name,))
     strategy = get_strategy(name)
     if strategy.builtin:
         raise ValueError(f"type {name!r} is built in and cannot be unregistered")
@@ -139,6 +142,17 @@ def add(strategy: Strategy) -> None:
     _strategies[name], _libraries[name] = strategy, library
 
 
+def _check_defaults(name: str, function: Callable[..., Tensor]) -> None:
+    """Raises an error for a default that a schema cannot hold: it has no escapes."""
+    for parameter in inspect.signature(function).parameters.values():
+        default = parameter.default
+        if isinstance(default, str) and any(c in default for c in '"\\\n'):
+            why = (
+                f"the default of {parameter.name} must not contain quotes, backslashes or newlines"
+            )
+            raise _not_a_strategy(name, inspect.signature(function), why)
+
+
 def _check_signature(strategy: Strategy) -> None:
     """Raises an error for a schema that is not that of a strategy."""
     name, schema = strategy.name, strategy.schema
@@ -160,6 +174,18 @@ def _not_a_strategy(name: str, given: object, why: str) -> ValueError:
     )
 
 
+def _check_result(name: str, kept: object, shape: Shape) -> None:
+    """Checks what a registered strategy returned: it is code of the user."""
+    if not isinstance(kept, Tensor) or kept.dtype is not torch.bool:
+        what = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
+        raise TypeError(f"strategy {name!r} must return a bool tensor, got {what}")
+    if kept.dim() != 4 or any(k not in (1, n) for k, n in zip(kept.shape, shape, strict=True)):
+        raise ValueError(
+            f"strategy {name!r} must return a mask that broadcasts to {tuple(shape)}, "
+            f"got shape {tuple(kept.shape)}"
+        )
+
+
 def _choose_function(
     name: str,
     function: Callable[..., Tensor],
@@ -174,7 +200,7 @@ def _choose_function(
 
     def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
         kept = function(bias, allowed, **arguments)
-        validation.check_strategy_result(name, kept, shape)
+        _check_result(name, kept, shape)
         kept = kept & eligible_keys(bias, allowed, floor)
         return kept.expand(shape).contiguous()
 
@@ -207,11 +233,13 @@ def encode_options(options: Mapping[str, object] | None) -> str:
     if options is None:
         return ""
     if not isinstance(options, Mapping):
-        raise TypeError(f"options must be a mapping or None, got {validation.shown(options)}")
+        raise TypeError(f"options must be a mapping or None, got {arguments.shown(options)}")
     texts = []
     for name, value in options.items():
         if not isinstance(name, str):
-            raise TypeError(f"options must have names of type str, got {validation.shown(name)}")
+            raise TypeError(f"options must have names of type str, got {arguments.shown(name)}")
+        if isinstance(value, np.number):
+            value = value.item()
         if not isinstance(value, (int, float, str)):  # bool is an int
             raise TypeError(
                 f"option {name!r} must be an int, float, bool or str, got {type(value).__name__}"

@@ -13,15 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmask import compat, shapes, validation
+from dmask import arguments, compat, validation
 from dmask.compat import known
 from dmask.contracts import blocks
 from dmask.contracts import indices as indices_contract
 from dmask.contracts import select as _select
 from dmask.contracts.dispatch import call
-from dmask.contracts.masks import to_bool
 from dmask.kernels.reference.select import Positions, SelectionInputs, keeps
-from dmask.validation import meta
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """A function that FlexAttention calls with the indices of batch, head, query and key."""
@@ -96,9 +94,9 @@ class Selection:
         >>> kept.to_bias(scores=True).tolist()
         [[[[0.5, -3.4028234663852886e+38]]]]
         """
-        validation.check_types("bool scores", (scores,))
+        arguments.check_types("bool scores", (scores,))
         dtype = self.attention_bias.dtype if dtype is None else dtype
-        validation.check_float_dtype("dtype", dtype)
+        _check_float_dtype("dtype", dtype)
         value = (
             self.attention_bias.to(dtype) if scores else self.threshold.new_zeros((), dtype=dtype)
         )
@@ -166,7 +164,8 @@ class Selection:
         counts = call(blocks.SPEC, *self._selected(), *block_size)
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
-        full = counts == block_size[0] * block_size[1]
+        whole = block_size[0] * block_size[1]
+        full = counts == (whole if whole < 2**31 else -1)  # int32 counts reach no more
         return BlockMask.from_kv_blocks(
             *_ordered(~full & (counts > 0)),
             *_ordered(full),
@@ -204,7 +203,7 @@ class Selection:
         heads = self.threshold.shape[1]
         if num_heads is None:
             return 1
-        (num_heads,) = validation.check_types("SymInt num_heads", (num_heads,))
+        (num_heads,) = arguments.check_types("SymInt num_heads", (num_heads,))
         validation.check_positive("num_heads", num_heads)
         if known(heads == 1):
             return 1
@@ -294,50 +293,11 @@ def select(
     )
 
 
-def mask_from_indices(
-    indices: Tensor,
-    key_len: int,
-    *,
-    block_size: int = 1,
-    attention_mask: Tensor | None = None,
-) -> Tensor:
-    """Returns the mask of the keys, or blocks of keys, that indices name: undoes `to_indices`.
-
-    Args:
-        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order; negative ones name none.
-        key_len: `Lk`.
-        block_size: keys per index. 1: indices of keys; more: of blocks, the last may be short.
-        attention_mask: a mask to compose with, 4-D: bool, integer 0/1, or additive (floating).
-
-    Returns:
-        A new mask of the broadcast shape of both. Bool; with an additive mask of its dtype: that
-        mask where a key is named, the smallest finite value elsewhere, with gradients to it.
-
-    Raises:
-        TypeError: for indices that are not int32 or int64, a complex mask.
-        ValueError: for shapes that do not fit, `block_size` below 1, an index past the end (on a
-            GPU, to wait for no result, a device-side assertion).
-
-    >>> import torch, dmask
-    >>> dmask.mask_from_indices(torch.tensor([[[[2, 0, -1]]]]), key_len=4)
-    tensor([[[[ True, False,  True, False]]]])
-    >>> dmask.mask_from_indices(torch.tensor([[[[1, -1]]]]), key_len=3, block_size=2)
-    tensor([[[[False, False,  True]]]])
-    """
-    indices, key_len, block_size, attention_mask = validation.check_types(
-        "Tensor indices, SymInt key_len, SymInt block_size, Tensor? attention_mask",
-        (indices, key_len, block_size, attention_mask),
-    )
-    if attention_mask is None:
-        named: Tensor = call(indices_contract.MASK_FROM_INDICES, indices, key_len, block_size)
-        return named
-    shape = validation.check_composed(meta(attention_mask), meta(indices), key_len, block_size)
-    named = call(indices_contract.MASK_FROM_INDICES, indices, key_len, block_size)
-    named = shapes.repeat_heads(named, shape[1])
-    if attention_mask.dtype.is_floating_point:
-        given = shapes.repeat_heads(attention_mask, shape[1])
-        return torch.where(named, given, torch.finfo(given.dtype).min)
-    return named & shapes.repeat_heads(to_bool(attention_mask), shape[1])
+def _check_float_dtype(name: str, dtype: object) -> None:
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{name} must be a torch.dtype, got {arguments.shown(dtype)}")
+    if not dtype.is_floating_point:
+        raise TypeError(f"{name} must be a floating dtype, got {dtype}")
 
 
 def _block_size(given: Any) -> tuple[int, int]:
@@ -345,7 +305,7 @@ def _block_size(given: Any) -> tuple[int, int]:
     sizes = given if isinstance(given, (tuple, list)) else (given, given)
     if len(sizes) != 2:
         raise ValueError(f"BLOCK_SIZE must be an int or a pair of ints, got {tuple(sizes)!r}")
-    query, key = validation.check_types("SymInt BLOCK_SIZE, SymInt BLOCK_SIZE", tuple(sizes))
+    query, key = arguments.check_types("SymInt BLOCK_SIZE, SymInt BLOCK_SIZE", tuple(sizes))
     validation.check_positive("BLOCK_SIZE of a query block", query)
     validation.check_positive("BLOCK_SIZE of a key block", key)
     return query, key

@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling
 
-from dmask.compat import known
+from dmask.compat import known, size_hint
 
 TIE_BREAKS = ("lowest", "torch")
 INDEX_DTYPES = (torch.int32, torch.int64)
@@ -32,7 +30,7 @@ INDEX_DTYPES = (torch.int32, torch.int64)
 _MASK_DTYPES = frozenset(
     {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 )
-_SHAPE_4D = "({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})"
+SHAPE_4D = "({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})"
 
 Shape = tuple[int, int, int, int]
 Sizes = tuple[int, int, int]
@@ -56,105 +54,18 @@ def meta(tensor: Tensor) -> TensorMeta:
     return TensorMeta(tensor.shape, tensor.dtype, tensor.device)
 
 
+def with_hints(value: Any) -> Any:
+    """Returns what `describe` gave with numbers in place of symbols, for the text of an error."""
+    if isinstance(value, TensorMeta):
+        return value._replace(shape=tuple(map(with_hints, value.shape)))
+    if isinstance(value, torch.SymInt):
+        hint = size_hint(value)
+        return value if hint is None else hint
+    return value
+
+
 def optional_meta(tensor: Tensor | None) -> TensorMeta | None:
     return None if tensor is None else meta(tensor)
-
-
-# ------------------------------------------------------------------ types of arguments
-
-REQUIRED: Final = object()
-"""Stands for the default of a parameter that has none."""
-
-
-class Parameter(NamedTuple):
-    """One parameter of an op."""
-
-    name: str
-    type: str
-    """As in the schema, without the `?` of an optional one."""
-    optional: bool
-    default: Any
-    keyword_only: bool
-
-
-_TYPE_NAMES = {
-    "Tensor": "a torch.Tensor",
-    "SymInt": "an int",
-    "int": "an int",
-    "float": "a float",
-    "bool": "a bool",
-    "str": "a str",
-}
-
-
-def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Checks the types of all arguments of a call.
-
-    Args:
-        declared: `"Tensor attention_bias, Tensor? attention_mask, SymInt window_size"`. It is text
-            because Dynamo guards on everything that it reads, and text costs one guard.
-        values: one per declared parameter. A `TensorMeta` passes for a tensor.
-
-    Returns:
-        The values, with integers and floats of other libraries (NumPy) converted to Python's.
-
-    >>> check_types("SymInt window_size, float? min_dtype", (4, None))
-    (4, None)
-    >>> check_types("SymInt window_size", (2.5,))
-    Traceback (most recent call last):
-    TypeError: window_size must be an int, got 2.5
-    """
-    checked: list[Any] = []
-    for text, value in zip(declared.split(", "), values, strict=True):
-        kind, name = text.split(" ")
-        optional = kind[-1] == "?"
-        if optional and value is None:
-            checked.append(None)
-        else:
-            checked.append(_checked(name, kind[:-1] if optional else kind, optional, value))
-    return tuple(checked)
-
-
-def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
-    """Returns a value as the type that is declared for it."""
-    if kind == "Tensor":
-        if isinstance(value, (Tensor, TensorMeta)):
-            return value
-    elif kind in ("SymInt", "int"):
-        if isinstance(value, torch.SymInt):
-            return value
-        if isinstance(value, np.integer) and _is_number(value):
-            value = int(value)
-        if type(value) is int:
-            _check_64_bits(name, value)
-            return value
-    elif kind == "float":
-        if type(value) is float or type(value) is int:
-            return value
-        if isinstance(value, (torch.SymFloat, torch.SymInt)):
-            return value
-        if _is_number(value):
-            return float(value)
-    elif isinstance(value, bool if kind == "bool" else str):
-        return value
-    expected = f"{_TYPE_NAMES[kind]}{' or None' if optional else ''}"
-    hint = ""
-    if kind in ("SymInt", "int", "float") and isinstance(value, (np.number, np.ndarray)):
-        convert = "float" if kind == "float" else "int"
-        hint = f"; torch.compile takes NumPy's numbers for arrays: pass {convert}({name})"
-    raise TypeError(f"{name} must be {expected}, got {shown(value)}{hint}")
-
-
-def _is_number(value: Any) -> bool:
-    """True if a value is a number of NumPy. To Dynamo those are arrays: data, and so no sizes."""
-    return isinstance(value, np.number) and not is_dynamo_compiling()
-
-
-def shown(value: Any) -> str:
-    """Returns a wrong value as errors show it: numbers and text in full, the type of all others."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value)
-    return "a torch.Tensor" if isinstance(value, TensorMeta) else f"a {type(value).__name__}"
 
 
 # ------------------------------------------------------------------ values of arguments
@@ -168,16 +79,16 @@ def unknown(what: str, given: object, valid: Iterable[str]) -> ValueError:
 def check_positive(name: str, value: int) -> None:
     if known(value < 1):
         raise ValueError(f"{name} must be at least 1, got {value}")
-    _check_64_bits(name, value)
+    check_64_bits(name, value)
 
 
 def check_not_negative(name: str, value: int) -> None:
     if known(value < 0):
         raise ValueError(f"{name} must not be negative, got {value}")
-    _check_64_bits(name, value)
+    check_64_bits(name, value)
 
 
-def _check_64_bits(name: str, value: int) -> None:
+def check_64_bits(name: str, value: int) -> None:
     # Symbolic numbers fit. To ask about them would make a guard.
     if (value >= 2**63) is True or (value < -(2**63)) is True:
         raise ValueError(f"{name} must fit in 64 bits, got {value}")
@@ -235,7 +146,7 @@ def check_bias(bias: TensorMeta) -> None:
     if not bias.dtype.is_floating_point:
         raise TypeError(f"attention_bias must have a floating dtype, got {bias.dtype}")
     if len(bias.shape) != 4:
-        raise ValueError(f"attention_bias must be 4-D {_SHAPE_4D}, got shape {tuple(bias.shape)}")
+        raise ValueError(f"attention_bias must be 4-D {SHAPE_4D}, got shape {tuple(bias.shape)}")
 
 
 def check_mask_dtype(mask: TensorMeta) -> None:
@@ -250,21 +161,6 @@ def check_mask_dtype(mask: TensorMeta) -> None:
     )
 
 
-def bad_mask_values() -> str:
-    """Returns the text of the error for an integer mask with other values than 0 and 1."""
-    return (
-        "attention_mask of integers must hold 0 (forbidden) and 1 (may be attended), got other "
-        "values; convert an additive mask with `attention_mask == 0`"
-    )
-
-
-def check_float_dtype(name: str, dtype: object) -> None:
-    if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"{name} must be a torch.dtype, got {shown(dtype)}")
-    if not dtype.is_floating_point:
-        raise TypeError(f"{name} must be a floating dtype, got {dtype}")
-
-
 # ------------------------------------------------------------------ bias and mask
 
 
@@ -276,7 +172,7 @@ def check_mask_4d(mask: TensorMeta | None, other: TensorMeta, name: str = "atten
     check_device(mask, other, name)
     if len(mask.shape) != 4:
         raise ValueError(
-            f"attention_mask must be 4-D {_SHAPE_4D}, got shape {tuple(mask.shape)}; "
+            f"attention_mask must be 4-D {SHAPE_4D}, got shape {tuple(mask.shape)}; "
             "create_mask takes (B, S) masks too"
         )
 
@@ -322,7 +218,7 @@ def check_mask(mask: TensorMeta | None, other: TensorMeta, name: str, sizes: Siz
         _check_sizes_2d(mask, sizes)
     else:
         raise ValueError(
-            f"attention_mask must be 2-D (B, S) or 4-D {_SHAPE_4D}, got shape {tuple(mask.shape)}"
+            f"attention_mask must be 2-D (B, S) or 4-D {SHAPE_4D}, got shape {tuple(mask.shape)}"
         )
 
 
@@ -403,124 +299,3 @@ def _broadcast(dim: int, a: int, b: int, bias: TensorMeta, mask: TensorMeta, nam
         f"shapes {tuple(bias.shape)} and {tuple(mask.shape)} of {name} and attention_mask "
         f"do not broadcast: {why}"
     )
-
-
-def check_block_smooth(mask: TensorMeta, allowed: TensorMeta | None, block_size: int) -> Shape:
-    """Checks a call of `block_smooth` and returns the shape of its result."""
-    if mask.dtype is not torch.bool:
-        raise TypeError(f"mask must be bool (True = kept), got {mask.dtype}")
-    if len(mask.shape) != 4:
-        raise ValueError(
-            f"mask must be 4-D ({{B|1}}, {{H|1}}, {{Lq|1}}, Lk), got shape {tuple(mask.shape)}"
-        )
-    check_positive("block_size", block_size)
-    check_mask_4d(allowed, mask, "mask")
-    return mask_shape(mask, allowed, name="mask")
-
-
-# ------------------------------------------------------------------ selections
-
-
-def check_key_lengths(lengths: TensorMeta | None, bias: TensorMeta) -> None:
-    if lengths is None:
-        return
-    if lengths.dtype not in INDEX_DTYPES:
-        raise TypeError(f"key_lengths must be int32 or int64, got {lengths.dtype}")
-    check_device(lengths, bias, "attention_bias", "key_lengths")
-    if len(lengths.shape) != 1:
-        raise ValueError(f"key_lengths must be 1-D (B,), got shape {tuple(lengths.shape)}")
-
-
-def check_always_kept(window_size: int, sinks: int, local: int) -> None:
-    check_not_negative("sinks", sinks)
-    check_not_negative("local", local)
-    if known(sinks + local > window_size):
-        raise ValueError(
-            f"sinks and local count inside window_size={window_size}, got {sinks} + {local}"
-        )
-
-
-def selection_sizes(
-    bias: TensorMeta,
-    mask: TensorMeta | None,
-    lengths: TensorMeta | None,
-    query_len: int | None,
-) -> tuple[Shape, int]:
-    """Checks the tensors of a selection against each other.
-
-    Returns:
-        The broadcast shape of bias and restrictions, and `query_len`: as given, or what the tensors
-        say.
-    """
-    batch, _, queries, keys = bias.shape
-    if mask is not None and known(batch == 1):
-        batch = mask.shape[0]
-    if lengths is not None and known(batch == 1):
-        batch = lengths.shape[0]
-    if mask is not None and len(mask.shape) == 4:
-        keys = mask.shape[3] if known(keys == 1) else keys
-        queries = mask.shape[2] if known(queries == 1) else queries
-    query_len = queries if query_len is None else query_len
-    check_sizes(bias, mask, (batch, query_len, keys))
-    if lengths is not None and known(lengths.shape[0] != 1) and known(lengths.shape[0] != batch):
-        raise ValueError(
-            f"key_lengths of shape {tuple(lengths.shape)} contradicts batch_size={batch}: "
-            f"dimension 0 must be {batch} or 1"
-        )
-    _, heads, queries, keys = mask_shape(bias, mask, keys)
-    return (batch, heads, queries, keys), query_len
-
-
-def check_bounds(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta) -> None:
-    """Checks the threshold and cutoff of `select` against the bias that they were made of."""
-    check_bias(bias)
-    for name, tensor in (("threshold", threshold), ("cutoff", cutoff)):
-        if len(tensor.shape) != 3:
-            raise ValueError(f"{name} must be 3-D [B, H, Lq], got shape {tuple(tensor.shape)}")
-        check_device(tensor, bias, "attention_bias", name)
-    if any(known(a != b) for a, b in zip(threshold.shape, cutoff.shape, strict=True)):
-        raise ValueError(
-            f"threshold and cutoff must have one shape, got {tuple(threshold.shape)} "
-            f"and {tuple(cutoff.shape)}"
-        )
-
-
-# ------------------------------------------------------------------ indices
-
-
-def check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
-    if indices.dtype not in INDEX_DTYPES:
-        raise TypeError(f"indices must be int32 or int64, got {indices.dtype}")
-    if len(indices.shape) != 4:
-        raise ValueError(
-            f"indices must be 4-D ({{B|1}}, {{H|1}}, {{Lq|1}}, K), got shape {tuple(indices.shape)}"
-        )
-    check_not_negative("key_len", key_len)
-    check_positive("block_size", block_size)
-
-
-def check_composed(mask: TensorMeta, indices: TensorMeta, key_len: int, block_size: int) -> Shape:
-    """Checks a mask that is composed with one made of indices; returns the shape of both."""
-    check_indices(indices, key_len, block_size)
-    named = indices._replace(shape=(*indices.shape[:3], key_len))
-    if not mask.dtype.is_floating_point:
-        check_mask_dtype(mask)
-    check_device(mask, named, "indices")
-    if len(mask.shape) != 4:
-        raise ValueError(f"attention_mask must be 4-D {_SHAPE_4D}, got shape {tuple(mask.shape)}")
-    return mask_shape(named, mask, name="indices (as a mask)")
-
-
-# ------------------------------------------------------------------ strategies
-
-
-def check_strategy_result(name: str, kept: object, shape: Shape) -> None:
-    """Checks what a registered strategy returned: it is code of the user."""
-    if not isinstance(kept, Tensor) or kept.dtype is not torch.bool:
-        what = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
-        raise TypeError(f"strategy {name!r} must return a bool tensor, got {what}")
-    if kept.dim() != 4 or any(k not in (1, n) for k, n in zip(kept.shape, shape, strict=True)):
-        raise ValueError(
-            f"strategy {name!r} must return a mask that broadcasts to {tuple(shape)}, "
-            f"got shape {tuple(kept.shape)}"
-        )

@@ -242,7 +242,7 @@ select: two devices
 select: floor NaN
     ValueError: min_dtype must be a number that torch.float32 can hold, got nan
 mask_mod: heads
-    ValueError: threshold of shape (2, 2, 3) must have a number of heads that divides 3, got 2
+    ValueError: num_heads must be a multiple of the 2 heads of the selection, got 3
 to_block_mask: block of 0
     ValueError: BLOCK_SIZE of a query block must be at least 1, got 0
 kept_indices: bounds

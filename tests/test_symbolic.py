@@ -98,5 +98,5 @@ def test_a_window_out_of_a_tensor(name: str) -> None:
     compiled = torch.compile(fn, fullgraph=True, backend="eager")
     for window in (4, 7):
         assert torch.equal(compiled(BIAS, torch.tensor(window)), fn(BIAS, torch.tensor(window)))
-    with pytest.raises(ValueError, match="window_size must be at least 1, got 0"):
+    with pytest.raises(Exception, match="window_size must be at least 1, got 0"):
         compiled(BIAS, torch.tensor(0))

@@ -15,8 +15,21 @@ from dmask.validation import Shape, TensorMeta
 KERNEL = Kernel("block_smooth.block_smooth")
 
 
+def _check(mask: TensorMeta, allowed: TensorMeta | None, block_size: int) -> Shape:
+    """Checks a call and returns the shape of its result."""
+    if mask.dtype is not torch.bool:
+        raise TypeError(f"mask must be bool (True = kept), got {mask.dtype}")
+    if len(mask.shape) != 4:
+        raise ValueError(
+            f"mask must be 4-D ({{B|1}}, {{H|1}}, {{Lq|1}}, Lk), got shape {tuple(mask.shape)}"
+        )
+    validation.check_positive("block_size", block_size)
+    validation.check_mask_4d(allowed, mask, "mask")
+    return validation.mask_shape(mask, allowed, name="mask")
+
+
 def _plan(mask: TensorMeta, block_size: int, allowed: TensorMeta | None) -> Plan:
-    shape = validation.check_block_smooth(mask, allowed, block_size)
+    shape = _check(mask, allowed, block_size)
     result = TensorMeta(shape, torch.bool, mask.device)
     return Plan(result, partial(_run, block_size=block_size, shape=shape))
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.compiler import is_dynamo_compiling
 
-from dmask import compat, validation
+from dmask import arguments, compat
 from dmask.contracts.spec import OpSpec
 
 
@@ -42,8 +42,8 @@ class Kernel:
 
     Args:
         path: `"<file>.<function>"`, as in `"topk.topk_mask"`.
-        backends: the names of the backends that have it beside `"reference"`, in order of
-            preference.
+        backends: the names of the backends that implement it in addition to `"reference"`, in order
+            of preference.
     """
 
     def __init__(self, path: str, *backends: str) -> None:
@@ -80,7 +80,7 @@ class Kernel:
 def call(spec: OpSpec, *args: Any) -> Any:
     """Calls an op with all its arguments, by position.
 
-    Plain CPU tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
+    Plain tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
     long as the mask.
     """
     if not is_dynamo_compiling() and is_direct(spec, args):
@@ -95,7 +95,7 @@ def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
 
 def dispatched(spec: OpSpec, args: tuple[Any, ...]) -> Any:
     """Calls an op through the dispatcher, with errors that name the argument."""
-    args = validation.check_types(spec.types, args)
+    args = arguments.check_types(spec.types, args)
     count = spec.positional
     if count == len(args):
         return spec.overload(*args)

@@ -13,7 +13,7 @@ from dmask.contracts import topk
 from dmask.contracts.dispatch import Kernel
 from dmask.contracts.select import SELECTED, read_selection
 from dmask.contracts.spec import OpSpec, Plan
-from dmask.validation import TensorMeta
+from dmask.validation import Shape, TensorMeta
 
 _indices_of = Kernel("indices.indices_of")
 _kept_indices = Kernel("indices.kept_indices")
@@ -55,8 +55,33 @@ def _plan_kept(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, *oth
     return Plan(TensorMeta((*threshold.shape, width), torch.int32, bias.device), run)
 
 
+def _check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
+    if indices.dtype not in validation.INDEX_DTYPES:
+        raise TypeError(f"indices must be int32 or int64, got {indices.dtype}")
+    if len(indices.shape) != 4:
+        raise ValueError(
+            f"indices must be 4-D ({{B|1}}, {{H|1}}, {{Lq|1}}, K), got shape {tuple(indices.shape)}"
+        )
+    validation.check_not_negative("key_len", key_len)
+    validation.check_positive("block_size", block_size)
+
+
+def check_composed(mask: TensorMeta, indices: TensorMeta, key_len: int, block_size: int) -> Shape:
+    """Checks a mask that is composed with one made of indices; returns the shape of both."""
+    _check_indices(indices, key_len, block_size)
+    named = indices._replace(shape=(*indices.shape[:3], key_len))
+    if not mask.dtype.is_floating_point:
+        validation.check_mask_dtype(mask)
+    validation.check_device(mask, named, "indices")
+    if len(mask.shape) != 4:
+        raise ValueError(
+            f"attention_mask must be 4-D {validation.SHAPE_4D}, got shape {tuple(mask.shape)}"
+        )
+    return validation.mask_shape(named, mask, name="indices (as a mask)")
+
+
 def _plan_mask(indices: TensorMeta, key_len: int, block_size: int) -> Plan:
-    validation.check_indices(indices, key_len, block_size)
+    _check_indices(indices, key_len, block_size)
     kernel = _mask_of.choose(indices.device, indices.dtype)
     result = TensorMeta((*indices.shape[:3], key_len), torch.bool, indices.device)
     return Plan(result, partial(kernel, key_len=key_len, block_size=block_size))

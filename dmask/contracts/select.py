@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
-from dmask import shapes, validation
+from dmask import arguments, shapes, validation
+from dmask.compat import known
 from dmask.contracts import dispatch
 from dmask.contracts.dispatch import Kernel
 from dmask.contracts.masks import to_bool
@@ -71,9 +72,9 @@ def _check(
 ) -> Checked:
     validation.check_bias(bias)
     floor = validation.check_call(bias.dtype, window_size, min_dtype)
-    validation.check_always_kept(window_size, sinks, local)
-    validation.check_key_lengths(lengths, bias)
-    shape, query_len = validation.selection_sizes(bias, mask, lengths, query_len)
+    _check_always_kept(window_size, sinks, local)
+    _check_key_lengths(lengths, bias)
+    shape, query_len = _sizes_of(bias, mask, lengths, query_len)
     positions = Positions(query_len, shape[3], is_causal, sinks, local)
     if positions.by_row():
         shape = (*shape[:2], query_len, shape[3])
@@ -109,10 +110,77 @@ def select(*args: Any) -> tuple[SelectionInputs, Tensor, Tensor]:
         run: Run = SPEC.planned(args).run  # type: ignore[assignment]
         inputs = run.checked.inputs(bias, mask, lengths)
         return inputs, *run.bounds(inputs)
-    args = validation.check_types(SPEC.types, args)
+    args = arguments.check_types(SPEC.types, args)
     checked = _check(*[validation.describe(arg) for arg in args])
     inputs = checked.inputs(bias, None if mask is None else to_bool(mask), lengths)
     return inputs, *dispatch.dispatched(SPEC, (bias.detach(), *args[1:]))
+
+
+# ------------------------------------------------------------------ checks
+
+
+def _check_key_lengths(lengths: TensorMeta | None, bias: TensorMeta) -> None:
+    if lengths is None:
+        return
+    if lengths.dtype not in validation.INDEX_DTYPES:
+        raise TypeError(f"key_lengths must be int32 or int64, got {lengths.dtype}")
+    validation.check_device(lengths, bias, "attention_bias", "key_lengths")
+    if len(lengths.shape) != 1:
+        raise ValueError(f"key_lengths must be 1-D (B,), got shape {tuple(lengths.shape)}")
+
+
+def _check_always_kept(window_size: int, sinks: int, local: int) -> None:
+    validation.check_not_negative("sinks", sinks)
+    validation.check_not_negative("local", local)
+    if known(sinks + local > window_size):
+        raise ValueError(
+            f"sinks and local count inside window_size={window_size}, got {sinks} + {local}"
+        )
+
+
+def _sizes_of(
+    bias: TensorMeta,
+    mask: TensorMeta | None,
+    lengths: TensorMeta | None,
+    query_len: int | None,
+) -> tuple[Shape, int]:
+    """Checks the tensors of a selection against each other.
+
+    Returns:
+        The broadcast shape of bias and restrictions, and `query_len`: as given, or what the tensors
+        say.
+    """
+    batch, _, queries, keys = bias.shape
+    if mask is not None and known(batch == 1):
+        batch = mask.shape[0]
+    if lengths is not None and known(batch == 1):
+        batch = lengths.shape[0]
+    if mask is not None and len(mask.shape) == 4:
+        keys = mask.shape[3] if known(keys == 1) else keys
+        queries = mask.shape[2] if known(queries == 1) else queries
+    query_len = queries if query_len is None else query_len
+    validation.check_sizes(bias, mask, (batch, query_len, keys))
+    if lengths is not None and known(lengths.shape[0] != 1) and known(lengths.shape[0] != batch):
+        raise ValueError(
+            f"key_lengths of shape {tuple(lengths.shape)} contradicts batch_size={batch}: "
+            f"dimension 0 must be {batch} or 1"
+        )
+    _, heads, queries, keys = validation.mask_shape(bias, mask, keys)
+    return (batch, heads, queries, keys), query_len
+
+
+def _check_bounds(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta) -> None:
+    """Checks the threshold and cutoff of `select` against the bias that they were made of."""
+    validation.check_bias(bias)
+    for name, tensor in (("threshold", threshold), ("cutoff", cutoff)):
+        if len(tensor.shape) != 3:
+            raise ValueError(f"{name} must be 3-D [B, H, Lq], got shape {tuple(tensor.shape)}")
+        validation.check_device(tensor, bias, "attention_bias", name)
+    if any(known(a != b) for a, b in zip(threshold.shape, cutoff.shape, strict=True)):
+        raise ValueError(
+            f"threshold and cutoff must have one shape, got {tuple(threshold.shape)} "
+            f"and {tuple(cutoff.shape)}"
+        )
 
 
 def read_selection(
@@ -128,7 +196,7 @@ def read_selection(
     floor: float,
 ) -> Checked:
     """Checks the arguments of an op that reads a selection."""
-    validation.check_bounds(bias, threshold, cutoff)
+    _check_bounds(bias, threshold, cutoff)
     positions = Positions(query_len, bias.shape[3], is_causal, sinks, local)
     shape = (bias.shape[0], threshold.shape[1], query_len, bias.shape[3])
     return Checked(shape, positions, floor)

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from dmask import compat, validation
-from dmask.validation import REQUIRED, Parameter, TensorMeta
+from dmask import arguments, compat, validation
+from dmask.arguments import REQUIRED, Parameter
+from dmask.validation import TensorMeta
 
 NAMESPACE = "dmask"
 
@@ -118,7 +119,7 @@ class OpSpec:
 def _checked(spec: OpSpec, *args: Any) -> Plan:
     types = tuple(map(type, args))
     if types not in spec.right_types:
-        args = validation.check_types(spec.types, args)
+        args = arguments.check_types(spec.types, args)
         if tuple(map(type, args)) == types:
             spec.right_types.add(types)
     return spec.plan(*args)
@@ -169,8 +170,12 @@ def _fake(spec: OpSpec) -> Callable[..., Any]:
         args = spec.bind(args, kwargs)
         if spec.small is not None:
             inductor.offer(spec)
-        like = args[spec.tensors[0]]
-        result = spec.plan(*[validation.describe(arg) for arg in args]).result
+        like, described = args[spec.tensors[0]], [validation.describe(arg) for arg in args]
+        try:
+            result = spec.plan(*described).result
+        except (TypeError, ValueError):
+            spec.plan(*map(validation.with_hints, described))  # the same error, with numbers
+            raise
         if isinstance(result, TensorMeta):
             return like.new_empty(result.shape, dtype=result.dtype)
         return tuple(like.new_empty(each.shape, dtype=each.dtype) for each in result)

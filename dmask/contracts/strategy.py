@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from dmask import shapes, validation
+from dmask.arguments import REQUIRED, Parameter
 from dmask.contracts.spec import OpSpec, Plan, parse_parameters
-from dmask.validation import REQUIRED, Parameter, Shape, TensorMeta
+from dmask.validation import Shape, TensorMeta
 
 MaskFunction = Callable[[Tensor, Tensor | None], Tensor]
 """Makes the mask of a bias and a bool mask that broadcast against each other."""

@@ -1,5 +1,5 @@
-"""`python -m dmask`: a small language model on dynamic masks, trained on real text and checked.
+"""`python -m dmask`: a small language model with dynamic masks, trained on real text and checked.
 
-`model` is the example of how a model uses dmask; `text`, `training` and `report` are what it takes
-to train it and to look at its masks. `import dmask` imports none of them.
+`model` shows how a model uses dmask; `text`, `training` and `report` train it and show its masks.
+`import dmask` imports none of them.
 """

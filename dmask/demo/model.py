@@ -1,8 +1,8 @@
 """A byte-level language model whose queries attend to the keys that a dynamic mask keeps.
 
-It is the attention of Hugging Face's Doge at a small scale: scores come from the values, one per
-key and KV head; each query keeps the `window_size` keys of its past that score best, and their
-scores are added to its logits, which is how the scores learn.
+It is the attention of Hugging Face's Doge at a small scale. Scores come from the values, one per
+key and KV head. Each query keeps the `window_size` keys of its past that score best. Their scores
+are added to its logits, and learn through them.
 
 Shape legend: `B` batch, `L` length, `H` query heads, `KVH` key/value heads, `D` head size.
 """
@@ -19,7 +19,7 @@ VOCABULARY = 256
 
 
 class DynamicMaskSelfAttention(nn.Module):
-    """Grouped-query attention from each byte to at most `window_size` of those up to it."""
+    """Grouped-query attention from each byte to at most `window_size` bytes up to itself."""
 
     def __init__(self, width: int, heads: int, kv_heads: int, window_size: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class DynamicMaskSelfAttention(nn.Module):
         self.A = nn.Parameter(torch.ones(kv_heads))
 
     def forward(self, x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, L, width]` to the same, and the scores that chose the keys, `[B, KVH, 1, L]`."""
+        """Maps `[B, L, width]` to the same shape; also returns the scores `[B, KVH, 1, L]`."""
         value = self.value(x)
         scores = self.scores(value)
         attended = dmask.dynamic_mask_attention(
@@ -48,14 +48,14 @@ class DynamicMaskSelfAttention(nn.Module):
         return self.output(attended.transpose(1, 2).flatten(2)), scores
 
     def scores(self, value: Tensor) -> Tensor:
-        """How much each key is worth keeping: `[B, L, KVH * D]` to `[B, KVH, 1, L]`."""
-        # Contiguous, because the backward of softplus, where its input and its gradient differ in
-        # layout, has other strides than PyTorch (2.9 to 2.15) traces.
+        """Scores the keys by their values: maps `[B, L, KVH * D]` to `[B, KVH, 1, L]`."""
+        # Contiguous: if the input of softplus and its gradient differ in layout, its backward has
+        # other strides than PyTorch (2.9 to 2.15) traces.
         dt = self.dt(value).transpose(1, 2).contiguous()
         return (self.A[:, None] * F.softplus(dt)).unsqueeze(2)
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """`[B, L, heads * D]` to `[B, heads, L, D]`."""
+        """Maps `[B, L, heads * D]` to `[B, heads, L, D]`."""
         return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
 
 
@@ -72,7 +72,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, L, width]` to the same, and the scores of its attention."""
+        """Maps `[B, L, width]` to the same shape; also returns the scores of its attention."""
         attended, scores = self.attention(self.attention_norm(x), rotation)
         x = x + attended
         return x + self.mlp(self.mlp_norm(x)), scores
@@ -103,17 +103,17 @@ class LanguageModel(nn.Module):
         self.register_buffer("rotation", rotary_embedding(context, width // heads))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Bytes `[B, L]`, int64, to logits `[B, L, VOCABULARY]`."""
+        """Maps bytes `[B, L]`, int64, to logits `[B, L, VOCABULARY]`."""
         logits: Tensor = self.head(self.norm(self.run_blocks(tokens)[0]))
         return logits
 
     @torch.no_grad()
     def scores(self, tokens: Tensor) -> list[Tensor]:
-        """The scores of each layer for bytes `[B, L]`, each `[B, KVH, 1, L]`."""
+        """Returns the scores of each layer for bytes `[B, L]`, each `[B, KVH, 1, L]`."""
         return self.run_blocks(tokens)[1]
 
     def run_blocks(self, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What the last block gives, `[B, L, width]`, and the scores of each."""
+        """Returns the output of the last block, `[B, L, width]`, and the scores of every block."""
         x = self.embedding(tokens)
         all_scores = []
         for block in self.blocks:
@@ -123,14 +123,14 @@ class LanguageModel(nn.Module):
 
 
 def rotary_embedding(context: int, head_dim: int) -> Tensor:
-    """The cosines and sines that turn the pairs of a head, `[2, context, head_dim / 2]`."""
+    """Returns the cosines and sines that rotate the pairs of a head, `[2, context, D / 2]`."""
     pairs = torch.arange(head_dim // 2)
     angles = torch.arange(context)[:, None] * 10_000.0 ** (-2 * pairs / head_dim)
     return torch.stack((angles.cos(), angles.sin()))
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turns `[B, heads, L, D]` by position, so that query times key knows their distance."""
+    """Rotates `[B, heads, L, D]` by position: query times key then depends on their distance."""
     cos, sin = rotation[:, : x.shape[2]]
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)

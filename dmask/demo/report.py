@@ -1,4 +1,4 @@
-"""Looks at the masks of a trained model: compares them with the old path, and draws them."""
+"""Compares the masks of a trained model with the inlined path, and draws them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASCII_SHADES = " .:*#"
 
 
 class Parity(NamedTuple):
-    """How the masks of one head compare with those of the inlined path."""
+    """The masks of one head, compared with those of the inlined path."""
 
     layer: int
     head: int
@@ -25,32 +25,32 @@ class Parity(NamedTuple):
     entries: int
     differing: int
     tied_rows: int
-    """Rows in which equal scores compete for the last place: there the tie rule decides."""
+    """How many rows have equal scores at the last place, where the tie rule decides."""
 
 
 # ------------------------------------------------------------------ masks
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """`[1, 1, length, length]`."""
+    """Returns the causal mask `[1, 1, length, length]`."""
     return torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
 
 
 def made_mask(scores: Tensor, window_size: int) -> Tensor:
-    """The mask that the attention makes of scores `[B, KVH, 1, L]`: `[B, KVH, L, L]`."""
+    """Returns the mask that the attention makes of scores `[B, KVH, 1, L]`: `[B, KVH, L, L]`."""
     batch, _, _, length = scores.shape
     causal = causal_mask(length, scores.device)
     return dmask.create_mask(scores, causal, batch, length, length, window_size)
 
 
 def inlined_scores(scores: Tensor) -> Tensor:
-    """Scores `[B, KVH, 1, L]` with those of future keys at the floor: `[B, KVH, L, L]`."""
+    """Expands scores `[B, KVH, 1, L]` to `[B, KVH, L, L]`, with future keys at the floor."""
     causal = causal_mask(scores.shape[-1], scores.device)
     return scores.masked_fill(~causal, torch.finfo(scores.dtype).min)
 
 
 def inlined_mask(scores: Tensor, window_size: int) -> Tensor:
-    """The same mask as attention modules made it before there were helpers for it."""
+    """Returns the same mask, made as attention modules inline it."""
     masked = inlined_scores(scores)
     values, indices = torch.topk(masked, window_size, dim=-1, sorted=False)
     kept = values != torch.finfo(scores.dtype).min
@@ -58,7 +58,7 @@ def inlined_mask(scores: Tensor, window_size: int) -> Tensor:
 
 
 def tied_rows(scores: Tensor, window_size: int) -> Tensor:
-    """Where more keys than the window score at least as much as its last one, `[B, KVH, L]`."""
+    """Flags rows where more keys than fit the window reach its lowest score, `[B, KVH, L]`."""
     masked = inlined_scores(scores)
     last = masked.topk(window_size, dim=-1).values[..., -1:]
     return ((masked >= last) & (masked > torch.finfo(scores.dtype).min)).sum(-1) > window_size
@@ -84,7 +84,7 @@ def compare(scores: Sequence[Tensor], window_size: int) -> list[Parity]:
 
 
 def table(rows: Sequence[Parity]) -> str:
-    """One line per head below a line of titles."""
+    """Formats one line per head, below a line of titles."""
     titles = ("layer", "KV head", "masks", "entries", "differing", "tied rows")
     lines = [titles, *(tuple(map(str, row)) for row in rows)]
     return "\n".join("".join(f"{cell:>12}" for cell in line) for line in lines)
@@ -94,10 +94,10 @@ def table(rows: Sequence[Parity]) -> str:
 
 
 def draw(mask: Tensor, columns: int = 64, shades: str = SHADES) -> str:
-    """A mask `[Lq, Lk]` in characters: queries downwards, keys to the right.
+    """Draws a mask `[Lq, Lk]` with characters: queries downwards, keys to the right.
 
-    A character is about twice as high as wide, and stands for all entries it covers: blank where
-    none is kept, the last shade where all are.
+    A character is about twice as high as wide. It covers several entries: blank if none is kept,
+    the last shade if all are.
 
     >>> print(draw(torch.ones(4, 4, dtype=torch.bool).tril(), shades=ASCII_SHADES))
     #:
@@ -106,13 +106,13 @@ def draw(mask: Tensor, columns: int = 64, shades: str = SHADES) -> str:
     columns = min(columns, mask.shape[1])
     rows = min(max(columns // 2, 1), mask.shape[0])
     density = F.adaptive_avg_pool2d(mask.cpu().float()[None], (rows, columns))[0]
-    # Rounded up, so that a single kept key shows.
+    # Rounded up: a single kept key shows.
     steps = (density * (len(shades) - 1)).ceil().int().tolist()
     return "\n".join("".join(shades[step] for step in line).rstrip() for line in steps)
 
 
 def shades_for(encoding: str | None) -> str:
-    """Block characters where an encoding has them, ASCII elsewhere."""
+    """Returns block characters if the encoding has them, ASCII otherwise."""
     try:
         SHADES.encode(encoding or "ascii")
     except (LookupError, UnicodeEncodeError):
@@ -124,7 +124,7 @@ def save_picture(masks: Sequence[Tensor], folder: Path) -> Path | None:
     """Writes the masks of all layers, each `[KVH, L, L]`, as a PNG.
 
     Returns:
-        Its path, or `None` where matplotlib is not installed.
+        Its path, or `None` if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -144,5 +144,5 @@ def save_picture(masks: Sequence[Tensor], folder: Path) -> Path | None:
 
 
 def readable(text: bytes) -> str:
-    """Printable ASCII and line ends as they are, every other byte as an escape: any terminal."""
+    """Escapes every byte but printable ASCII and line feeds, for any terminal."""
     return "".join(chr(b) if 32 <= b < 127 or b == 10 else f"\\x{b:02x}" for b in text)

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 HELD_OUT = 0.1
-"""The share of the text that no training step sees."""
+"""The fraction of the text that no training step sees."""
 
 
 class Corpus(NamedTuple):
-    """The bytes of a text, uint8 `[length]`, cut in two."""
+    """The bytes of a text, uint8 `[length]`, split in two."""
 
     train: Tensor
     held_out: Tensor
 
 
 def python_reference() -> Corpus:
-    """Python's language reference, its end held out.
+    """Returns Python's language reference, with its end held out.
 
-    Topics repeat whole sections of each other. Each paragraph is taken once, where it comes first,
-    so that held-out text was not trained on.
+    Topics repeat whole sections of each other. Each paragraph is used once, where it first occurs:
+    held-out text must not occur in the training text.
     """
     paragraphs = dict.fromkeys(
         paragraph.strip("\n") for topic in topics.values() for paragraph in topic.split("\n\n")
@@ -34,7 +34,7 @@ def python_reference() -> Corpus:
 
 
 def unigram_entropy(text: Tensor) -> float:
-    """Bits per byte: the least loss of a model that knows how often bytes occur and no more.
+    """Returns bits per byte: the lowest loss of a model that only knows how often bytes occur.
 
     >>> unigram_entropy(torch.tensor([0, 0, 1, 2], dtype=torch.uint8))
     1.5
@@ -45,18 +45,18 @@ def unigram_entropy(text: Tensor) -> float:
 
 
 def random_batch(text: Tensor, batch_size: int, context: int, generator: torch.Generator) -> Tensor:
-    """Sequences from anywhere in the text, int64 `[batch_size, context + 1]`.
+    """Returns sequences from random places of the text, int64 `[batch_size, context + 1]`.
 
-    One byte more than the context: each byte has to predict its successor.
+    They are one byte longer than the context because each byte predicts its successor.
     """
     starts = torch.randint(len(text) - context, (batch_size, 1), generator=generator)
     return text[starts + torch.arange(context + 1)].long()
 
 
 def ordered_batches(text: Tensor, batch_size: int, context: int) -> Tensor:
-    """The text from its start on, int64 `[batches, batch_size, context + 1]`.
+    """Returns the text in order, int64 `[batches, batch_size, context + 1]`.
 
-    What does not fill a batch is left out: a batch of another size would compile anew.
+    Leaves out what does not fill a batch: a batch of another size would recompile.
     """
     sequences = text.unfold(0, context + 1, context)
     batches = len(sequences) // batch_size

@@ -1,4 +1,4 @@
-"""Trains, evaluates and samples."""
+"""Trains, evaluates and samples the model."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from dmask.demo.text import ordered_batches, random_batch
 
 LEARNING_RATE = 3e-3
 WARM_UP = 0.1
-"""The share of the steps in which the learning rate rises; it falls in the others."""
+"""The fraction of steps in which the learning rate rises; it falls in the others."""
 TEMPERATURE = 0.8
 
 
 def cxx_compiler() -> str | None:
-    """The C++ compiler that Inductor would call for CPU code, or `None` where there is none."""
+    """Returns the C++ compiler that Inductor calls for CPU code, or `None` if it is missing."""
     default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX", default))
 
 
 def bits_per_byte(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The mean loss over `[B, L + 1]` bytes, where each predicts its successor."""
+    """Returns the mean loss over `[B, L + 1]` bytes, where each predicts its successor."""
     logits = model(tokens[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()) / math.log(2)
 
@@ -36,9 +36,10 @@ def bits_per_byte(model: nn.Module, tokens: Tensor) -> Tensor:
 def evaluate(
     model: nn.Module, text: Tensor, batch_size: int, context: int, device: torch.device
 ) -> float:
-    """The mean loss over a text.
+    """Returns the mean loss over a text.
 
-    Not under `no_grad`: it would be a second graph, and take longer to compile than it saves.
+    It runs with gradients: `no_grad` would need a second graph, which takes longer to compile than
+    it saves.
     """
     batches = ordered_batches(text, batch_size, context).to(device)
     return sum(bits_per_byte(model, batch).item() for batch in batches) / len(batches)
@@ -54,7 +55,7 @@ def train(
     steps: int,
     seed: int,
 ) -> None:
-    """Trains a model in place, on batches that depend on `seed` alone."""
+    """Trains a model in place, on batches that depend only on `seed`."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     progress = Progress(steps)
@@ -69,7 +70,7 @@ def train(
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Rises in a line, then falls in a line, towards 0 on both sides."""
+    """Returns a rate that rises linearly from 0, then falls linearly to 0."""
     rising = (step + 1) / (WARM_UP * steps)
     falling = (steps - step) / ((1 - WARM_UP) * steps)
     return LEARNING_RATE * min(rising, falling, 1.0)
@@ -79,7 +80,7 @@ def learning_rate(step: int, steps: int) -> float:
 def sample(model: nn.Module, prompt: Tensor, count: int, context: int, seed: int) -> bytes:
     """Continues a prompt, int64 `[L]`, by `count` bytes.
 
-    Meant for eager mode: each length would be one more shape to compile for.
+    Use it in eager mode: every length is another shape.
     """
     generator = torch.Generator().manual_seed(seed)
     tokens = prompt
@@ -91,9 +92,9 @@ def sample(model: nn.Module, prompt: Tensor, count: int, context: int, seed: int
 
 
 class Progress:
-    """How far training has come: a bar in a terminal, a line for each tenth elsewhere.
+    """Shows the progress of training: a bar in a terminal, a line per tenth elsewhere.
 
-    It goes to stderr, with the seconds in it, so that stdout is the same for each run.
+    It writes to stderr because it shows seconds: stdout is the same for every run.
     """
 
     def __init__(self, steps: int, stream: TextIO | None = None) -> None:
@@ -102,7 +103,7 @@ class Progress:
         self.start = time.monotonic()
 
     def show(self, done: int, loss: Tensor) -> None:
-        """Shows that `done` steps are done. The loss is read only where it is shown."""
+        """Shows that `done` steps are done. Reads the loss only if it is shown."""
         tenths = 10 * done // self.steps
         if self.stream.isatty():
             start, end = "\r", "\n" if done == self.steps else ""

@@ -21,7 +21,7 @@ from dmask.kernels.cpu.parallel import for_each_part
 from dmask.kernels.reference.ranking import best_keys, masked_scores
 
 MANY_ROWS = 128
-"""From this many rows on, a sample tells whether most of them tie."""
+"""From this many rows on, a sample shows if most of them tie."""
 SAMPLED_SHARE, SAMPLED_ROWS = 32, 32
 """The sample holds one row of 32, and at most 32."""
 
