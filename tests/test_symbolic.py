@@ -65,6 +65,8 @@ DIMENSIONS = [
 @pytest.mark.parametrize(("name", "place", "dim"), DIMENSIONS)
 def test_an_unbacked_dimension(name: str, place: int, dim: int) -> None:
     fn, tensors = CALLS[name]
+    if name == "select" and dim == 1:
+        _skip_unbacked_heads()
     marked = [tensor.clone() for tensor in tensors]
     mark_unbacked(marked[place], dim)
     if name == "block_smooth":  # of one mask both are made
@@ -73,9 +75,17 @@ def test_an_unbacked_dimension(name: str, place: int, dim: int) -> None:
     assert torch.equal(compiled(*marked), fn(*tensors))
 
 
+def _skip_unbacked_heads() -> None:
+    """Skips where PyTorch repeats no heads by a size that nothing is known about."""
+    if torch.__version__ < "2.13":
+        pytest.skip("repeat_interleave by an unbacked size needs torch 2.13")
+
+
 @pytest.mark.parametrize("name", ["create_mask, mask", "topk_mask", "select"])
 def test_all_dimensions_unbacked(name: str) -> None:
     fn, tensors = CALLS[name]
+    if name == "select":
+        _skip_unbacked_heads()
     marked = [tensor.clone() for tensor in tensors]
     for tensor in marked:
         for dim in range(4):
@@ -93,6 +103,7 @@ WINDOWED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", WINDOWED)
+@torch._dynamo.config.patch(capture_scalar_outputs=True)  # the default from torch 2.13 on
 def test_a_window_out_of_a_tensor(name: str) -> None:
     fn = WINDOWED[name]
     compiled = torch.compile(fn, fullgraph=True, backend="eager")
