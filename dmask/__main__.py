@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     options = parse(argv)
     torch.manual_seed(options.seed)
-    # Two threads save little on a model this small, and lose a lot on a busy machine. With one
-    # thread, sums have one order: the same seed gives the same numbers.
+    # Two threads gain little on a model this small, and cost a lot on a busy machine. With one
+    # thread, sums are always computed in the same order: the same seed gives the same numbers.
     torch.set_num_threads(1)
     corpus = text.python_reference()
     model = LanguageModel(options.context, options.window_size).to(options.device)
@@ -203,7 +203,7 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """Returns the type of an option that takes integers from `low` to `high`."""
+    """Returns an argparse type that accepts integers from `low` to `high`."""
 
     def convert(value: str) -> int:
         try:
@@ -219,7 +219,7 @@ def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
 
 
 def device(value: str) -> torch.device:
-    """Converts an option to a device that works."""
+    """Parses a device and checks that it works."""
     try:
         torch.empty(1, device=value).item()
     except (RuntimeError, AssertionError) as error:

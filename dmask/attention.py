@@ -1,4 +1,4 @@
-"""Attention over the keys that a dynamic mask keeps: the path that the mask helpers serve.
+"""Attention over the keys that a dynamic mask keeps: the path that uses the mask helpers.
 
 This is the "no padding" branch of flash-sparse-attn's integration, with the mask made by one call
 of `maybe_create_mask` instead of a top-k and a scatter of its own.
@@ -37,7 +37,7 @@ def dynamic_mask_attention(
     scale: float | None = None,
     backend: str = "sdpa",
 ) -> Tensor:
-    """Attends from each query to the `window_size` keys that `attention_bias` scores best.
+    """Attends from each query to the `window_size` keys that `attention_bias` scores highest.
 
     Args:
         query: `[B, H, Lq, D]`, floating.
@@ -48,12 +48,12 @@ def dynamic_mask_attention(
             `create_mask`.
         window_size: how many keys a query keeps at most, or `None` for all allowed keys.
         is_causal: query `q` may see the keys up to `q + Lk - Lq`.
-        scale: of the logits, `1 / sqrt(D)` by default.
+        scale: the factor applied to the logits, `1 / sqrt(D)` by default.
         backend: `"sdpa"` (`torch.nn.functional.scaled_dot_product_attention`) or `"eager"`, the
             same in readable operations.
 
     Returns:
-        `[B, H, Lq, Dv]`. A query without an allowed key gives zeros. Gradients reach query, key,
+        `[B, H, Lq, Dv]`. A query with no allowed keys returns zeros. Gradients reach query, key,
         value and bias.
 
     Raises:
@@ -93,14 +93,13 @@ def dynamic_mask_attention(
     mask = allowed
     if attention_bias is not None:
         mask = maybe_create_mask(attention_bias, allowed, *sizes, window_size)
-    if attention_bias is not None:
         attention_bias = repeat_heads(attention_bias.to(query.dtype), query.shape[1])
     attend = _sdpa if backend == "sdpa" else _eager
     if mask is None:
         return attend(query, key, value, attention_bias, scale)
     mask = repeat_heads(mask, query.shape[1])
-    # A row with no key stays open, and its output is set to zero. A softmax over nothing but -inf
-    # would be NaN, and so would its gradient, even behind a mask of the output.
+    # A row with no keys is left unmasked, and its output is set to zero. A softmax over only -inf
+    # would be NaN, and so would its gradient, even if the output is masked.
     empty = ~mask.any(dim=-1, keepdim=True)
     bias = query.new_zeros(()) if attention_bias is None else attention_bias
     output = attend(query, key, value, torch.where(mask | empty, bias, -torch.inf), scale)

@@ -107,7 +107,7 @@ def _sizes(scores: Tensor) -> tuple[int, int, int]:
 
 
 def _strategy_cases() -> Iterator[Case]:
-    for name in ("block_topk", "ratio", "relu", "topk", "topp"):
+    for name in (strategy.name for strategy in dmask.ops.STRATEGIES):
         padding = samples.mask(BATCH, KEY_LEN)
         yield from _variants(f"strategy {name}", _created(name), padding)
         yield from _variants(f"strategy {name}, blocks", _created(name, block_size=4), padding)

@@ -105,8 +105,8 @@ def create_mask(
             the smallest finite value of the bias dtype.
         block_size: smooths the finished mask, see `block_smooth`.
         type: the strategy, one of `strategies()`. `"topk"` keeps the `window_size` best keys,
-            `"relu"` those with a score above zero (it uses no window), `"topp"` the fewest best
-            keys whose share of the softmax reaches the option `p`, `"ratio"` the best `ratio` of
+            `"relu"` those with a score above zero (it uses no window), `"topp"` the smallest
+            set of top keys whose softmax mass reaches the option `p`, `"ratio"` the best `ratio` of
             the allowed keys, `"block_topk"` the best blocks of `key_block` keys by the `"max"` or
             `"mean"` (option `pool`) of their scores, and always the block at the row's position
             (its mask has a row per query).

@@ -1,5 +1,7 @@
-"""Every argument of every public function, given what it is not: an error that names it, or the same
-result as its harmless equal, eager and compiled.
+"""Passes odd values for every argument of every public function.
+
+Each call either raises an error that names the argument, or returns the same result as an equivalent
+valid value, in eager and compiled mode.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 CALLS["dynamic_mask_attention"][1]["key"] = CALLS["dynamic_mask_attention"][1]["value"] = (
     BIAS[..., :8].transpose(2, 3).reshape(2, 2, 8, 3)[:, :, :3].repeat(1, 1, 1, 3)[..., :8]
 )
-"""Each public function with a right call, which gives every argument."""
+"""Each public function with a valid call that passes every argument."""
 
 ODD: dict[str, Any] = {
     "float": 2.5,
@@ -166,7 +168,7 @@ def outcome(fn: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str, Any
 
 
 def check(name: str, argument: str, value: Any) -> tuple[str, Any]:
-    """Returns what a call with one odd argument gives. An error names the argument."""
+    """Returns the outcome of a call with one odd argument. An error must name the argument."""
     fn, right = CALLS[name]
     kind, result = outcome(fn, right | {argument: value})
     if kind != "result":
@@ -177,7 +179,7 @@ def check(name: str, argument: str, value: Any) -> tuple[str, Any]:
 
 
 def names(text: str, argument: str) -> bool:
-    """True if an error names an argument. Indices may be past the end of too short a row."""
+    """True if an error names an argument. A bad key_len may show as out-of-range indices."""
     return argument.removesuffix("s") in text or (argument == "key_len" and "indices" in text)
 
 
@@ -191,7 +193,7 @@ NUMBERS = [place for place in PLACES if type(CALLS[place[0]][1][place[1]]) in NU
 
 
 @pytest.mark.parametrize(("name", "argument"), NUMBERS)
-def test_numbers_of_numpy_are_numbers(name: str, argument: str) -> None:
+def test_numpy_scalars_are_accepted_in_eager_mode_only(name: str, argument: str) -> None:
     fn, right = CALLS[name]
     number = NUMPY[type(right[argument])](right[argument])
     assert number == right[argument]
@@ -200,7 +202,7 @@ def test_numbers_of_numpy_are_numbers(name: str, argument: str) -> None:
         return fn(**right | {argument: number})
 
     torch.testing.assert_close(odd(), fn(**right))
-    # To Dynamo a number of NumPy is an array, whose value is known only when the graph runs.
+    # Dynamo treats a NumPy scalar as an array: its value is only known when the graph runs.
     with pytest.raises(Exception, match=rf"{argument} must be .* pass \w+\({argument}\)"):
         torch.compile(odd, fullgraph=True, backend="eager")()
 
@@ -212,7 +214,7 @@ def test_numbers_of_numpy_are_numbers(name: str, argument: str) -> None:
 )
 def test_any_value(place: tuple[str, str], value: Any) -> None:
     if isinstance(value, int) and value > 10**4:
-        return  # a window of that size is valid, and its indices do not fit the memory
+        return  # valid, but its indices do not fit in memory
     check(*place, value)
 
 
@@ -231,7 +233,7 @@ def test_compiled_fails_as_eager_does(name: str, odd: str) -> None:
         if kind == "result":
             torch.testing.assert_close(compiled(), eager)
             continue
-        with pytest.raises(Exception) as caught:  # noqa: PT011  (what Dynamo makes of it varies)
+        with pytest.raises(Exception) as caught:  # noqa: PT011  (the exception type Dynamo raises varies)
             compiled()
         text = str(caught.value).replace("\\'", "'").replace('\\"', '"')
         assert eager in text, (argument, eager, text)

@@ -1,4 +1,4 @@
-"""Inductor replaces small masks by plain operations, and leaves the others."""
+"""Inductor replaces small masks with plain operations and leaves larger ones as ops."""
 
 from __future__ import annotations
 

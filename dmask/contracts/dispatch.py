@@ -1,4 +1,4 @@
-"""The one place that chooses a kernel, and the way past the dispatcher for plain tensors.
+"""The one place that chooses a kernel, and the path around the dispatcher for plain tensors.
 
 A *backend* is a folder of `dmask/kernels/`. A kernel is a function that has the same name in the
 same file of every backend that implements it: `kernels/reference/topk.py` and

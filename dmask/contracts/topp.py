@@ -1,4 +1,4 @@
-"""The fewest keys that hold a share of the softmax: the strategy `"topp"`, the op `topp_mask`."""
+"""The smallest set of keys that holds a share of the softmax: strategy `"topp"`, op `topp_mask`."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 A row of codes fits the first-level cache. Counting how many of them reach a number takes a fraction
 of a pass over memory (0.13 us for 4096 codes of 32 bits), so bisection finds the threshold sooner
-than a sort, a heap or a quickselect, whatever the scores are. A row knows only one thing of the row
-before it: where to look first.
+than a sort, a heap or a quickselect, whatever the scores are. The only thing carried over from the
+previous row is where to start the search.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 
 from dmask.kernels.cpu.loops import Array, compiled, count_equal, count_from
 
-# In shorter rows a sample says too little to be worth its cost.
+# In shorter rows, sampling costs more than it saves.
 LONG_ROW = 2**12
 SAMPLE_STEP = 32
-# The hint did not help if more than this fraction of the codes is still in question.
+# The hint did not help if more than one in HINT_SHARE codes is still in question.
 HINT_SHARE = 8
 
 
 class Bracket(NamedTuple):
-    """Two codes, both included, between which a threshold lies."""
+    """Two codes (inclusive) between which a threshold lies."""
 
     low: int
     high: int
@@ -36,9 +36,9 @@ class SearchHint(NamedTuple):
     """Where the search of a row starts."""
 
     threshold: int
-    """That of the row before, or the floor if no row before had to choose."""
+    """The threshold of the previous row, or the floor if no earlier row needed one."""
     distance: int
-    """How far from it to look."""
+    """How far from `threshold` to search."""
 
 
 @compiled
@@ -67,8 +67,10 @@ def find_threshold(
 
 @compiled
 def _next_hint(hint: SearchHint, threshold: int, floor: int) -> SearchHint:
-    """Returns the hint that a row leaves: look within four times the usual distance between two
-    thresholds, which few rows exceed. Distances fade by a quarter per row.
+    """Returns the hint for the next row.
+
+    The distance is a decaying sum of past changes of the threshold. It shrinks by a quarter per row
+    and settles at about four times the typical change, which few rows exceed.
     """
     if hint.threshold == floor:
         return SearchHint(threshold, 0)
@@ -78,8 +80,8 @@ def _next_hint(hint: SearchHint, threshold: int, floor: int) -> SearchHint:
 
 @compiled
 def _sample(codes: Array, budget: int, unknown: Bracket, bracket: Bracket) -> Bracket:
-    """Narrows a bracket as Floyd and Rivest select (1975): to two numbers between which, according
-    to a sample of the codes, the threshold lies.
+    """Narrows a bracket with Floyd-Rivest selection (1975): a sample of the codes gives two numbers
+    between which the threshold probably lies.
     """
     sample = codes[::SAMPLE_STEP].copy()
     rank = budget * len(sample) / len(codes)
@@ -88,7 +90,7 @@ def _sample(codes: Array, budget: int, unknown: Bracket, bracket: Bracket) -> Br
     for about in (rank + margin, max(rank - margin, 1)):
         low, reaching = _search(sample, int(about), Bracket(low, unknown.high, reaching, 0))
         bracket = _narrow(codes, budget, low, bracket)
-    if count_equal(sample, bracket.low) > 1:  # codes tie there
+    if count_equal(sample, bracket.low) > 1:  # several codes equal it
         bracket = _narrow(codes, budget, bracket.low + 1, bracket)
     return bracket
 
@@ -107,8 +109,8 @@ def _search(codes: Array, budget: int, bracket: Bracket) -> tuple[int, int]:
 def _guess(budget: int, bracket: Bracket, turn: int) -> int:
     """Returns the number of a bracket to try next.
 
-    In turn: where the threshold would be if the codes were spread evenly; a little farther, so that
-    the bracket closes from its other side; the middle, which halves it whatever the codes are.
+    Cycles through three guesses: linear interpolation; slightly past it, to tighten the other end;
+    the midpoint, which halves the bracket whatever the codes are.
     """
     low, high = bracket.low, bracket.high
     if turn == 2 or low < 0 <= high:  # high - low may overflow

@@ -1,1 +1,1 @@
-"""What is right, in readable PyTorch, for every device and dtype."""
+"""The reference implementation, in readable PyTorch, for every device and dtype."""

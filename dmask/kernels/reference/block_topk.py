@@ -23,9 +23,9 @@ def block_topk_mask(
 
     With a bias per key, the mask still has `query_len` rows, each with its own block.
 
-    Keeps as many blocks as fit the window, and at least one. The score of a block is the largest or
-    the mean of its eligible keys, as in NSA (arXiv:2502.11089), MoBA (arXiv:2502.13189) and Quest
-    (arXiv:2406.10774). A row's own block holds the key at its position, aligned bottom-right.
+    Keeps as many blocks as fit in the window, and at least one. The score of a block is the maximum
+    or mean score of its eligible keys, as in NSA (arXiv:2502.11089), MoBA (arXiv:2502.13189) and
+    Quest (arXiv:2406.10774). A row's own block holds the key at its position, aligned bottom-right.
     """
     eligible = eligible_keys(bias, allowed, floor)
     keys = eligible.shape[-1]
@@ -43,7 +43,7 @@ def block_topk_mask(
 
 
 def _pooled(bias: Tensor, eligible: Tensor, key_block: int, pool: str) -> Tensor:
-    """Returns the score of each block of keys `[..., blocks]`, -inf if it has no eligible key."""
+    """Returns the score of each block of keys `[..., blocks]`, -inf if it has no eligible keys."""
     scores = ranked(bias).expand(eligible.shape)
     missing = -eligible.shape[-1] % key_block
     scores, eligible = (torch.nn.functional.pad(t, (0, missing)) for t in (scores, eligible))

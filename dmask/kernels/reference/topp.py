@@ -1,4 +1,4 @@
-"""The fewest keys that hold a share of the softmax, in readable PyTorch."""
+"""The smallest set of keys that holds a share of the softmax, in readable PyTorch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dmask.kernels.reference.ranking import best_keys, eligible_keys, first_keys
 def topp_mask(
     bias: Tensor, allowed: Tensor | None, floor: float, p: float, window_size: int | None
 ) -> Tensor:
-    """Keeps the fewest best keys whose share of the softmax reaches `p`, at most `window_size`.
+    """Keeps the smallest set of top keys whose softmax mass reaches `p`, at most `window_size`.
 
     The idea is nucleus sampling; Twilight (arXiv:2502.02770) and XAttention (arXiv:2503.16428)
-    prune attention with it. Shares are added up in double precision, and reach `p` if they come
-    within 1e-12 of it. With `p` = 1, or if a NaN or infinite score leaves no shares to add up, all
-    eligible keys are kept.
+    prune attention with it. The mass is summed in double precision, and counts as reaching `p`
+    within 1e-12. With `p` = 1, or if a NaN or infinite score makes the mass undefined, all eligible
+    keys are kept.
     """
     eligible = eligible_keys(bias, allowed, floor)
     values, keys = best_keys(masked_scores(bias, eligible, floor), bias.shape[-1], "lowest")
