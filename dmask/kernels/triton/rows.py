@@ -64,16 +64,21 @@ def without_nan(scores):
 
 
 @triton.jit
-def tie_places(above, tied, beyond, R: tl.constexpr, C: tl.constexpr):
-    """Returns the places that `find_cutoff` takes: key + `beyond` for a tie.
+def float_keys(start, R: tl.constexpr, C: tl.constexpr):
+    """Returns the keys of a tile plus `start` as float32.
 
-    The sum keeps the compiler from holding a tile of keys, the same for all rows, in registers:
-    they would double what a program takes. Only one line of it is converted, at a quarter of the
-    speed of other instructions.
+    A `start` that differs from row to row keeps the compiler from holding a tile of keys, the same
+    for all rows, in registers: that would double what a program takes. Only one line of the tile is
+    converted, at a quarter of the speed of other instructions.
     """
     lines = (tl.arange(0, R) * C).to(tl.float32)
-    columns = (tl.arange(0, C) + beyond).to(tl.float32)
-    return tl.where(above, -1.0, tl.where(tied, lines[:, None] + columns[None, :], 3.0e38))
+    return lines[:, None] + (tl.arange(0, C) + start).to(tl.float32)[None, :]
+
+
+@triton.jit
+def tie_places(above, tied, beyond, R: tl.constexpr, C: tl.constexpr):
+    """Returns the places that `find_cutoff` takes: key + `beyond` for a tie."""
+    return tl.where(above, -1.0, tl.where(tied, float_keys(beyond, R, C), 3.0e38))
 
 
 @triton.jit

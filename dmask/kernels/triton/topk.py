@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmask.kernels.reference import topk as reference
 from dmask.kernels.triton.layout import (
+    MAX_KEYS,
     Rows,
     broadcast_rows,
     floor_code,
@@ -18,9 +19,6 @@ from dmask.kernels.triton.layout import (
     tile_of,
 )
 from dmask.kernels.triton.rows import topk_rows
-
-MAX_KEYS = 2**14
-"""The longest row that registers hold."""
 
 LOWEST_INDEX = ("2.11",)
 """The releases whose `torch.topk` takes equal scores in index order on CUDA, on all rows tried.
@@ -68,7 +66,7 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
         keys // vector,
         *rows.bias_strides,
         *rows.mask_strides,
-        window_size,
+        min(window_size, keys),
         floor_code(floor, rows.bias.dtype),
         HAS_MASK=rows.has_mask,
         OUT="mask" if out.dtype is torch.bool else "indices",
