@@ -131,7 +131,7 @@ def write_row(
             tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))
 
 
-@triton.jit(do_not_specialize=["rows", "units", "budget", "floor"])
+@triton.jit(do_not_specialize=["rows", "units", "budget", "width", "floor"])
 def topk_rows(
     bias,
     mask,
@@ -149,6 +149,7 @@ def topk_rows(
     mask_q,
     mask_k,
     budget,
+    width,
     floor,
     HAS_MASK: tl.constexpr,
     OUT: tl.constexpr,
@@ -158,7 +159,7 @@ def topk_rows(
     VEC: tl.constexpr,
     FULL: tl.constexpr,
 ):
-    """Writes the mask, or the indices, of the best keys of each row.
+    """Writes the mask, or `width` indices, of the best keys of each row.
 
     A row has `units * VEC` keys. Said so, a row of the mask is known to start at a multiple of
     `VEC` and of nothing more. Otherwise all tiles get the layout that suits the store of a mask
@@ -179,8 +180,8 @@ def topk_rows(
         low, reaching, beyond = find_threshold(scores, budget, floor, lower, upper, R * C, dtype)
         hint, distance = next_hint(hint, distance, low, floor)
         count = tl.minimum(reaching, budget)
-        width = keys if OUT == "mask" else budget
-        target = out + row.to(tl.int64) * width
+        stride = keys if OUT == "mask" else width
+        target = out + row.to(tl.int64) * stride
         if reaching > budget:
             if low == infinity(dtype):
                 scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)

@@ -67,6 +67,7 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
         *rows.bias_strides,
         *rows.mask_strides,
         min(window_size, keys),
+        window_size,
         floor_code(floor, rows.bias.dtype),
         HAS_MASK=rows.has_mask,
         OUT="mask" if out.dtype is torch.bool else "indices",
