@@ -63,7 +63,7 @@ def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
 
 # ------------------------------------------------------------------ tiles
 
-MAX_KEYS = 2**14
+MAX_KEYS = 2**15
 """The longest row that registers hold."""
 SCORES_PER_THREAD = 64
 MAX_ROWS_EACH = 16

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dmask.kernels.reference import select as reference
 from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton import prefixes
 from dmask.kernels.triton.bounds import select_rows
 from dmask.kernels.triton.layout import (
     MAX_KEYS,
@@ -31,7 +32,12 @@ def select(
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
     if not keys:
         return threshold.fill_(math.inf), cutoff.fill_(-1)
-    if cutoff.numel():
+    if prefixes.supports(inputs, shape, window_size):
+        some = (*shape[:2], -(-shape[2] // prefixes.STEP))
+        starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
+        in_registers(inputs, some, window_size, *starts, query_step=prefixes.STEP)
+        prefixes.follow(inputs, shape, window_size, starts, threshold, cutoff)
+    elif cutoff.numel():
         in_registers(inputs, shape, window_size, threshold, cutoff, query_step=1)
     return threshold, cutoff
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dmask.kernels.reference import select as reference
 from dmask.kernels.reference.select import Positions, SelectionInputs
-from dmask.kernels.triton import select
+from dmask.kernels.triton import prefixes, select
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 
@@ -73,3 +73,19 @@ def test_sizes(device: str) -> None:
     check(device, normal(1, 1, 0, 5), 3, (1, 1, 0))
     check(device, normal(1, 1, 2, 1), 3, (1, 1, 2))
     check(device, normal(1, 2, 9, 4), 3, (1, 2, 9), is_causal=True)
+
+
+@pytest.mark.parametrize("kind", ["normal", "rounded", "special", "relu", "-inf", "denormal"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prefixes(
+    dtype: torch.dtype, kind: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Causal selections of a bias per key, followed from every eighth query."""
+    monkeypatch.setattr(prefixes, "STEP", 8)
+    bias = KINDS[kind](1, 2, 1, 37).to(dtype)
+    mask = normal(1, 1, 1, 37, seed=6) > -0.7
+    check(device, bias, 9, (1, 2, 37), is_causal=True)
+    check(device, bias, 5, (1, 2, 40), is_causal=True, sinks=2, mask=mask)
+    lengths = torch.tensor([11])[:, None, None, None]
+    check(device, bias, 5, (1, 2, 20), is_causal=True, sinks=5, lengths=lengths)
+    check(device, bias, 40, (1, 2, 20), is_causal=True, mask=mask)
