@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         "cores": os.cpu_count(),
     }
     for name in [options.only] if options.only else _PARTS:
-        if options.device == "cpu" or name == "cost":
+        if name in (_CUDA_PARTS if options.device.startswith("cuda") else _CPU_PARTS):
             figures[name] = _PARTS[name](options)
     print(
         f"\ntorch {torch.__version__}, {torch.get_num_threads()} threads, "
@@ -129,13 +129,27 @@ def _import(options: argparse.Namespace) -> dict[str, float]:
     return {"extra_seconds": extra, "torch_seconds": without}
 
 
+def _cuda(options: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks import cuda
+
+    print(f"\n{torch.cuda.get_device_name()}\n{cuda.HEADER}")
+    figures: dict[str, Any] = {"card": torch.cuda.get_device_name()}
+    for name, line in cuda.measure():
+        figures[name] = line
+        print(cuda.line(name, line), flush=True)
+    return figures
+
+
 _PARTS = {
     "cost": _cost,
     "distributions": _distributions,
     "memory": _memory,
     "scaling": _scaling,
     "import": _import,
+    "cuda": _cuda,
 }
+_CUDA_PARTS = ("cost", "cuda")
+_CPU_PARTS = tuple(name for name in _PARTS if name != "cuda")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,20 @@ def untied_bounds(scores, limit, reaching, R: tl.constexpr, C: tl.constexpr):
     return threshold + 0.0, tl.where(reaching > 0, last, -1)
 
 
-@triton.jit(do_not_specialize=["rows", "units", "query_len", "window", "floor", "sinks", "local"])
+@triton.jit(
+    do_not_specialize=[
+        "rows",
+        "units",
+        "mask_b",
+        "mask_h",
+        "mask_q",
+        "query_len",
+        "window",
+        "floor",
+        "sinks",
+        "local",
+    ]
+)
 def select_rows(
     bias,
     mask,
@@ -138,6 +151,7 @@ def select_rows(
     C: tl.constexpr,
     ROWS: tl.constexpr,
     VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
     FULL: tl.constexpr,
 ):
     """Writes the threshold and the cutoff of every `query_step`-th query."""
@@ -149,7 +163,7 @@ def select_rows(
     for i in range(tl.minimum(rows - first, ROWS)):
         row = first + i
         line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
         own, end = position(
             row % queries * query_step,
             row // (queries * heads),

@@ -26,6 +26,14 @@ class Rows(NamedTuple):
     mask_strides: tuple[int, int, int, int]
     has_mask: bool
 
+    def mask_units(self, vector: int) -> tuple[int, tuple[int, int, int, int]]:
+        """Returns the largest unit up to `vector` of the mask's strides, and these in that unit;
+        the stride of keys as it is.
+        """
+        unit = math.gcd(vector, *self.mask_strides[:3])
+        batch, head, query, key = self.mask_strides
+        return unit, (batch // unit, head // unit, query // unit, key)
+
     @property
     def total(self) -> int:
         return math.prod(self.shape[:3])
@@ -67,6 +75,10 @@ MAX_KEYS = 2**15
 """The longest row that registers hold."""
 SCORES_PER_THREAD = 64
 MAX_ROWS_EACH = 16
+PROGRAMS = 16
+"""How many programs each multiprocessor gets before a program takes more than one row."""
+OPTIONS: dict[str, Any] = {}
+"""Options of all launches, for tuning."""
 
 
 @lru_cache(maxsize=256)
@@ -82,8 +94,8 @@ def tile_of(keys: int, element_size: int) -> tuple[int, int, int]:
 
 
 def rows_each(count: int, device: torch.device) -> int:
-    """Returns how many rows a program takes: as many as leave each multiprocessor 16 programs."""
-    return max(1, min(MAX_ROWS_EACH, count // (processors(device) * 16)))
+    """Returns how many rows a program takes one after another."""
+    return max(1, min(MAX_ROWS_EACH, count // (processors(device) * PROGRAMS)))
 
 
 # ------------------------------------------------------------------ floors
@@ -129,7 +141,7 @@ def launch(
         with torch.cuda.device(device):
             return launch(op, kernel, grid, shape, *args, **options)
     try:
-        kernel[grid](*args, **options)
+        kernel[grid](*args, **options, **OPTIONS)
     except Exception as error:  # whatever Triton, LLVM, ptxas or the driver raise
         raise RuntimeError(
             f"the Triton kernel of {op} failed for scores of shape {tuple(shape)}: {error}; "

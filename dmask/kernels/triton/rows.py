@@ -131,7 +131,9 @@ def write_row(
             tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))
 
 
-@triton.jit(do_not_specialize=["rows", "units", "budget", "width", "floor"])
+@triton.jit(
+    do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "budget", "width", "floor"]
+)
 def topk_rows(
     bias,
     mask,
@@ -157,13 +159,15 @@ def topk_rows(
     C: tl.constexpr,
     ROWS: tl.constexpr,
     VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
     FULL: tl.constexpr,
 ):
     """Writes the mask, or `width` indices, of the best keys of each row.
 
-    A row has `units * VEC` keys. Said so, a row of the mask is known to start at a multiple of
-    `VEC` and of nothing more. Otherwise all tiles get the layout that suits the store of a mask
-    best, 16 keys a thread, which puts the threads of a column in different warps.
+    A row has `units * VEC` keys, and the strides of the given mask come in units of `MASK_VEC`.
+    Said so, masks are known to be aligned to that and to nothing more. Otherwise all tiles get the
+    layout that suits a mask best, 16 keys a thread, which puts the threads of a column in different
+    warps.
     """
     dtype: tl.constexpr = bias.dtype.element_ty
     keys = units * VEC
@@ -173,7 +177,7 @@ def topk_rows(
     for i in range(tl.minimum(rows - first, ROWS)):
         row = first + i
         line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
         scores = without_nan(scores)
         lower, upper = first_pivots(hint, distance, floor, dtype)

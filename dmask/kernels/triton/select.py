@@ -57,6 +57,7 @@ def in_registers(
     lines, columns, warps = tile_of(keys, size)
     each, vector = rows_each(rows.total, bias.device), math.gcd(keys, 16 // size)
     by_end = positions.is_causal or lengths is not None
+    unit, mask_strides = rows.mask_units(vector)
     launch(
         "select",
         select_rows,
@@ -71,7 +72,7 @@ def in_registers(
         *shape[1:],
         keys // vector,
         *rows.bias_strides,
-        *rows.mask_strides,
+        *mask_strides,
         0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
         positions.query_len,
         query_step,
@@ -88,6 +89,7 @@ def in_registers(
         C=columns,
         ROWS=each,
         VEC=vector,
+        MASK_VEC=unit,
         FULL=keys == lines * columns and not by_end,
         num_warps=warps,
     )

@@ -53,6 +53,7 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
     lines, columns, warps = tile_of(keys, rows.bias.element_size())
     vector = math.gcd(keys, 16 // rows.bias.element_size())
     each = rows_each(count, out.device)
+    unit, mask_strides = rows.mask_units(vector)
     launch(
         op,
         topk_rows,
@@ -65,7 +66,7 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
         *rows.shape[1:3],
         keys // vector,
         *rows.bias_strides,
-        *rows.mask_strides,
+        *mask_strides,
         min(window_size, keys),
         window_size,
         floor_code(floor, rows.bias.dtype),
@@ -75,6 +76,7 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
         C=columns,
         ROWS=each,
         VEC=vector,
+        MASK_VEC=unit,
         FULL=keys == lines * columns,
         num_warps=warps,
     )
