@@ -23,8 +23,8 @@ import torch
 from benchmarks import cost, distributions, memory, ops, scaling
 
 INPUTS = ops.Inputs()
-ANY_DEVICE = ("cost", "ops")
-"""The parts that run on any device. The others measure the CPU."""
+PARTS_OF_CUDA = ("cost", "ops", "cuda")
+"""The parts that measure a GPU. All but the last measure a CPU as well."""
 
 Figures = dict[str, Any]
 
@@ -58,11 +58,11 @@ def _parts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
     if options.op and options.only not in (None, "ops"):
         parser.error("--op goes with --only ops")
     only = "ops" if options.op else options.only
-    if options.device == "cpu" or only in ANY_DEVICE:
-        return [only] if only else list(_PARTS)
-    if only:
-        parser.error(f"{only} is measured on the CPU only")
-    return list(ANY_DEVICE)
+    on_cuda = options.device.startswith("cuda")
+    parts = PARTS_OF_CUDA if on_cuda else tuple(name for name in _PARTS if name != "cuda")
+    if only and only not in parts:
+        parser.error(f"{only} does not measure {options.device}")
+    return [only] if only else list(parts)
 
 
 def machine(device: str) -> str:
@@ -192,6 +192,17 @@ def _import(options: argparse.Namespace) -> Figures:
     return {"extra_seconds": extra, "torch_seconds": without}
 
 
+def _cuda(options: argparse.Namespace) -> Figures:
+    from benchmarks import cuda
+
+    print(f"\n{torch.cuda.get_device_name()}\n{cuda.HEADER}")
+    figures: Figures = {"card": torch.cuda.get_device_name()}
+    for name, line in cuda.measure():
+        figures[name] = line
+        print(cuda.line(name, line), flush=True)
+    return figures
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "cost": _cost,
     "ops": _ops,
@@ -199,6 +210,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "memory": _memory,
     "scaling": _scaling,
     "import": _import,
+    "cuda": _cuda,
 }
 
 

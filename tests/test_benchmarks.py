@@ -66,7 +66,7 @@ def test_the_command_measures_one_op(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["--op", "nothing"], "invalid choice: 'nothing'"),
         (["--only", "memory", "--op", "relu"], "--op goes with --only ops"),
-        (["--only", "memory", "--device", "cuda"], "memory is measured on the CPU only"),
+        (["--only", "memory", "--device", "cuda"], "memory does not measure cuda"),
     ],
 )
 def test_wrong_options_are_errors(

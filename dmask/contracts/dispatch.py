@@ -8,7 +8,10 @@ them.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -25,10 +28,40 @@ class Backend(NamedTuple):
     name: str
     device: str
     dtypes: tuple[torch.dtype, ...]
+    usable: Callable[[torch.device], bool] = lambda device: True
+    """Tells if a device can run the kernels at all."""
+
+
+TRITON_SWITCH = "DMASK_TRITON"
+"""The environment variable that, set to 0, leaves CUDA tensors to the reference."""
+
+
+def _runs_triton(device: torch.device) -> bool:
+    if os.environ.get(TRITON_SWITCH) == "0":
+        return False
+    return _lacks_for_triton(device) is None
+
+
+@cache
+def _lacks_for_triton(device: torch.device) -> str | None:
+    """Returns what a device lacks to run Triton kernels. Says so once, in a debug log."""
+    lack = None
+    try:
+        import_module("triton")
+        if torch.version.hip is not None:
+            lack = "no kernels for ROCm"
+        elif torch.cuda.get_device_capability(device) < (8, 0):
+            lack = "a compute capability below 8.0"
+    except Exception as error:  # no Triton, or one that does not work here
+        lack = repr(error)
+    if lack is not None:
+        logging.getLogger("dmask").debug("Triton kernels are not used on %s: %s", device, lack)
+    return lack
 
 
 CPU = Backend("cpu", "cpu", (torch.float32, torch.bfloat16, torch.float16, torch.float64))
-BACKENDS = {backend.name: backend for backend in (CPU,)}
+TRITON = Backend("triton", "cuda", (torch.float32, torch.bfloat16, torch.float16), _runs_triton)
+BACKENDS = {backend.name: backend for backend in (CPU, TRITON)}
 """All backends but `"reference"`, which supports every device and dtype."""
 
 FEW_SCORES = 2**12
@@ -60,7 +93,8 @@ class Kernel:
             scores: how many scores there are, if the reference is the faster way for a few.
         """
         for backend in self._backends:
-            if device.type == backend.device and dtype in backend.dtypes:
+            fits = device.type == backend.device and dtype in backend.dtypes
+            if fits and backend.usable(device):
                 few = backend is CPU and scores is not None and scores <= FEW_SCORES
                 return self.reference if few else self._load(backend.name)
         return self.reference

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from dmask import shapes, validation
-from dmask.contracts import topk
 from dmask.contracts.dispatch import Kernel
 from dmask.contracts.select import SELECTED, read_selection
 from dmask.contracts.spec import OpSpec, Plan
 from dmask.validation import Shape, TensorMeta
 
-_indices_of = Kernel("indices.indices_of")
+_topk_indices = Kernel("indices.topk_indices", "cpu", "triton")
 _kept_indices = Kernel("indices.kept_indices")
 _mask_of = Kernel("indices.mask_of")
 
@@ -27,13 +26,11 @@ def _plan_topk(
     validation.check_mask_4d(mask, bias)
     floor = validation.check_call(bias.dtype, window_size, min_dtype)
     shape = validation.mask_shape(bias, mask)
-    topk_mask = topk.KERNEL.choose(bias.device, bias.dtype)
-    indices_of = _indices_of.choose(bias.device, bias.dtype)
+    kernel = _topk_indices.choose(bias.device, bias.dtype)
 
     def run(attention_bias: Tensor, attention_mask: Tensor | None) -> Tensor:
         bias, allowed = shapes.align(attention_bias, attention_mask, shape)
-        kept = topk_mask(bias, allowed, window_size, floor, "lowest")
-        indices: Tensor = indices_of(kept, window_size)
+        indices: Tensor = kernel(bias, allowed, window_size, floor)
         return indices
 
     return Plan(TensorMeta((*shape[:3], window_size), torch.int32, bias.device), run)

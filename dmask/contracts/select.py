@@ -19,7 +19,7 @@ from dmask.kernels.reference.ranking import RANKED, ranked
 from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.validation import Shape, TensorMeta
 
-KERNEL = Kernel("select.select", "cpu")
+KERNEL = Kernel("select.select", "cpu", "triton")
 
 SELECTED = (
     "Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, "

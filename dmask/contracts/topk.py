@@ -15,7 +15,7 @@ from dmask.kernels.reference import topk as reference
 from dmask.kernels.reference.masks import as_bool_later
 from dmask.validation import Shape, TensorMeta
 
-KERNEL = Kernel("topk.topk_mask", "cpu")
+KERNEL = Kernel("topk.topk_mask", "cpu", "triton")
 
 
 def _choose(

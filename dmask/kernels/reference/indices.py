@@ -7,6 +7,12 @@ from torch import Tensor
 
 from dmask import compat
 from dmask.kernels.reference.select import SelectionInputs, chunks, kept_of
+from dmask.kernels.reference.topk import topk_mask
+
+
+def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
+    """Returns the keys that `topk_mask` keeps, ties to the lowest index, as `indices_of` does."""
+    return indices_of(topk_mask(bias, allowed, window_size, floor, "lowest"), window_size)
 
 
 def indices_of(mask: Tensor, width: int) -> Tensor:

@@ -1,0 +1,181 @@
+"""Selections on one GPU against the inlined path: `python -m benchmarks --device cuda --only cuda`.
+
+Times are medians of `triton.testing.do_bench`, which empties the L2 cache before each call, in
+milliseconds. Each case is also checked bit for bit: masks against the inlined path, selections and
+indices against the mask, causal selections against the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import dmask
+from benchmarks.distributions import DISTRIBUTIONS, scores_of
+from benchmarks.paths import causal, create
+from tests.support.inlined import inlined_path as inlined
+
+
+class Case(NamedTuple):
+    """Scores `[B, H, Lq, Lk]` and a window; the speedup to reach at least, and the aim."""
+
+    shape: tuple[int, int, int, int]
+    dtype: torch.dtype
+    window_size: int
+    at_least: float
+    aim: float
+    masked: bool = False
+
+    @property
+    def name(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.").replace("float", "fp").replace("bfp", "bf")
+        mask = ", causal mask" if self.masked else ""
+        return f"{dtype} {list(self.shape)} k {self.window_size}{mask}"
+
+
+F32, BF16 = torch.float32, torch.bfloat16
+CASES = (
+    Case((1, 8, 8192, 8192), BF16, 2048, 4.5, 8),
+    Case((1, 8, 8192, 8192), F32, 2048, 6, 9),
+    Case((1, 2, 1024, 4096), F32, 1024, 5, 8),
+    Case((1, 1, 8192, 32768), BF16, 2048, 3, 6),
+    Case((1, 1, 4096, 131072), F32, 2048, 3, 5),
+    Case((64, 1, 1, 65536), F32, 2048, 3, 6),
+    Case((1, 2, 1, 524288), F32, 2048, 3, 6),
+    Case((8, 8, 1, 4096), BF16, 1024, 2.5, 4),
+    Case((1, 8, 1, 512), F32, 64, 1, 2),
+    Case((1, 2, 2048, 2048), F32, 512, 5, 8, masked=True),
+)
+
+
+def measure() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the name and figures of each line of the table."""
+    for case in CASES:
+        yield case.name, _case(case)
+        torch.cuda.empty_cache()
+    yield "causal, bias per key", _prefixes()
+    for name in DISTRIBUTIONS:
+        for dtype in (F32, BF16):
+            yield f"{name}, {dtype}", _distribution(name, dtype)
+
+
+def _case(case: Case) -> dict[str, Any]:
+    generator = torch.Generator("cuda").manual_seed(0)
+    bias = torch.randn(case.shape, generator=generator, device="cuda").to(case.dtype)
+    mask = causal(*case.shape[2:]).cuda() if case.masked else None
+    keys, window = case.shape[3], case.window_size
+    calls: dict[str, Callable[[], Any]] = {
+        "copy": partial(_copy, bias, torch.empty(case.shape, dtype=torch.bool, device="cuda")),
+        "bias > t": partial(torch.gt, bias, 0.5),
+        "inlined": partial(inlined, bias, mask, window),
+        "torch": partial(create, bias, mask, window, "torch"),
+        "lowest": partial(create, bias, mask, window, "lowest"),
+        "select": partial(dmask.select, bias, window, attention_mask=mask),
+        "topk": partial(torch.topk, bias, window, sorted=False),
+        "topk_indices": partial(dmask.topk_indices, bias, mask, window),
+    }
+    figures: dict[str, Any] = _times(calls)
+    figures["speedup"] = figures["inlined"] / figures["lowest"]
+    figures["indices speedup"] = figures["topk"] / figures["topk_indices"]
+    figures["at least"], figures["aim"] = case.at_least, case.aim
+    wanted = inlined(bias, mask, window)
+    found = create(bias, mask, window, "lowest")
+    # torch.topk takes the lowest index, or this says that it does not.
+    figures["equal to inlined"] = bool(torch.equal(found, wanted))
+    selected = dmask.select(bias, window, attention_mask=mask).to_mask()
+    indices = dmask.topk_indices(bias, mask, window)
+    figures["equal to select"] = bool(torch.equal(found, selected))
+    del wanted, selected
+    figures["equal to indices"] = bool(
+        torch.equal(found, dmask.mask_from_indices(indices, key_len=keys))
+    )
+    figures["equal to the CPU"] = _first_rows_equal_the_cpu(bias, mask, window, found)
+    return figures
+
+
+def _copy(source: Tensor, mask: Tensor) -> None:
+    """Reads the scores and writes as many bytes as a mask has: what no mask can beat."""
+    torch.gt(source.view(torch.int16 if source.element_size() == 2 else torch.int32), 0, out=mask)
+
+
+def _first_rows_equal_the_cpu(
+    bias: Tensor, mask: Tensor | None, window: int, found: Tensor
+) -> bool:
+    few = bias[:2, :1, :8].cpu()
+    mask = None if mask is None else mask[:, :, :8].cpu()
+    return bool(torch.equal(create(few, mask, window, "lowest"), found[:2, :1, :8].cpu()))
+
+
+def _prefixes() -> dict[str, Any]:
+    queries, window = 16384, 1024
+    generator = torch.Generator().manual_seed(0)
+    here = torch.randn((1, 2, 1, queries), generator=generator)
+    bias = here.cuda()
+    select = partial(dmask.select, window_size=window, is_causal=True, query_len=queries)
+    dense = bias.expand(1, 2, queries, queries).masked_fill(
+        ~causal(queries, queries).cuda(), torch.finfo(bias.dtype).min
+    )
+    calls: dict[str, Callable[[], Any]] = {
+        "inlined": partial(inlined, dense, None, window),
+        "select": partial(select, bias),
+    }
+    figures: dict[str, Any] = _times(calls)
+    figures["speedup"] = figures["inlined"] / figures["select"]
+    figures["at least"], figures["aim"] = 25.0, 80.0
+    found, wanted = select(bias), select(here)
+    figures["equal to the CPU"] = bool(
+        torch.equal(found.threshold.cpu(), wanted.threshold)
+        and torch.equal(found.cutoff.cpu(), wanted.cutoff)
+    )
+    return figures
+
+
+def _distribution(name: str, dtype: torch.dtype) -> dict[str, Any]:
+    here = scores_of(name, (1, 2, 512, 4096), dtype)
+    bias = here.cuda()
+    calls = {
+        "inlined": partial(inlined, bias, None, 1024),
+        "lowest": partial(create, bias, None, 1024, "lowest"),
+        "topk_indices": partial(dmask.topk_indices, bias, None, 1024),
+    }
+    figures: dict[str, Any] = _times(calls)
+    figures["speedup"] = figures["inlined"] / figures["lowest"]
+    wanted = create(here, None, 1024, "lowest")
+    figures["equal to the CPU"] = bool(torch.equal(calls["lowest"]().cpu(), wanted))
+    return figures
+
+
+def _times(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    from triton.testing import do_bench
+
+    def median(name: str, call: Callable[[], Any]) -> float:
+        try:
+            call()
+            return float(do_bench(call, warmup=5, rep=25, return_mode="median"))
+        except Exception as error:  # one kernel that fails must not hide all other figures
+            print(f"  {name}: {type(error).__name__}: {str(error)[:400]}", flush=True)
+            return float("nan")
+
+    return {name: median(name, call) for name, call in calls.items()}
+
+
+def line(name: str, figures: dict[str, Any]) -> str:
+    """Returns a line of the printed table."""
+    times = ("copy", "bias > t", "inlined", "torch", "lowest", "select", "topk", "topk_indices")
+    columns = [f"{figures[key]:8.4f}" if key in figures else " " * 8 for key in times]
+    bars = f" (bar {figures['at least']:g}, aim {figures['aim']:g})" if "aim" in figures else ""
+    wrong = [key for key, value in figures.items() if value is False]
+    return (
+        f"{name:<44} {' '.join(columns)} {figures.get('speedup', float('nan')):6.1f}x{bars}"
+        f"{' NOT ' + ', NOT '.join(wrong) if wrong else ''}"
+    )
+
+
+HEADER = (
+    f"{'ms':<44} {'copy':>8} {'bias > t':>8} {'inlined':>8} {'torch':>8} {'lowest':>8} "
+    f"{'select':>8} {'topk':>8} {'indices':>8} speedup"
+)

@@ -1,0 +1,216 @@
+"""Thresholds and cutoffs of rows that fit in registers, with all restrictions of a selection."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.rows import (
+    float_keys,
+    infinite_places,
+    load_scores,
+    tie_places,
+    tile_keys,
+    without_nan,
+)
+from dmask.kernels.triton.search import (
+    find_cutoff,
+    find_threshold,
+    first_pivots,
+    infinity,
+    next_hint,
+    score_of,
+)
+
+
+@triton.jit
+def position(
+    query,
+    batch,
+    keys,
+    query_len,
+    lengths,
+    length_stride,
+    CAUSAL: tl.constexpr,
+    LENGTHS: tl.constexpr,
+):
+    """Returns the key at the position of a row, and how many keys the row sees."""
+    own = query + (keys - query_len)
+    end = own * 0 + keys
+    if LENGTHS:
+        length = tl.load(lengths + batch.to(tl.int64) * length_stride)
+        own = tl.minimum(own, length - 1).to(tl.int32)
+        end = tl.minimum(length, keys).to(tl.int32)
+    if CAUSAL:
+        end = tl.minimum(own + 1, keys)
+    return own, tl.maximum(end, 0)
+
+
+@triton.jit
+def always_kept(key, own, sinks, local, LOCAL: tl.constexpr):
+    """Flags the keys that a row keeps whatever their scores."""
+    if LOCAL:
+        return (key < sinks) | ((key > own - local) & (key <= own))
+    return key < sinks
+
+
+@triton.jit
+def load_visible(
+    line,
+    stride,
+    key,
+    end,
+    allowed,
+    mask_stride,
+    HAS_MASK: tl.constexpr,
+    FULL: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """Returns the scores of the keys before `end`, -inf for all others.
+
+    Loads whole vectors: a mask that ends within one would be loaded key by key.
+    """
+    stop = (end + (VEC - 1)) // VEC * VEC
+    scores = load_scores(line, stride, key, stop, allowed, mask_stride, HAS_MASK, FULL)
+    if FULL:
+        return scores
+    return tl.where(key < end, scores, -float("inf"))
+
+
+@triton.jit
+def narrowed(score, dtype: tl.constexpr):
+    """Returns a float32 that `dtype` holds as that dtype; a conversion may lose denormals."""
+    if dtype == tl.bfloat16:
+        bits = score.to(tl.int32, bitcast=True) >> 16
+        return bits.to(tl.int16).to(tl.bfloat16, bitcast=True)
+    return score.to(dtype)
+
+
+@triton.jit
+def tied_bounds(places, cutoff, beyond, tie):
+    """Returns the bounds of a row whose scores tie at its last place."""
+    last = tl.max(tl.max(tl.where(places <= cutoff.to(tl.float32), places, -1.0), 0), 0)
+    return tie + 0.0, last.to(tl.int32) - beyond
+
+
+@triton.jit
+def untied_bounds(scores, limit, reaching, R: tl.constexpr, C: tl.constexpr):
+    """Returns the smallest of the scores that reach a limit, and the largest key that has it."""
+    threshold = tl.min(tl.min(tl.where(scores < limit, float("inf"), scores), 0), 0)
+    place = tl.where(scores == threshold, float_keys(reaching, R, C), -1.0)
+    last = tl.max(tl.max(place, 0), 0).to(tl.int32) - reaching
+    return threshold + 0.0, tl.where(reaching > 0, last, -1)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rows",
+        "units",
+        "mask_b",
+        "mask_h",
+        "mask_q",
+        "query_len",
+        "window",
+        "floor",
+        "sinks",
+        "local",
+    ]
+)
+def select_rows(
+    bias,
+    mask,
+    lengths,
+    thresholds,
+    cutoffs,
+    rows,
+    heads,
+    queries,
+    units,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    length_b,
+    query_len,
+    query_step,
+    window,
+    floor,
+    sinks,
+    local,
+    HAS_MASK: tl.constexpr,
+    LENGTHS: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    ALWAYS: tl.constexpr,
+    LOCAL: tl.constexpr,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    ROWS: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
+    FULL: tl.constexpr,
+):
+    """Writes the threshold and the cutoff of every `query_step`-th query."""
+    dtype: tl.constexpr = bias.dtype.element_ty
+    keys = units * VEC
+    first = tl.program_id(0) * ROWS
+    key = tile_keys(R, C)
+    hint, distance = first * 0, first * 0 - 1
+    for i in range(tl.minimum(rows - first, ROWS)):
+        row = first + i
+        line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
+        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+        own, end = position(
+            row % queries * query_step,
+            row // (queries * heads),
+            keys,
+            query_len,
+            lengths,
+            length_b,
+            CAUSAL,
+            LENGTHS,
+        )
+        scores = load_visible(line, bias_k, key, end, allowed, mask_k, HAS_MASK, FULL, VEC)
+        budget = window + own * 0
+        if ALWAYS:
+            always = always_kept(key, own, sinks, local, LOCAL)
+            eligible = always & ((scores < score_of(floor, dtype)) == 0)
+            budget -= tl.sum(tl.sum(eligible.to(tl.int32), 0), 0)
+            scores = tl.where(always, -float("inf"), scores)
+        scores = without_nan(scores)
+        threshold, cutoff = score_of(infinity(dtype) + row * 0, dtype), row * 0 - 1
+        if budget > 0:
+            lower, upper = first_pivots(hint, distance, floor, dtype)
+            low, reaching, beyond = find_threshold(
+                scores, budget, floor, lower, upper, R * C, dtype
+            )
+            hint, distance = next_hint(hint, distance, low, floor)
+            tied = reaching > budget
+            tie = score_of(low, dtype)
+            if tied == 0:
+                threshold, cutoff = untied_bounds(scores, tie, reaching, R, C)
+            # Where NaN became infinity, the scores have to be looked at again.
+            again = (cutoff >= 0) & (threshold == float("inf")) & (tied == 0)
+            again |= tied & (low == infinity(dtype))
+            if again:
+                scores = load_visible(line, bias_k, key, end, allowed, mask_k, HAS_MASK, FULL, VEC)
+                if ALWAYS:
+                    always = always_kept(key, own, sinks, local, LOCAL)
+                    scores = tl.where(always, -float("inf"), scores)
+                count = tl.minimum(reaching, budget)
+                places, above, reaching = infinite_places(scores, count, reaching, R, C)
+                last = find_cutoff(places, count, above, reaching, keys)
+                # With no infinity kept, NaN fills the budget, or all that is kept is NaN.
+                nans = tl.sum(tl.sum((scores != scores).to(tl.int32), 0), 0)
+                tie = tl.where(nans >= count, float("nan"), float("inf"))
+                threshold, cutoff = tied_bounds(places, last, above, tie)
+            elif tied:
+                places = tie_places(scores > tie, scores == tie, beyond, R, C)
+                last = find_cutoff(places, budget, beyond, reaching, keys)
+                threshold, cutoff = tied_bounds(places, last, beyond, tie)
+        tl.store(thresholds + row, narrowed(threshold, dtype))
+        tl.store(cutoffs + row, cutoff)

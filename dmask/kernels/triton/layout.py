@@ -1,0 +1,149 @@
+"""Where the scores, masks and lengths of a row lie, and how kernels are launched."""
+
+from __future__ import annotations
+
+import math
+import struct
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+SWITCH = "DMASK_TRITON"
+
+
+class Rows(NamedTuple):
+    """Tensors that broadcast to `[B, H, Lq, Lk]`, as a kernel takes them."""
+
+    shape: tuple[int, int, int, int]
+    bias: Tensor
+    bias_strides: tuple[int, int, int, int]
+    mask: Tensor
+    """The bias again where there is no mask: a kernel wants a pointer."""
+    mask_strides: tuple[int, int, int, int]
+    has_mask: bool
+
+    def mask_units(self, vector: int) -> tuple[int, tuple[int, int, int, int]]:
+        """Returns the largest unit up to `vector` of the mask's strides, and these in that unit;
+        the stride of keys as it is.
+        """
+        unit = math.gcd(vector, *self.mask_strides[:3])
+        batch, head, query, key = self.mask_strides
+        return unit, (batch // unit, head // unit, query // unit, key)
+
+    @property
+    def total(self) -> int:
+        return math.prod(self.shape[:3])
+
+
+def broadcast_rows(bias: Tensor, allowed: Tensor | None, shape: tuple[int, ...]) -> Rows:
+    """Describes the rows of a bias and a mask without making them contiguous."""
+    strides = _strides(bias, shape)
+    sizes: Any = tuple(shape)
+    if allowed is None:
+        return Rows(sizes, bias, strides, bias, (0, 0, 0, 0), False)
+    return Rows(sizes, bias, strides, allowed, _strides(allowed, shape), True)
+
+
+def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
+    """Returns the strides of a tensor expanded to `shape`: 0 along what is broadcast."""
+    return tuple(
+        0 if own == 1 and size != 1 else stride
+        for own, size, stride in zip(tensor.shape, shape, tensor.stride(), strict=True)
+    )
+
+
+@triton.jit
+def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
+    """Returns where a row starts, in elements: 64 bits, for tensors beyond 2^31 elements."""
+    query = row % queries
+    head = (row // queries) % heads
+    batch = row // (queries * heads)
+    return (
+        batch.to(tl.int64) * batch_stride
+        + head.to(tl.int64) * head_stride
+        + query.to(tl.int64) * query_stride
+    )
+
+
+# ------------------------------------------------------------------ tiles
+
+MAX_KEYS = 2**15
+"""The longest row that registers hold."""
+SCORES_PER_THREAD = 64
+MAX_ROWS_EACH = 16
+PROGRAMS = 16
+"""How many programs each multiprocessor gets before a program takes more than one row."""
+OPTIONS: dict[str, Any] = {}
+"""Options of all launches, for tuning."""
+
+
+@lru_cache(maxsize=256)
+def tile_of(keys: int, element_size: int) -> tuple[int, int, int]:
+    """Returns the lines, columns and warps of the tile that holds a row.
+
+    A line is what all threads load at once, 16 bytes each.
+    """
+    block = max(32, 1 << (keys - 1).bit_length())
+    warps = max(1, min(16, block // (32 * SCORES_PER_THREAD)))
+    columns = min(block, warps * 32 * (16 // element_size))
+    return block // columns, columns, warps
+
+
+def rows_each(count: int, device: torch.device) -> int:
+    """Returns how many rows a program takes one after another."""
+    return max(1, min(MAX_ROWS_EACH, count // (processors(device) * PROGRAMS)))
+
+
+# ------------------------------------------------------------------ floors
+
+
+@lru_cache(maxsize=256)
+def floor_code(floor: float, dtype: torch.dtype) -> int:
+    """Returns the lowest code above a floor. A floor of infinity has none but NaN's."""
+    return _code(floor + 0.0, dtype) + 1  # never -0.0, whose code is below that of 0.0
+
+
+def _code(score: float, dtype: torch.dtype) -> int:
+    """Returns the integer that sorts like a score: its bits, the magnitude flipped if negative."""
+    if dtype is torch.float16:
+        (bits,) = struct.unpack("<h", struct.pack("<e", score))
+        return int(bits) if bits >= 0 else int(bits ^ 0x7FFF)
+    (bits,) = struct.unpack("<i", struct.pack("<f", score))
+    code = int(bits) if bits >= 0 else int(bits ^ 0x7FFFFFFF)
+    return code >> 16 if dtype is torch.bfloat16 else code
+
+
+# ------------------------------------------------------------------ launches
+
+
+@lru_cache(maxsize=16)
+def processors(device: torch.device) -> int:
+    """Returns how many multiprocessors a device has; 1 in the interpreter."""
+    if device.type != "cuda":
+        return 1
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def launch(
+    op: str, kernel: Any, grid: tuple[int, ...], shape: tuple[int, ...], *args: Any, **options: Any
+) -> None:
+    """Launches a kernel on the device of its first tensor.
+
+    Raises:
+        RuntimeError: if the kernel does not compile, naming the op, the shape, and the switch.
+    """
+    device = next(arg.device for arg in args if isinstance(arg, Tensor))
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            return launch(op, kernel, grid, shape, *args, **options)
+    try:
+        kernel[grid](*args, **options, **OPTIONS)
+    except Exception as error:  # whatever Triton, LLVM, ptxas or the driver raise
+        raise RuntimeError(
+            f"the Triton kernel of {op} failed for scores of shape {tuple(shape)}: {error}; "
+            f"set {SWITCH}=0 to do without Triton"
+        ) from error

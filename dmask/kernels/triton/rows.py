@@ -1,0 +1,201 @@
+"""Rows that fit in registers: load once, search, write.
+
+A program takes several rows one after another and starts each search at the threshold of the row
+before, as neighboring rows are often alike. A row is a tile `[R, C]` in which each thread holds
+whole columns: what a thread counts needs no other thread.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.search import (
+    INTERPRETED,
+    find_cutoff,
+    find_threshold,
+    first_pivots,
+    infinity,
+    next_hint,
+    score_of,
+)
+
+
+@triton.jit
+def tile_keys(R: tl.constexpr, C: tl.constexpr):
+    """Returns the keys of a tile, in the order of memory."""
+    return tl.arange(0, R)[:, None] * C + tl.arange(0, C)[None, :]
+
+
+@triton.jit
+def as_float(scores):
+    """Returns scores as float32, exactly: a conversion of bfloat16 may lose denormals."""
+    if scores.dtype == tl.bfloat16:
+        bits = scores.to(tl.int16, bitcast=True).to(tl.int32) << 16
+        return bits.to(tl.float32, bitcast=True)
+    return scores.to(tl.float32)
+
+
+@triton.jit
+def load_scores(
+    bias, stride, key, keys, mask, mask_stride, HAS_MASK: tl.constexpr, FULL: tl.constexpr
+):
+    """Returns the scores of a row as float32, -inf where a key is forbidden."""
+    if FULL:
+        scores = as_float(tl.load(bias + key * stride))
+    else:
+        scores = as_float(tl.load(bias + key * stride, mask=key < keys, other=-float("inf")))
+    if HAS_MASK:
+        if FULL:
+            allowed = tl.load(mask + key * mask_stride)
+        else:
+            allowed = tl.load(mask + key * mask_stride, mask=key < keys, other=0)
+        scores = tl.where(allowed != 0, scores, -float("inf"))
+    return scores
+
+
+@triton.jit
+def without_nan(scores):
+    """Returns infinity for NaN, so that it is counted at the top: one instruction."""
+    if INTERPRETED:  # its minimum keeps NaN
+        return tl.where(scores != scores, float("inf"), scores)
+    return tl.minimum(scores, float("inf"))
+
+
+@triton.jit
+def float_keys(start, R: tl.constexpr, C: tl.constexpr):
+    """Returns the keys of a tile plus `start` as float32.
+
+    A `start` that differs from row to row keeps the compiler from holding a tile of keys, the same
+    for all rows, in registers: that would double what a program takes. Only one line of the tile is
+    converted, at a quarter of the speed of other instructions.
+    """
+    lines = (tl.arange(0, R) * C).to(tl.float32)
+    return lines[:, None] + (tl.arange(0, C) + start).to(tl.float32)[None, :]
+
+
+@triton.jit
+def tie_places(above, tied, beyond, R: tl.constexpr, C: tl.constexpr):
+    """Returns the places that `find_cutoff` takes: key + `beyond` for a tie."""
+    return tl.where(above, -1.0, tl.where(tied, float_keys(beyond, R, C), 3.0e38))
+
+
+@triton.jit
+def infinite_places(scores, budget, reaching, R: tl.constexpr, C: tl.constexpr):
+    """Returns the places of a row that ties at infinity or at NaN, where the order of the two
+    matters; how many scores are above the tie, and how many reach it.
+    """
+    nan = scores != scores
+    count = tl.sum(nan.to(tl.int32))
+    enough = count >= budget
+    beyond = tl.where(enough, 0, count)
+    tied = (nan & enough) | ((scores == float("inf")) & (enough == 0))
+    places = tie_places(nan & (enough == 0), tied, beyond, R, C)
+    return places, beyond, tl.where(enough, count, reaching)
+
+
+@triton.jit
+def tile_places(kept, R: tl.constexpr, C: tl.constexpr):
+    """Returns how many keys are kept before each key of a tile, itself included."""
+    kept = kept.to(tl.int32)
+    total = tl.sum(kept, 1)
+    before = tl.cumsum(total, 0) - total
+    return tl.cumsum(kept, 1) + before[:, None]
+
+
+@triton.jit
+def write_row(
+    out,
+    kept,
+    key,
+    keys,
+    count,
+    width,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    OUT: tl.constexpr,
+    FULL: tl.constexpr,
+):
+    """Writes a row of a mask, or of indices: ascending, then -1."""
+    if OUT == "mask":
+        if FULL:
+            tl.store(out + key, kept)
+        else:
+            tl.store(out + key, kept, mask=key < keys)
+    else:
+        place = tile_places(kept, R, C) - 1
+        tl.store(out + place, key, mask=kept & (place < width))
+        for start in range(count // C * C, width, C):
+            tail = start + tl.arange(0, C)
+            tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))
+
+
+@triton.jit(
+    do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "budget", "width", "floor"]
+)
+def topk_rows(
+    bias,
+    mask,
+    out,
+    rows,
+    heads,
+    queries,
+    units,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    budget,
+    width,
+    floor,
+    HAS_MASK: tl.constexpr,
+    OUT: tl.constexpr,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    ROWS: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
+    FULL: tl.constexpr,
+):
+    """Writes the mask, or `width` indices, of the best keys of each row.
+
+    A row has `units * VEC` keys, and the strides of the given mask come in units of `MASK_VEC`.
+    Said so, masks are known to be aligned to that and to nothing more. Otherwise all tiles get the
+    layout that suits a mask best, 16 keys a thread, which puts the threads of a column in different
+    warps.
+    """
+    dtype: tl.constexpr = bias.dtype.element_ty
+    keys = units * VEC
+    first = tl.program_id(0) * ROWS
+    key = tile_keys(R, C)
+    hint, distance = first * 0, first * 0 - 1
+    for i in range(tl.minimum(rows - first, ROWS)):
+        row = first + i
+        line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
+        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
+        scores = without_nan(scores)
+        lower, upper = first_pivots(hint, distance, floor, dtype)
+        low, reaching, beyond = find_threshold(scores, budget, floor, lower, upper, R * C, dtype)
+        hint, distance = next_hint(hint, distance, low, floor)
+        count = tl.minimum(reaching, budget)
+        stride = keys if OUT == "mask" else width
+        target = out + row.to(tl.int64) * stride
+        if reaching > budget:
+            if low == infinity(dtype):
+                scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
+                places, beyond, reaching = infinite_places(scores, budget, reaching, R, C)
+            else:
+                tie = score_of(low, dtype)
+                places = tie_places(scores > tie, scores == tie, beyond, R, C)
+            cutoff = find_cutoff(places, budget, beyond, reaching, keys)
+            kept = places <= cutoff.to(tl.float32)
+            write_row(target, kept, key, keys, count, width, R, C, OUT, FULL)
+        else:
+            kept = (scores < score_of(low, dtype)) == 0
+            write_row(target, kept, key, keys, count, width, R, C, OUT, FULL)

@@ -1,0 +1,95 @@
+"""Thresholds and cutoffs on CUDA."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dmask.kernels.reference import select as reference
+from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton import prefixes
+from dmask.kernels.triton.bounds import select_rows
+from dmask.kernels.triton.layout import (
+    MAX_KEYS,
+    broadcast_rows,
+    floor_code,
+    launch,
+    rows_each,
+    tile_of,
+)
+
+
+def select(
+    inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int
+) -> tuple[Tensor, Tensor]:
+    """As in `reference.select`, for a 4-D bias."""
+    keys = inputs.positions.key_len
+    if inputs.floor == math.inf or keys > MAX_KEYS:
+        return reference.select(inputs, shape, window_size)
+    threshold = inputs.bias.new_empty(shape)
+    cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
+    if not keys:
+        return threshold.fill_(math.inf), cutoff.fill_(-1)
+    if prefixes.supports(inputs, shape, window_size):
+        some = (*shape[:2], -(-shape[2] // prefixes.STEP))
+        starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
+        in_registers(inputs, some, window_size, *starts, query_step=prefixes.STEP)
+        prefixes.follow(inputs, shape, window_size, starts, threshold, cutoff)
+    elif cutoff.numel():
+        in_registers(inputs, shape, window_size, threshold, cutoff, query_step=1)
+    return threshold, cutoff
+
+
+def in_registers(
+    inputs: SelectionInputs,
+    shape: tuple[int, int, int],
+    window_size: int,
+    threshold: Tensor,
+    cutoff: Tensor,
+    query_step: int,
+) -> None:
+    """Selects for every `query_step`-th query, in rows of at most `MAX_KEYS` keys."""
+    bias, allowed, lengths, positions, floor = inputs
+    keys, size = positions.key_len, bias.element_size()
+    rows = broadcast_rows(bias, allowed, (*shape, keys))
+    lines, columns, warps = tile_of(keys, size)
+    each, vector = rows_each(rows.total, bias.device), math.gcd(keys, 16 // size)
+    by_end = positions.is_causal or lengths is not None
+    unit, mask_strides = rows.mask_units(vector)
+    launch(
+        "select",
+        select_rows,
+        (-(-rows.total // each),),
+        rows.shape,
+        bias,
+        rows.mask,
+        cutoff if lengths is None else lengths,
+        threshold,
+        cutoff,
+        rows.total,
+        *shape[1:],
+        keys // vector,
+        *rows.bias_strides,
+        *mask_strides,
+        0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
+        positions.query_len,
+        query_step,
+        min(window_size, keys),
+        floor_code(floor, bias.dtype),
+        positions.sinks,
+        positions.local,
+        HAS_MASK=rows.has_mask,
+        LENGTHS=lengths is not None,
+        CAUSAL=positions.is_causal,
+        ALWAYS=positions.sinks > 0 or positions.local > 0,
+        LOCAL=positions.local > 0,
+        R=lines,
+        C=columns,
+        ROWS=each,
+        VEC=vector,
+        MASK_VEC=unit,
+        FULL=keys == lines * columns and not by_end,
+        num_warps=warps,
+    )

@@ -1,0 +1,91 @@
+"""Thresholds and cutoffs of the Triton kernels equal the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dmask.kernels.reference import select as reference
+from dmask.kernels.reference.select import Positions, SelectionInputs
+from dmask.kernels.triton import prefixes, select
+from tests.kernels.triton.rows import DTYPES, KINDS, normal
+
+
+def check(
+    device: str,
+    bias: Tensor,
+    window: int,
+    shape: tuple[int, int, int],
+    *,
+    mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    floor: float | None = None,
+    **positions: Any,
+) -> None:
+    floor = torch.finfo(bias.dtype).min if floor is None else floor
+    place = Positions(positions.pop("query_len", shape[2]), bias.shape[3], **positions)
+    there = (None if tensor is None else tensor.to(device) for tensor in (bias, mask, lengths))
+    wanted = reference.select(SelectionInputs(bias, mask, lengths, place, floor), shape, window)
+    found = select.select(SelectionInputs(*there, place, floor), shape, window)  # type: ignore[arg-type]
+    torch.testing.assert_close(found[0].cpu(), wanted[0], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(found[0].cpu().signbit() & (wanted[0] == 0), torch.zeros(shape).bool())
+    assert torch.equal(found[1].cpu(), wanted[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kinds_of_scores(dtype: torch.dtype, kind: str, device: str) -> None:
+    bias = KINDS[kind](1, 2, 1, 300).to(dtype)
+    mask = normal(1, 1, 1, 300, seed=5) > -0.5
+    for window in (1, 20, 150, 300):
+        check(device, bias, window, (1, 2, 1))
+    check(device, bias, 40, (1, 2, 1), mask=mask, floor=0.0)
+    check(device, bias, 40, (1, 2, 1), mask=mask, sinks=3, local=9, query_len=1)
+
+
+@pytest.mark.parametrize("sinks", [0, 2])
+@pytest.mark.parametrize("local", [0, 3])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("kind", ["rounded", "special"])
+def test_positions(kind: str, is_causal: bool, local: int, sinks: int, device: str) -> None:
+    bias = KINDS[kind](2, 1, 7, 40)
+    always = {"is_causal": is_causal, "local": local, "sinks": sinks}
+    for window in {max(1, sinks + local), 6}:
+        check(device, bias, window, (2, 1, 7), **always)
+        check(device, bias[:, :, :1], window, (2, 1, 7), **always)
+        lengths = torch.tensor([3, 37])[:, None, None, None]
+        mask = normal(2, 2, 1, 40) > 0
+        check(device, bias, window, (2, 2, 7), mask=mask, lengths=lengths, **always)
+
+
+@pytest.mark.parametrize("length", [-1, 0, 1, 39, 40, 60])
+def test_lengths(length: int, device: str) -> None:
+    for dtype in (torch.int64, torch.int32):
+        lengths = torch.tensor([length], dtype=dtype)[:, None, None, None]
+        check(device, normal(1, 1, 3, 40), 5, (1, 1, 3), lengths=lengths)
+        check(device, normal(1, 1, 3, 40), 5, (1, 1, 3), lengths=lengths, is_causal=True, local=2)
+
+
+def test_sizes(device: str) -> None:
+    check(device, normal(1, 1, 0, 5), 3, (1, 1, 0))
+    check(device, normal(1, 1, 2, 1), 3, (1, 1, 2))
+    check(device, normal(1, 2, 9, 4), 3, (1, 2, 9), is_causal=True)
+
+
+@pytest.mark.parametrize("kind", ["normal", "rounded", "special", "relu", "-inf", "denormal"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prefixes(
+    dtype: torch.dtype, kind: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Causal selections of a bias per key, followed from every eighth query."""
+    monkeypatch.setattr(prefixes, "STEP", 8)
+    bias = KINDS[kind](1, 2, 1, 37).to(dtype)
+    mask = normal(1, 1, 1, 37, seed=6) > -0.7
+    check(device, bias, 9, (1, 2, 37), is_causal=True)
+    check(device, bias, 5, (1, 2, 40), is_causal=True, sinks=2, mask=mask)
+    lengths = torch.tensor([11])[:, None, None, None]
+    check(device, bias, 5, (1, 2, 20), is_causal=True, sinks=5, lengths=lengths)
+    check(device, bias, 40, (1, 2, 20), is_causal=True, mask=mask)
