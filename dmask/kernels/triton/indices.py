@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import indices as reference
-from dmask.kernels.triton.layout import MAX_KEYS, broadcast_rows
-from dmask.kernels.triton.topk import in_registers
+from dmask.kernels.triton.layout import broadcast_rows
+from dmask.kernels.triton.topk import in_registers, topk_mask
+
+MAX_SCANNED = 2**14
+"""The longest row whose index-ordered scan fits in shared memory: twice as many take 256 KiB."""
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
@@ -17,8 +20,9 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
     shape = bias.shape
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)
-    if floor == math.inf or shape[3] > MAX_KEYS:
-        return reference.topk_indices(bias, allowed, window_size, floor)
+    if floor == math.inf or shape[3] > MAX_SCANNED:
+        kept = topk_mask(bias, allowed, window_size, floor, "lowest")
+        return reference.indices_of(kept, window_size)
     out = torch.empty((*shape[:3], window_size), dtype=torch.int32, device=bias.device)
     if not shape[3]:
         return out.fill_(-1)
