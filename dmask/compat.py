@@ -30,23 +30,15 @@ def _private(path: str) -> Any:
 # ------------------------------------------------------------------ the dispatcher
 
 
-def is_plain(tensors: Iterable[object]) -> bool:
-    """True if the dispatcher would only select a kernel for these CPU or CUDA tensors (or `None`s).
-
-    False for anything else than a tensor, for subclasses, fake and meta tensors, tensors that
-    require grad, and under `vmap`, `grad`, tracing, a profiler, and modes of any kind: somebody is
-    watching the dispatcher then. False also where this release cannot tell.
-    """
-    look = _plain()
-    try:
-        return look is not None and look(tensors)
-    except Exception:  # whatever a release may raise: the dispatcher is never wrong
-        return False
-
-
 @lru_cache(maxsize=1)
-def _plain() -> Callable[[Iterable[object]], bool] | None:
-    """Returns the check behind `is_plain`, or `None` if PyTorch's private parts have changed."""
+def plain_check() -> Callable[[Iterable[object]], bool]:
+    """Returns a function that tells if the dispatcher would only select a kernel for its tensors.
+
+    The function takes CPU or CUDA tensors and `None`s. It is False for anything else, for
+    subclasses, fake and meta tensors, tensors that require grad, and under `vmap`, `grad`, tracing,
+    a profiler and modes of any kind: somebody watches the dispatcher then. It is also False if this
+    release cannot tell.
+    """
     try:
         key_set, keys, c = torch._C.DispatchKeySet, torch._C.DispatchKey, torch._C
         tensor_keys, included = c._dispatch_keys, c._dispatch_tls_local_include_set
@@ -58,22 +50,25 @@ def _plain() -> Callable[[Iterable[object]], bool] | None:
             ~_union(key_set(getattr(keys, name)).raw_repr() for name in names)
             for names in (tensor_names, thread_names)
         )
-    except Exception:  # whatever a release may raise: there is a slower way
-        return None
+    except Exception:  # whatever a release may raise: the dispatcher is never wrong
+        return lambda tensors: False
 
-    def look(tensors: Iterable[object]) -> bool:
-        if included().raw_repr() & other_thread or profiling() or overriding():
+    def check(tensors: Iterable[object]) -> bool:
+        try:
+            if included().raw_repr() & other_thread or profiling() or overriding():
+                return False
+            for tensor in tensors:
+                if tensor is None:
+                    continue
+                if type(tensor) is not Tensor or tensor.requires_grad:
+                    return False
+                if tensor_keys(tensor).raw_repr() & other_tensor:
+                    return False
+        except Exception:
             return False
-        for tensor in tensors:
-            if tensor is None:
-                continue
-            if type(tensor) is not Tensor or tensor.requires_grad:
-                return False
-            if tensor_keys(tensor).raw_repr() & other_tensor:
-                return False
         return True
 
-    return look
+    return check
 
 
 def _keys_of(device: str) -> tuple[str, ...]:

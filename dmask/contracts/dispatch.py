@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.compiler import is_dynamo_compiling
 
-from dmask import arguments, compat
+from dmask import arguments
+from dmask.compat import plain_check
 from dmask.contracts.spec import OpSpec
 
 
@@ -117,14 +118,14 @@ def call(spec: OpSpec, *args: Any) -> Any:
     Plain tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
     long as the mask.
     """
-    if not is_dynamo_compiling() and is_direct(spec, args):
+    if not is_dynamo_compiling() and plain_check()(spec.tensors_of(args)):
         return spec.planned(args).run(*spec.tensors_of(args))
     return dispatched(spec, args)
 
 
 def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
     """True if the dispatcher would only select the kernel."""
-    return compat.is_plain(spec.tensors_of(args))
+    return plain_check()(spec.tensors_of(args))
 
 
 def dispatched(spec: OpSpec, args: tuple[Any, ...]) -> Any:

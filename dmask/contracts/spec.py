@@ -107,13 +107,15 @@ class OpSpec:
             tensor = args[i]
             if isinstance(tensor, Tensor):
                 # Not TensorMeta(...): its __new__ is a Python function.
-                meta = tensor.shape, tensor.dtype, tensor.device
-                described[i] = tuple.__new__(TensorMeta, meta)
+                described[i] = _new_meta(TensorMeta, (tensor.shape, tensor.dtype, tensor.device))
         try:
             return _remembered(self, *described)
         except TypeError:  # an argument that cannot be hashed; the checks name it
             pass
         return _checked(self, *described)
+
+
+_new_meta = tuple.__new__
 
 
 def _checked(spec: OpSpec, *args: Any) -> Plan:

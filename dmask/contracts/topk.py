@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,12 +33,7 @@ def _choose(
     # symbolic number would make a guard.
     few_pay = tie_break == "torch" and isinstance(scores, int)
     topk_mask = KERNEL.choose(bias.device, bias.dtype, scores if few_pay else None)
-
-    def run(bias: Tensor, allowed: Tensor | None) -> Tensor:
-        mask: Tensor = topk_mask(bias, allowed, window_size, floor, tie_break)
-        return mask
-
-    return run
+    return partial(topk_mask, window_size=window_size, floor=floor, tie_break=tie_break)
 
 
 def small_topk_mask(

@@ -21,7 +21,7 @@ def topk_mask(
         A bool mask of the broadcast shape of both.
     """
     scores = masked_scores(bias, allowed, floor)
-    values, keys = best_keys(scores, min(window_size, scores.shape[-1]), tie_break)
+    values, keys = best_keys(scores, min(window_size, scores.size(-1)), tie_break)
     # zeros_like takes half the time of zeros, which shows at decode sizes.
     mask = torch.zeros_like(scores, dtype=torch.bool, memory_format=torch.contiguous_format)
     return mask.scatter_(-1, keys, (values <= floor).logical_not_())
