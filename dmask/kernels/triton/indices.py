@@ -1,4 +1,4 @@
-"""Top-k indices on CUDA, straight from the rows."""
+"""Indices on CUDA, straight from the rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import indices as reference
-from dmask.kernels.triton.layout import MAX_KEYS, broadcast_rows
+from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton.kept import write_kept
+from dmask.kernels.triton.layout import MAX_KEYS, broadcast_rows, launch, selected
 from dmask.kernels.triton.topk import in_registers
 
 
@@ -24,4 +26,26 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
         return out.fill_(-1)
     if out.numel():
         in_registers("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
+    return out
+
+
+def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, width: int) -> Tensor:
+    """As in `reference.indices`."""
+    if inputs.floor == math.inf:
+        return reference.kept_indices(inputs, threshold, cutoff, width)
+    out = cutoff.new_empty((*threshold.shape, width))
+    if out.numel():
+        keys = inputs.positions.key_len
+        arguments, constants = selected(inputs, threshold, cutoff, out)
+        launch(
+            "kept_indices",
+            write_kept,
+            (cutoff.numel(),),
+            (*threshold.shape, keys),
+            *arguments,
+            width,
+            **constants,
+            BLOCK=min(2048, max(16, 1 << (keys - 1).bit_length())),
+            num_warps=4,
+        )
     return out

@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dmask.kernels.reference.select import SelectionInputs
+
 SWITCH = "DMASK_TRITON"
 
 
@@ -54,6 +56,39 @@ def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
         0 if own == 1 and size != 1 else stride
         for own, size, stride in zip(tensor.shape, shape, tensor.stride(), strict=True)
     )
+
+
+def selected(
+    inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, out: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments and constants that kernels that read a selection share."""
+    bias, allowed, lengths, positions, floor = inputs
+    rows = broadcast_rows(bias, allowed, (*threshold.shape, positions.key_len))
+    arguments = (
+        bias,
+        rows.mask,
+        cutoff if lengths is None else lengths,
+        threshold,
+        cutoff,
+        out,
+        *threshold.shape[1:],
+        positions.key_len,
+        *rows.bias_strides,
+        *rows.mask_strides,
+        0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
+        positions.query_len,
+        floor_code(floor, bias.dtype),
+        positions.sinks,
+        positions.local,
+    )
+    constants = {
+        "HAS_MASK": rows.has_mask,
+        "LENGTHS": lengths is not None,
+        "CAUSAL": positions.is_causal,
+        "ALWAYS": positions.sinks > 0 or positions.local > 0,
+        "LOCAL": positions.local > 0,
+    }
+    return arguments, constants
 
 
 @triton.jit
