@@ -10,8 +10,9 @@ from torch import Tensor
 from dmask.kernels.reference import indices as reference
 from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton.kept import write_kept
-from dmask.kernels.triton.layout import MAX_KEYS, broadcast_rows, launch, selected
-from dmask.kernels.triton.topk import in_registers
+from dmask.kernels.triton.layout import broadcast_rows, launch, selected
+from dmask.kernels.triton.long_rows import MAX_KEYS
+from dmask.kernels.triton.topk import write
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
@@ -25,7 +26,7 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
     if not shape[3]:
         return out.fill_(-1)
     if out.numel():
-        in_registers("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
+        write("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
     return out
 
 
