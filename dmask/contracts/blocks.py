@@ -13,7 +13,7 @@ from dmask.contracts.select import SELECTED, read_selection
 from dmask.contracts.spec import OpSpec, Plan
 from dmask.validation import TensorMeta
 
-KERNEL = Kernel("blocks.kept_blocks")
+KERNEL = Kernel("blocks.kept_blocks", "triton")
 
 
 def _plan(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, *others: Any) -> Plan:

@@ -15,7 +15,7 @@ from dmask.contracts.spec import OpSpec, Plan
 from dmask.validation import Shape, TensorMeta
 
 _topk_indices = Kernel("indices.topk_indices", "cpu", "triton")
-_kept_indices = Kernel("indices.kept_indices")
+_kept_indices = Kernel("indices.kept_indices", "triton")
 _mask_of = Kernel("indices.mask_of")
 
 

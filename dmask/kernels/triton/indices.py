@@ -1,4 +1,4 @@
-"""Top-k indices on CUDA, straight from the rows."""
+"""Indices on CUDA, straight from the rows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import indices as reference
-from dmask.kernels.triton.layout import broadcast_rows
-from dmask.kernels.triton.topk import in_registers, topk_mask
-
-MAX_SCANNED = 2**14
-"""The longest row whose index-ordered scan fits in shared memory: twice as many take 256 KiB."""
+from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton.kept import write_kept
+from dmask.kernels.triton.layout import broadcast_rows, launch, selected
+from dmask.kernels.triton.long_rows import MAX_KEYS
+from dmask.kernels.triton.topk import write
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
@@ -20,12 +20,33 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
     shape = bias.shape
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)
-    if floor == math.inf or shape[3] > MAX_SCANNED:
-        kept = topk_mask(bias, allowed, window_size, floor, "lowest")
-        return reference.indices_of(kept, window_size)
+    if floor == math.inf or shape[3] > MAX_KEYS:
+        return reference.topk_indices(bias, allowed, window_size, floor)
     out = torch.empty((*shape[:3], window_size), dtype=torch.int32, device=bias.device)
     if not shape[3]:
         return out.fill_(-1)
     if out.numel():
-        in_registers("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
+        write("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
+    return out
+
+
+def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, width: int) -> Tensor:
+    """As in `reference.indices`."""
+    if inputs.floor == math.inf:
+        return reference.kept_indices(inputs, threshold, cutoff, width)
+    out = cutoff.new_empty((*threshold.shape, width))
+    if out.numel():
+        keys = inputs.positions.key_len
+        arguments, constants = selected(inputs, threshold, cutoff, out)
+        launch(
+            "kept_indices",
+            write_kept,
+            (cutoff.numel(),),
+            (*threshold.shape, keys),
+            *arguments,
+            width,
+            **constants,
+            BLOCK=min(2048, max(16, 1 << (keys - 1).bit_length())),
+            num_warps=4,
+        )
     return out

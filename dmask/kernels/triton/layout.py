@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dmask.kernels.reference.select import SelectionInputs
+
 SWITCH = "DMASK_TRITON"
 
 
@@ -56,6 +58,39 @@ def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
     )
 
 
+def selected(
+    inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, out: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments and constants that kernels that read a selection share."""
+    bias, allowed, lengths, positions, floor = inputs
+    rows = broadcast_rows(bias, allowed, (*threshold.shape, positions.key_len))
+    arguments = (
+        bias,
+        rows.mask,
+        cutoff if lengths is None else lengths,
+        threshold,
+        cutoff,
+        out,
+        *threshold.shape[1:],
+        positions.key_len,
+        *rows.bias_strides,
+        *rows.mask_strides,
+        0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
+        positions.query_len,
+        floor_code(floor, bias.dtype),
+        positions.sinks,
+        positions.local,
+    )
+    constants = {
+        "HAS_MASK": rows.has_mask,
+        "LENGTHS": lengths is not None,
+        "CAUSAL": positions.is_causal,
+        "ALWAYS": positions.sinks > 0 or positions.local > 0,
+        "LOCAL": positions.local > 0,
+    }
+    return arguments, constants
+
+
 @triton.jit
 def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
     """Returns where a row starts, in elements: 64 bits, for tensors beyond 2^31 elements."""
@@ -73,6 +108,8 @@ def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
 
 MAX_KEYS = 2**15
 """The longest row that registers hold."""
+MAX_SCANNED = 2**14
+"""The longest row whose scan for indices fits in shared memory: one twice as long takes 256 KiB."""
 SCORES_PER_THREAD = 64
 MAX_ROWS_EACH = 16
 PROGRAMS = 16

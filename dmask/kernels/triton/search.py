@@ -84,7 +84,7 @@ def count_reaching(scores, lower, upper, dtype: tl.constexpr):
         counts = count_two(scores, scale, shift, upper_scale, upper_shift)
     else:
         low, high = score_of(lower, dtype), score_of(upper, dtype)
-        flags = tl.where(scores < high, tl.where(scores < low, 0, 1), 0x10001)
+        flags = tl.where(scores >= high, 0x10001, tl.where(scores >= low, 1, 0))
         counts = tl.sum(tl.sum(flags, 0), 0)
     return counts & 0xFFFF, (counts >> 16) & 0xFFFF
 

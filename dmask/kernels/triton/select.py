@@ -9,10 +9,9 @@ from torch import Tensor
 
 from dmask.kernels.reference import select as reference
 from dmask.kernels.reference.select import SelectionInputs
-from dmask.kernels.triton import prefixes
+from dmask.kernels.triton import layout, long_rows, prefixes
 from dmask.kernels.triton.bounds import select_rows
 from dmask.kernels.triton.layout import (
-    MAX_KEYS,
     broadcast_rows,
     floor_code,
     launch,
@@ -26,13 +25,20 @@ def select(
 ) -> tuple[Tensor, Tensor]:
     """As in `reference.select`, for a 4-D bias."""
     keys = inputs.positions.key_len
-    if inputs.floor == math.inf or keys > MAX_KEYS:
+    positions = inputs.positions
+    plain = inputs.lengths is None and not positions.is_causal
+    plain = plain and not (positions.sinks or positions.local)
+    if inputs.floor == math.inf or keys > (long_rows.MAX_KEYS if plain else layout.MAX_KEYS):
         return reference.select(inputs, shape, window_size)
     threshold = inputs.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
     if not keys:
         return threshold.fill_(math.inf), cutoff.fill_(-1)
-    if prefixes.supports(inputs, shape, window_size):
+    if keys > layout.MAX_KEYS:
+        if cutoff.numel():
+            rows = layout.broadcast_rows(inputs.bias, inputs.allowed, (*shape, keys))
+            long_rows.bounds("select", rows, window_size, inputs.floor, threshold, cutoff)
+    elif prefixes.supports(inputs, shape, window_size):
         some = (*shape[:2], -(-shape[2] // prefixes.STEP))
         starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
         in_registers(inputs, some, window_size, *starts, query_step=prefixes.STEP)

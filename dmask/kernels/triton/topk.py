@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import topk as reference
+from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.layout import (
-    MAX_KEYS,
     Rows,
     broadcast_rows,
     floor_code,
@@ -34,11 +34,11 @@ def topk_mask(
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)
     asks_torch = tie_break == "torch" and not _takes_lowest_index()
-    if asks_torch or floor == math.inf or shape[3] > MAX_KEYS:
+    if asks_torch or floor == math.inf or shape[3] > long_rows.MAX_KEYS:
         return reference.topk_mask(bias, allowed, window_size, floor, tie_break)
     out = torch.empty(shape, dtype=torch.bool, device=bias.device)
     if out.numel():
-        in_registers("topk_mask", broadcast_rows(bias, allowed, shape), out, window_size, floor)
+        write("topk_mask", broadcast_rows(bias, allowed, shape), out, window_size, floor)
     return out
 
 
@@ -47,8 +47,15 @@ def _takes_lowest_index() -> bool:
     return ".".join(torch.__version__.split(".")[:2]) in LOWEST_INDEX
 
 
+def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
+    """Writes a mask or indices."""
+    longest = layout.MAX_KEYS if out.dtype is torch.bool else layout.MAX_SCANNED
+    way = in_registers if rows.shape[3] <= longest else long_rows.write
+    way(op, rows, out, window_size, floor)
+
+
 def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
-    """Writes a mask or indices, for rows of at most `MAX_BLOCK` keys."""
+    """Writes a mask or indices, for rows of at most `MAX_KEYS` keys."""
     keys, count = rows.shape[3], rows.total
     lines, columns, warps = tile_of(keys, rows.bias.element_size())
     vector = math.gcd(keys, 16 // rows.bias.element_size())

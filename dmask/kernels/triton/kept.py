@@ -1,0 +1,162 @@
+"""What a selection keeps, read from its thresholds: counts per tile, and indices.
+
+Neither makes an `Lq x Lk` tensor.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from dmask.kernels.triton.bounds import always_kept, position
+from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.rows import as_float, load_scores
+from dmask.kernels.triton.search import score_of
+
+
+@triton.jit
+def keeps(scores, threshold, cutoff, key):
+    """Flags the scores that reach the bounds of their row; NaN is above all numbers."""
+    last_nan = tl.where((threshold == threshold) & (cutoff >= 0), 0x7FFFFFFF, cutoff)
+    nan = (scores != scores) & (key <= last_nan)
+    return (scores > threshold) | ((scores == threshold) & (key <= cutoff)) | nan
+
+
+@triton.jit(do_not_specialize=["queries", "keys", "query_len", "floor", "sinks", "local"])
+def count_blocks(
+    bias,
+    mask,
+    lengths,
+    thresholds,
+    cutoffs,
+    counts,
+    heads,
+    queries,
+    keys,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    length_b,
+    query_len,
+    floor,
+    sinks,
+    local,
+    query_block,
+    key_block,
+    HAS_MASK: tl.constexpr,
+    LENGTHS: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    ALWAYS: tl.constexpr,
+    LOCAL: tl.constexpr,
+    Q: tl.constexpr,
+    K: tl.constexpr,
+):
+    """Writes how many keys are kept in one block of queries and keys."""
+    dtype: tl.constexpr = bias.dtype.element_ty
+    wide, high = tl.cdiv(keys, key_block), tl.cdiv(queries, query_block)
+    program = tl.program_id(0).to(tl.int64)
+    key_tile, query_tile = program % wide, program // wide % high
+    row = program // (wide * high)
+    head, batch = row % heads, row // heads
+    first, stop = (query_tile * query_block).to(tl.int32), queries
+    stop = tl.minimum(first + query_block, queries)
+    begin = (key_tile * key_block).to(tl.int32)
+    _, seen = position(stop - 1, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
+    end = tl.minimum(tl.minimum(begin + key_block, keys), seen)
+    bias += batch * bias_b + head * bias_h
+    mask += batch * mask_b + head * mask_h
+    total = tl.zeros((Q, K), tl.int32)
+    for q in range(first, tl.where(begin < end, stop, first), Q):
+        query = q + tl.arange(0, Q)[:, None]
+        inside = query < stop
+        here = row * queries + query
+        threshold = as_float(tl.load(thresholds + here, mask=inside, other=float("inf")))
+        cutoff = tl.load(cutoffs + here, mask=inside, other=-1)
+        own, limit = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
+        for k in range(begin, end, K):
+            key = k + tl.arange(0, K)[None, :]
+            visible = inside & (key < tl.minimum(limit, end))
+            where = bias + query.to(tl.int64) * bias_q + key.to(tl.int64) * bias_k
+            scores = as_float(tl.load(where, mask=visible, other=-float("inf")))
+            kept = keeps(scores, threshold, cutoff, key)
+            if ALWAYS:
+                always = always_kept(key, own, sinks, local, LOCAL)
+                kept = kept | (always & ((scores < score_of(floor, dtype)) == 0))
+            kept = kept & visible
+            if HAS_MASK:
+                where = mask + query.to(tl.int64) * mask_q + key.to(tl.int64) * mask_k
+                kept = kept & (tl.load(where, mask=visible, other=0) != 0)
+            total += kept.to(tl.int32)
+    tl.store(counts + program, tl.sum(total))
+
+
+@triton.jit(do_not_specialize=["queries", "keys", "query_len", "floor", "sinks", "local", "width"])
+def write_kept(
+    bias,
+    mask,
+    lengths,
+    thresholds,
+    cutoffs,
+    out,
+    heads,
+    queries,
+    keys,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    length_b,
+    query_len,
+    floor,
+    sinks,
+    local,
+    width,
+    HAS_MASK: tl.constexpr,
+    LENGTHS: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    ALWAYS: tl.constexpr,
+    LOCAL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Writes the kept keys of one row, ascending, then -1."""
+    dtype: tl.constexpr = bias.dtype.element_ty
+    row = tl.program_id(0)
+    bias += row_offset(row, heads, queries, bias_b, bias_h, bias_q)
+    mask += row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+    out += row.to(tl.int64) * width
+    threshold = as_float(tl.load(thresholds + row))
+    cutoff = tl.load(cutoffs + row)
+    own, end = position(
+        row % queries,
+        row // (queries * heads),
+        keys,
+        query_len,
+        lengths,
+        length_b,
+        CAUSAL,
+        LENGTHS,
+    )
+    count = row * 0
+    for start in range(0, end, BLOCK):
+        key = start + tl.arange(0, BLOCK)
+        scores = load_scores(bias, bias_k, key, end, mask, mask_k, HAS_MASK, False)
+        kept = keeps(scores, threshold, cutoff, key)
+        if ALWAYS:
+            always = always_kept(key, own, sinks, local, LOCAL)
+            kept = kept | (always & ((scores < score_of(floor, dtype)) == 0))
+        kept = (kept & (key < end)).to(tl.int32)
+        place = count + tl.cumsum(kept, 0) - 1
+        tl.store(out + place, key, mask=(kept != 0) & (place < width))
+        count += tl.sum(kept, 0)
+    for start in range(count // BLOCK * BLOCK, width, BLOCK):
+        place = start + tl.arange(0, BLOCK)
+        tl.store(out + place, place * 0 - 1, mask=(place >= count) & (place < width))
