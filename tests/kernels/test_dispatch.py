@@ -1,0 +1,47 @@
+"""Which kernels a CUDA tensor gets where Triton cannot run."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from dmask.contracts import dispatch, topk
+from dmask.kernels.reference import topk as reference
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    dispatch._lacks_for_triton.cache_clear()
+
+
+def test_an_unusable_device_gets_the_reference(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with caplog.at_level(logging.DEBUG, "dmask"):
+        for _ in range(3):
+            assert topk.KERNEL.choose(CUDA, torch.float32) is reference.topk_mask
+    assert len(caplog.records) == 1
+
+
+def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    from dmask.kernels.triton.topk import topk_mask
+
+    assert topk.KERNEL.choose(CUDA, torch.float32) is topk_mask
+    assert topk.KERNEL.choose(CUDA, torch.float64) is reference.topk_mask
+    monkeypatch.setenv(dispatch.TRITON_SWITCH, "0")
+    assert topk.KERNEL.choose(CUDA, torch.float32) is reference.topk_mask
+
+
+def test_a_kernel_that_fails_says_how_to_do_without() -> None:
+    pytest.importorskip("triton")
+    from dmask.kernels.triton.layout import launch
+
+    with pytest.raises(RuntimeError, match=r"topk_mask .* \(1, 2\): .*DMASK_TRITON=0"):
+        launch("topk_mask", {}, (1,), (1, 2), torch.empty(2))
