@@ -50,9 +50,11 @@ def position(
 @triton.jit
 def always_kept(key, own, sinks, local, LOCAL: tl.constexpr):
     """Flags the keys that a row keeps whatever their scores."""
+    # One return: Triton gives all returns of a function one type, and these differ in shape.
+    always = key < sinks
     if LOCAL:
-        return (key < sinks) | ((key > own - local) & (key <= own))
-    return key < sinks
+        always = always | ((key > own - local) & (key <= own))
+    return always
 
 
 @triton.jit
