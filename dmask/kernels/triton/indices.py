@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dmask.kernels.reference import indices as reference
 from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton import long_rows
 from dmask.kernels.triton.kept import write_kept
 from dmask.kernels.triton.layout import broadcast_rows, launch, selected
-from dmask.kernels.triton.long_rows import MAX_KEYS
 from dmask.kernels.triton.topk import write
 
 
@@ -20,7 +20,7 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
     shape = bias.shape
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)
-    if floor == math.inf or shape[3] > MAX_KEYS:
+    if floor == math.inf or not long_rows.supports(shape):
         return reference.topk_indices(bias, allowed, window_size, floor)
     out = torch.empty((*shape[:3], window_size), dtype=torch.int32, device=bias.device)
     if not shape[3]:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dmask.kernels.triton import layout
 from dmask.kernels.triton.layout import Rows, floor_code, launch
 from dmask.kernels.triton.splits import gather_splits, sample_rows, settle_rows, write_splits
 
 MAX_KEYS = 2**24
-"""The longest row: float32 holds the keys of longer ones no more."""
+"""The longest row: float32 does not hold the indices of longer ones."""
+MIN_ROWS = 65
+"""The fewest rows. One program settles a row: 2 rows of 524288 keys take 1.3 ms, ten times as long
+as `torch.topk`, and 64 rows of 65536 take as long as it.
+"""
 WARPS = 4
 SAMPLE = 2**12
 SPLIT = 2**13
 ROOM = 2**10, 2**14
 """For how many keys between the ends of a bracket there is room, at least and at most."""
+
+
+def supports(shape: Sequence[int]) -> bool:
+    """True if rows `[B, H, Lq, Lk]` are short enough for registers, or long and many."""
+    rows, keys = math.prod(shape[:3]), shape[3]
+    return keys <= layout.MAX_KEYS or (keys <= MAX_KEYS and rows >= MIN_ROWS)
 
 
 def _tile(size: int, element_size: int) -> dict[str, int]:

@@ -28,7 +28,8 @@ def select(
     positions = inputs.positions
     plain = inputs.lengths is None and not positions.is_causal
     plain = plain and not (positions.sinks or positions.local)
-    if inputs.floor == math.inf or keys > (long_rows.MAX_KEYS if plain else layout.MAX_KEYS):
+    fits = long_rows.supports((*shape, keys)) if plain else keys <= layout.MAX_KEYS
+    if inputs.floor == math.inf or not fits:
         return reference.select(inputs, shape, window_size)
     threshold = inputs.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)

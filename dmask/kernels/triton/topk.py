@@ -34,7 +34,7 @@ def topk_mask(
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)
     asks_torch = tie_break == "torch" and not _takes_lowest_index()
-    if asks_torch or floor == math.inf or shape[3] > long_rows.MAX_KEYS:
+    if asks_torch or floor == math.inf or not long_rows.supports(shape):
         return reference.topk_mask(bias, allowed, window_size, floor, tie_break)
     out = torch.empty(shape, dtype=torch.bool, device=bias.device)
     if out.numel():

@@ -16,6 +16,7 @@ from tests.kernels.triton.rows import DTYPES, KINDS, normal
 @pytest.fixture(autouse=True)
 def _small_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "MAX_KEYS", 32)
+    monkeypatch.setattr(long_rows, "MIN_ROWS", 0)
     monkeypatch.setattr(long_rows, "SAMPLE", 64)
     monkeypatch.setattr(long_rows, "SPLIT", 128)
     monkeypatch.setattr(long_rows, "ROOM", (64, 128))
