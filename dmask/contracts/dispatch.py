@@ -118,6 +118,7 @@ def call(spec: OpSpec, *args: Any) -> Any:
     Plain tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
     long as the mask.
     """
+    # Not is_direct(...): a Python frame more shows at decode sizes.
     if not is_dynamo_compiling() and plain_check()(spec.tensors_of(args)):
         return spec.planned(args).run(*spec.tensors_of(args))
     return dispatched(spec, args)
