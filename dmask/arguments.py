@@ -43,8 +43,8 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Checks the types of all arguments of a call.
 
     Args:
-        declared: `"Tensor attention_bias, Tensor? attention_mask, SymInt window_size"`. It is text
-            because Dynamo guards on everything that it reads, and text costs one guard.
+        declared: `"Tensor attention_bias, SymInt? window_size, *, str tie_break"`, as in a schema.
+            It is text because Dynamo guards on everything that it reads, and text costs one guard.
         values: one per declared parameter. A `TensorMeta` passes for a tensor.
 
     Returns:
@@ -57,29 +57,29 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     TypeError: window_size must be an int, got 2.5
     """
     checked: list[Any] = []
-    for text, value in zip(declared.split(", "), values, strict=True):
+    for text, value in zip(declared.replace("*, ", "").split(", "), values, strict=True):
         kind, name = text.split(" ")
         optional = kind[-1] == "?"
         if optional and value is None:
             checked.append(None)
         else:
             checked.append(_checked(name, kind[:-1] if optional else kind, optional, value))
-    return tuple(checked)
+    return (*checked,)
 
 
 def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
     """Returns a value as the type that is declared for it."""
+    # The usual types come first: Dynamo guards on each global that it reads.
     if kind == "Tensor":
-        if isinstance(value, (Tensor, TensorMeta)):
+        if isinstance(value, Tensor) or isinstance(value, TensorMeta):  # noqa: SIM101
             return value
     elif kind in ("SymInt", "int"):
+        if type(value) is int:
+            return check_64_bits(name, value)
         if isinstance(value, torch.SymInt):
             return value
         if isinstance(value, np.integer) and _is_number(value):
-            value = int(value)
-        if type(value) is int:
-            check_64_bits(name, value)
-            return value
+            return check_64_bits(name, int(value))
     elif kind == "float":
         if type(value) is float or type(value) is int:
             return value

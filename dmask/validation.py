@@ -88,10 +88,11 @@ def check_not_negative(name: str, value: int) -> None:
     check_64_bits(name, value)
 
 
-def check_64_bits(name: str, value: int) -> None:
+def check_64_bits(name: str, value: int) -> int:
     # Symbolic numbers fit. To ask about them would make a guard.
     if (value >= 2**63) is True or (value < -(2**63)) is True:
         raise ValueError(f"{name} must fit in 64 bits, got {value}")
+    return value
 
 
 def check_share(name: str, value: float) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.compiler import is_dynamo_compiling
 
-from dmask import arguments
+from dmask.arguments import check_types
 from dmask.compat import plain_check
 from dmask.contracts.spec import OpSpec
 
@@ -118,9 +118,10 @@ def call(spec: OpSpec, *args: Any) -> Any:
     Plain tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
     long as the mask.
     """
-    # Not is_direct(...): a Python frame more shows at decode sizes.
-    if not is_dynamo_compiling() and plain_check()(spec.tensors_of(args)):
-        return spec.planned(args).run(*spec.tensors_of(args))
+    if not is_dynamo_compiling():
+        tensors = spec.tensors_of(args)
+        if plain_check()(tensors):
+            return spec.planned(args).run(*tensors)
     return dispatched(spec, args)
 
 
@@ -131,9 +132,10 @@ def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
 
 def dispatched(spec: OpSpec, args: tuple[Any, ...]) -> Any:
     """Calls an op through the dispatcher, with errors that name the argument."""
-    args = arguments.check_types(spec.types, args)
-    count = spec.positional
-    if count == len(args):
+    args = check_types(spec.types, args)
+    positional, star, keyword_only = spec.types.partition("*, ")
+    if not star:
         return spec.overload(*args)
-    names = [declared.split(" ")[1] for declared in spec.types.split(", ")]
-    return spec.overload(*args[:count], **dict(zip(names[count:], args[count:], strict=True)))
+    count = positional.count(", ")
+    names = [declared.split(" ")[1] for declared in keyword_only.split(", ")]
+    return spec.overload(*args[:count], **dict(zip(names, args[count:], strict=True)))

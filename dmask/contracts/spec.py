@@ -61,7 +61,11 @@ class OpSpec:
     @cached_property
     def types(self) -> str:
         """The types and names of the parameters, as `check_types` takes them."""
-        return ", ".join(f"{p.type}{'?' * p.optional} {p.name}" for p in self.parameters)
+        texts = [f"{p.type}{'?' * p.optional} {p.name}" for p in self.parameters]
+        count = sum(not p.keyword_only for p in self.parameters)
+        if count < len(texts):
+            texts.insert(count, "*")
+        return ", ".join(texts)
 
     @cached_property
     def right_types(self) -> set[tuple[type, ...]]:
@@ -78,11 +82,6 @@ class OpSpec:
         """Returns the tensors among all arguments."""
         first, *others = self.tensors
         return itemgetter(first, *others) if others else itemgetter(slice(first, first + 1))
-
-    @cached_property
-    def positional(self) -> int:
-        """How many parameters may be given by position."""
-        return sum(not parameter.keyword_only for parameter in self.parameters)
 
     @cached_property
     def overload(self) -> Any:
@@ -155,7 +154,7 @@ def define(spec: OpSpec, library: Library) -> None:
         library.impl(spec.name, compat.without_gradient(spec.overload), "Autograd")  # type: ignore[no-untyped-call]
     torch.library.register_vmap(qualname, _fold_rule(spec), lib=library)
     # Dynamo reads cached properties, but cannot compute them.
-    spec.types, spec.positional, spec.overload  # noqa: B018
+    spec.types, spec.overload  # noqa: B018
 
 
 def fragment() -> Library:

@@ -14,6 +14,7 @@ from dmask.contracts.dispatch import Kernel
 from dmask.contracts.strategy import MaskFunction, Strategy
 from dmask.kernels.reference import topk as reference
 from dmask.kernels.reference.masks import as_bool_later
+from dmask.kernels.reference.ranking import ranked_dtype
 from dmask.validation import Shape, TensorMeta
 
 KERNEL = Kernel("topk.topk_mask", "cpu", "triton")
@@ -28,12 +29,16 @@ def _choose(
     min_dtype: float | None,
     tie_break: str,
 ) -> MaskFunction:
+    limit: float | Tensor = floor
     scores = math.prod(shape)
     # With ties to the lowest index, the reference sorts: never the faster way. And comparing a
     # symbolic number would make a guard.
     few_pay = tie_break == "torch" and isinstance(scores, int)
     topk_mask = KERNEL.choose(bias.device, bias.dtype, scores if few_pay else None)
-    return partial(topk_mask, window_size=window_size, floor=floor, tie_break=tie_break)
+    if topk_mask is KERNEL.reference and few_pay and bias.device.type == "cpu":
+        # To compare with a number, PyTorch makes a tensor of it each time: longer than the rest.
+        limit = torch.tensor(floor, dtype=ranked_dtype(bias.dtype), device="cpu")
+    return partial(topk_mask, window_size=window_size, floor=limit, tie_break=tie_break)
 
 
 def small_topk_mask(

@@ -9,12 +9,17 @@ RANKED = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """Dtypes that `torch.topk` takes. The others, 8-bit floats, are converted exactly."""
 
 
+def ranked_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Returns the dtype in which PyTorch compares and ranks such scores."""
+    return dtype if dtype in RANKED else torch.float32
+
+
 def ranked(bias: Tensor) -> Tensor:
     """Returns the same scores in a dtype that PyTorch compares and ranks."""
     return bias if bias.dtype in RANKED else bias.float()
 
 
-def masked_scores(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
+def masked_scores(bias: Tensor, allowed: Tensor | None, floor: float | Tensor) -> Tensor:
     """Returns the scores that a selection ranks: those of forbidden keys are `floor`."""
     if bias.dtype not in RANKED:
         bias = ranked(bias)

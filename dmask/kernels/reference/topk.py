@@ -9,7 +9,7 @@ from dmask.kernels.reference.ranking import best_keys, masked_scores
 
 
 def topk_mask(
-    bias: Tensor, allowed: Tensor | None, window_size: int, floor: float, tie_break: str
+    bias: Tensor, allowed: Tensor | None, window_size: int, floor: float | Tensor, tie_break: str
 ) -> Tensor:
     """Keeps the `window_size` best keys of each row, less those at or under the floor.
 
