@@ -1,18 +1,15 @@
 """Variants of the kernels for rows in registers: `python -m benchmarks.cuda_tuning`.
 
-Prints the time in milliseconds of each case with each number of scores per thread, rows per
-program, programs per multiprocessor, and registers per thread.
+Prints the time in milliseconds of each case with each value of one constant.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
 from triton.testing import do_bench
 
-import dmask
 from benchmarks.cuda import BF16, F32
 from benchmarks.paths import create
 from dmask.contracts.spec import forget_plans
@@ -25,33 +22,37 @@ CASES = (
     ((1, 1, 8192, 32768), BF16, 2048),
     ((8, 8, 1, 4096), BF16, 1024),
 )
-SCORES, ROWS, PROGRAMS, REGISTERS = (32, 64), (4, 16, 64), (16,), (None, 96, 128)
+VARIANTS: dict[str, tuple[Any, ...]] = {
+    "SCORES_PER_THREAD": (32, 64),
+    "FEW_SCORES_PER_THREAD": (8, 16, 32),
+    "MAX_ROWS_EACH": (4, 16, 64),
+    "WARPS_PER_PROCESSOR": (16, 32, 64),
+    "REGISTERS": (64, 80, 96, 112, 128, None),
+}
+"""What is tried for each constant of `dmask.kernels.triton.layout`, one after the other."""
 
 
 def main() -> None:
     for shape, dtype, window in CASES:
         bias = torch.randn(shape, device="cuda").to(dtype)
-        print(f"\n{list(shape)} {dtype} k {window}: scores per thread, rows, registers", flush=True)
-        results: list[tuple[float, str]] = []
-        for scores, rows, programs, registers in itertools.product(
-            SCORES, ROWS, PROGRAMS, REGISTERS
-        ):
-            if shape[2] == 1 and rows != ROWS[0]:
-                continue
-            layout.SCORES_PER_THREAD, layout.MAX_ROWS_EACH = scores, rows
-            layout.PROGRAMS = programs
-            layout.OPTIONS = {} if registers is None else {"maxnreg": registers}
-            layout.tile_of.cache_clear()
-            forget_plans()
-            name = f"{scores:4} {rows:4} {registers}"
-            results.append((_time(bias, window), name))
-        for milliseconds, name in sorted(results):
-            print(f"  {milliseconds:8.4f}  {name}", flush=True)
-        layout.SCORES_PER_THREAD, layout.MAX_ROWS_EACH, layout.OPTIONS = 64, 16, {}
-        layout.tile_of.cache_clear()
-        select = _bench(lambda bias=bias, window=window: dmask.select(bias, window))
-        indices = _bench(lambda bias=bias, window=window: dmask.topk_indices(bias, None, window))
-        print(f"  select {select:.4f}, topk_indices {indices:.4f}", flush=True)
+        print(f"\n{list(shape)} {dtype} k {window}", flush=True)
+        for name, values in VARIANTS.items():
+            kept = getattr(layout, name)
+            times = [_with(name, value, bias, window) for value in values]
+            _set(name, kept)
+            each = "  ".join(f"{v} {t:.4f}" for v, t in zip(values, times, strict=True))
+            print(f"  {name:24}{each}", flush=True)
+
+
+def _set(name: str, value: Any) -> None:
+    setattr(layout, name, value)
+    layout.tile_of.cache_clear()
+    forget_plans()
+
+
+def _with(name: str, value: Any, bias: torch.Tensor, window: int) -> float:
+    _set(name, value)
+    return _time(bias, window)
 
 
 def _time(bias: torch.Tensor, window: int) -> float:

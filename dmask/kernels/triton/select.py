@@ -15,7 +15,6 @@ from dmask.kernels.triton.layout import (
     broadcast_rows,
     floor_code,
     launch,
-    rows_each,
     tile_of,
 )
 
@@ -61,14 +60,13 @@ def in_registers(
     bias, allowed, lengths, positions, floor = inputs
     keys, size = positions.key_len, bias.element_size()
     rows = broadcast_rows(bias, allowed, (*shape, keys))
-    lines, columns, warps = tile_of(keys, size)
-    each, vector = rows_each(rows.total, bias.device), math.gcd(keys, 16 // size)
+    tile, vector = tile_of(keys, size, rows.total, bias.device), math.gcd(keys, 16 // size)
     by_end = positions.is_causal or lengths is not None
     unit, mask_strides = rows.mask_units(vector)
     launch(
         "select",
         select_rows,
-        (-(-rows.total // each),),
+        (-(-rows.total // tile.rows_each),),
         rows.shape,
         bias,
         rows.mask,
@@ -92,11 +90,12 @@ def in_registers(
         CAUSAL=positions.is_causal,
         ALWAYS=positions.sinks > 0 or positions.local > 0,
         LOCAL=positions.local > 0,
-        R=lines,
-        C=columns,
-        ROWS=each,
+        R=tile.lines,
+        C=tile.columns,
+        ROWS=tile.rows_each,
         VEC=vector,
         MASK_VEC=unit,
-        FULL=keys == lines * columns and not by_end,
-        num_warps=warps,
+        FULL=keys == tile.lines * tile.columns and not by_end,
+        num_warps=tile.warps,
+        maxnreg=layout.REGISTERS,
     )

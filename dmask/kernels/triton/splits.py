@@ -1,10 +1,18 @@
-"""Kernels for rows that are too long for registers.
+"""Rows that are too long for registers: kernels that work on a split of a row each.
 
-A sample of a row gives two numbers between which its threshold lies, but for bad luck. One pass
-over the row, split over programs, counts what reaches them and gathers the keys in between: a few
-thousand, which fit in registers. Another pass writes the result. So a row is read twice, and
-programs of a launch never wait for each other. Where luck was bad (a plateau, more keys in between
-than there is room for), one program finds the threshold by passing over the row again and again.
+A sample of a row gives two codes, `low` and `high`, that its threshold is likely to lie between.
+One pass over the row counts the scores at, above and between the two, and gathers the keys in
+between: a few thousand, which fit in registers. `settle` finds the threshold among them. Another
+pass writes the result. So a row is read twice, and programs of a launch never wait for each other.
+
+All that the launches tell each other about a row is one line of integers, its *notes*: `low`,
+`high`, the number of gathered keys and one unused; then four words per split, one after the other
+for all splits; then the gathered keys. The words are
+
+0. how many scores reach `low`, and in the upper half, how many are above it;
+1. the same for `high`;
+2. the bits of the smallest score that reaches `low`;
+3. how many keys are kept.
 """
 
 from __future__ import annotations
@@ -12,10 +20,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.bounds import narrowed, tied_bounds
 from dmask.kernels.triton.kept import keeps
 from dmask.kernels.triton.layout import row_offset
-from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import (
     as_float,
     load_scores,
@@ -24,13 +30,17 @@ from dmask.kernels.triton.rows import (
     tile_places,
     without_nan,
 )
-from dmask.kernels.triton.search import (
-    count_reaching,
-    find_cutoff,
-    find_threshold,
-    infinity,
-    score_of,
-)
+from dmask.kernels.triton.search import count_reaching, find_threshold, infinity, score_of
+
+HEAD = tl.constexpr(4)
+"""How many integers of a row's notes come before the words of its splits."""
+WORDS = tl.constexpr(4)
+
+
+@triton.jit
+def notes_of(notes, row, splits, room):
+    """Returns where the notes of a row start."""
+    return notes + row.to(tl.int64) * (HEAD + WORDS * splits + room)
 
 
 @triton.jit
@@ -44,14 +54,23 @@ def sampled_keys(width, R: tl.constexpr, C: tl.constexpr):
     return stratum * width + ((hashed >> 8) % width.to(tl.uint32)).to(tl.int32)
 
 
-@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "budget", "floor"])
+@triton.jit
+def one_zero(code):
+    """Returns the code of 0.0 for that of -0.0, which is the same number."""
+    return tl.where(code == -1, 0, code)
+
+
+@triton.jit(
+    do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "budget", "floor", "room"]
+)
 def sample_rows(
     bias,
     mask,
-    brackets,
+    notes,
     heads,
     queries,
     units,
+    splits,
     bias_b,
     bias_h,
     bias_q,
@@ -60,6 +79,7 @@ def sample_rows(
     mask_h,
     mask_q,
     mask_k,
+    room,
     budget,
     floor,
     HAS_MASK: tl.constexpr,
@@ -68,7 +88,7 @@ def sample_rows(
     R: tl.constexpr,
     C: tl.constexpr,
 ):
-    """Writes two codes per row that its threshold is likely to lie between, the upper excluded."""
+    """Writes `low` and `high` of each row."""
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
@@ -86,21 +106,33 @@ def sample_rows(
     low, _, _ = find_threshold(scores, more, floor, floor, tl.maximum(floor, 0), R * C, dtype)
     if more == R * C:
         low = floor
-    high = low * 0 + infinity(dtype) + 1
+    high = low * 0 + infinity(dtype)
     if fewer > 0:
         high, _, _ = find_threshold(scores, fewer, floor, low, low, R * C, dtype)
-        high = tl.maximum(high, low + 1)
-    tl.store(brackets + row * 2, low)
-    tl.store(brackets + row * 2 + 1, high)
+    note = notes_of(notes, row, splits, room)
+    tl.store(note, one_zero(low))
+    tl.store(note + 1, one_zero(tl.maximum(high, low)))
+    tl.store(note + 2, 0)
 
 
-@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "splits", "room"])
+@triton.jit
+def places_by_column(kept):
+    """Returns distinct places for the kept keys of a tile, from 1 on: each column's keys together.
+
+    Columns are whole in a thread, so this takes one scan over threads; the order of memory, in
+    `tile_places`, takes one per line.
+    """
+    kept = kept.to(tl.int32)
+    total = tl.sum(kept, 0)
+    before = tl.cumsum(total, 0) - total
+    return tl.cumsum(kept, 0) + before[None, :]
+
+
+@triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room"])
 def gather_splits(
     bias,
     mask,
-    brackets,
-    counts,
-    gathered,
+    notes,
     heads,
     queries,
     units,
@@ -120,8 +152,8 @@ def gather_splits(
     R: tl.constexpr,
     C: tl.constexpr,
 ):
-    """Counts how many scores of a split reach each end of the bracket, and gathers the keys of
-    those in between. Which split comes first is left to chance, and makes no difference.
+    """Writes the words of a split, and gathers its keys between `low` and `high`. Which split comes
+    first is left to chance, and makes no difference.
     """
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
@@ -131,89 +163,32 @@ def gather_splits(
     key = split * (R * C) + tile_keys(R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)
-    low, high = tl.load(brackets + row * 2), tl.load(brackets + row * 2 + 1)
-    at_low, at_high = count_reaching(scores, low, high, dtype)
-    tl.atomic_add(counts + row * 3, at_low)
-    tl.atomic_add(counts + row * 3 + 1, at_high)
-    if at_low > at_high:
-        first = tl.atomic_add(counts + row * 3 + 2, at_low - at_high)
-        between = (scores >= score_of(low, dtype)) & ((scores >= score_of(high, dtype)) == 0)
-        place = first + tile_places(between, R, C) - 1
-        store_kept(gathered + row.to(tl.int64) * room, place, key, between & (place < room))
+    note = notes_of(notes, row, splits, room)
+    low, high = tl.load(note), tl.load(note + 1)
+    at_low, above_low = count_reaching(scores, low, low + 1, dtype)
+    at_high, above_high = count_reaching(scores, high, high + 1, dtype)
+    reaching = tl.where(scores >= score_of(low, dtype), scores, float("inf"))
+    smallest = tl.min(tl.min(reaching, 0), 0)
+    words = note + HEAD + split
+    tl.store(words, at_low | (above_low << 16))
+    tl.store(words + splits, at_high | (above_high << 16))
+    tl.store(words + 2 * splits, smallest.to(tl.int32, bitcast=True))
+    tl.store(words + 3 * splits, at_high)
+    if above_low > at_high:
+        first = tl.atomic_add(note + 2, above_low - at_high)
+        between = (scores >= score_of(low + 1, dtype)) & (scores < score_of(high, dtype))
+        place = first + places_by_column(between) - 1
+        gathered = note + HEAD + WORDS * splits
+        store_kept(gathered, place, key, between & (place < room))
 
 
-@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "budget", "floor", "room"])
-def settle_rows(
-    bias,
-    mask,
-    brackets,
-    counts,
-    gathered,
-    thresholds,
-    cutoffs,
-    heads,
-    queries,
-    units,
-    bias_b,
-    bias_h,
-    bias_q,
-    bias_k,
-    mask_b,
-    mask_h,
-    mask_q,
-    mask_k,
-    budget,
-    floor,
-    room,
-    HAS_MASK: tl.constexpr,
-    VEC: tl.constexpr,
-    MASK_VEC: tl.constexpr,
-    R: tl.constexpr,
-    C: tl.constexpr,
-):
-    """Writes the threshold and the cutoff of each row."""
-    keys = units * VEC
-    dtype: tl.constexpr = bias.dtype.element_ty
-    row = tl.program_id(0)
-    line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
-    low, high = tl.load(brackets + row * 2), tl.load(brackets + row * 2 + 1)
-    at_low, at_high = tl.load(counts + row * 3), tl.load(counts + row * 3 + 1)
-    between = at_low - at_high
-    lucky = (at_high < budget) & (at_low >= budget) & (between <= R * C) & (between <= room)
-    # NaN and infinity are told apart by passing over the row.
-    lucky = lucky & (high <= infinity(dtype))
-    if lucky:
-        slot = tile_keys(R, C)
-        inside = slot < between
-        key = tl.load(gathered + row.to(tl.int64) * room + slot, mask=inside, other=0)
-        scores = as_float(tl.load(line + key * bias_k, mask=inside, other=-float("inf")))
-        need = budget - at_high
-        found, reaching, beyond = find_threshold(scores, need, low, low, low, R * C, dtype)
-        tie = score_of(found, dtype)
-        if reaching > need:
-            place = (key + beyond).to(tl.float32)
-            place = tl.where(scores > tie, -1.0, tl.where(scores == tie, place, 3.0e38))
-            last = find_cutoff(place, need, beyond, reaching, keys)
-            threshold, cutoff = tied_bounds(place, last, beyond, tie)
-        else:
-            threshold = tl.min(tl.min(tl.where(scores < tie, float("inf"), scores), 0), 0) + 0.0
-            cutoff = tl.max(tl.max(tl.where(scores == threshold, key, -1), 0), 0)
-    else:
-        threshold, cutoff = passing_bounds(
-            line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C
-        )
-    tl.store(thresholds + row, narrowed(threshold, dtype))
-    tl.store(cutoffs + row, cutoff)
-
-
-@triton.jit(do_not_specialize=["units", "mask_b", "mask_h", "mask_q", "splits", "width"])
+@triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "width"])
 def write_splits(
     bias,
     mask,
+    notes,
     thresholds,
     cutoffs,
-    counts,
     out,
     heads,
     queries,
@@ -227,6 +202,7 @@ def write_splits(
     mask_h,
     mask_q,
     mask_k,
+    room,
     width,
     HAS_MASK: tl.constexpr,
     VEC: tl.constexpr,
@@ -236,9 +212,7 @@ def write_splits(
     C: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """Writes a split of a mask; or counts its kept keys; or writes their indices after those of
-    the splits before.
-    """
+    """Writes a split of a mask, or the indices of its kept keys after those of the splits before."""
     keys = units * VEC
     row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
@@ -249,18 +223,16 @@ def write_splits(
     kept = keeps(scores, threshold, tl.load(cutoffs + row), key)
     if OUT == "mask":
         tl.store(out + row.to(tl.int64) * keys + key, kept, mask=key < keys)
-    elif OUT == "count":
-        total = tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
-        tl.store(counts + row * splits + split, total)
     else:
         part = tl.arange(0, SPLITS)
-        some = tl.load(counts + row * splits + part, mask=part < splits, other=0)
-        first = tl.sum(tl.where(part < split, some, 0), 0)
+        words = notes_of(notes, row, splits, room) + HEAD + 3 * splits
+        counts = tl.load(words + part, mask=part < splits, other=0)
+        first = tl.sum(tl.where(part < split, counts, 0), 0)
         out += row.to(tl.int64) * width
         place = first + tile_places(kept, R, C) - 1
         store_kept(out, place, key, kept & (place < width))
         if split == splits - 1:
-            total = tl.sum(some, 0)
+            total = tl.sum(counts, 0)
             for start in range(total // C * C, width, C):
                 tail = start + tl.arange(0, C)
                 tl.store(out + tail, tail * 0 - 1, mask=(tail >= total) & (tail < width))

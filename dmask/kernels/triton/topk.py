@@ -15,7 +15,6 @@ from dmask.kernels.triton.layout import (
     broadcast_rows,
     floor_code,
     launch,
-    rows_each,
     tile_of,
 )
 from dmask.kernels.triton.rows import topk_rows
@@ -57,14 +56,13 @@ def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> N
 def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices, for rows of at most `MAX_KEYS` keys."""
     keys, count = rows.shape[3], rows.total
-    lines, columns, warps = tile_of(keys, rows.bias.element_size())
+    tile = tile_of(keys, rows.bias.element_size(), count, out.device)
     vector = math.gcd(keys, 16 // rows.bias.element_size())
-    each = rows_each(count, out.device)
     unit, mask_strides = rows.mask_units(vector)
     launch(
         op,
         topk_rows,
-        (-(-count // each),),
+        (-(-count // tile.rows_each),),
         rows.shape,
         rows.bias,
         rows.mask,
@@ -79,11 +77,12 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
         floor_code(floor, rows.bias.dtype),
         HAS_MASK=rows.has_mask,
         OUT="mask" if out.dtype is torch.bool else "indices",
-        R=lines,
-        C=columns,
-        ROWS=each,
+        R=tile.lines,
+        C=tile.columns,
+        ROWS=tile.rows_each,
         VEC=vector,
         MASK_VEC=unit,
-        FULL=keys == lines * columns,
-        num_warps=warps,
+        FULL=keys == tile.lines * tile.columns,
+        num_warps=tile.warps,
+        maxnreg=layout.REGISTERS,
     )

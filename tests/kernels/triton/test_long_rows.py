@@ -16,7 +16,6 @@ from tests.kernels.triton.rows import DTYPES, KINDS, normal
 @pytest.fixture(autouse=True)
 def _small_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "MAX_KEYS", 32)
-    monkeypatch.setattr(long_rows, "MIN_ROWS", 0)
     monkeypatch.setattr(long_rows, "SAMPLE", 64)
     monkeypatch.setattr(long_rows, "SPLIT", 128)
     monkeypatch.setattr(long_rows, "ROOM", (64, 128))
@@ -41,15 +40,31 @@ def test_kinds_of_scores(dtype: torch.dtype, kind: str, device: str) -> None:
         assert torch.equal(found[1].cpu(), bounds[1])
 
 
-def test_the_lucky_way_is_taken(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ordinary rows, few are passed over again: their keys in between fit."""
+def test_few_rows_are_passed_over_again(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys between the ends of a bracket fit for ordinary rows, and hold the threshold."""
     monkeypatch.setattr(long_rows, "SAMPLE", 256)
     monkeypatch.setattr(long_rows, "ROOM", (256, 1024))
     bias = normal(1, 1, 6, 2000).to(device)
     rows = layout.broadcast_rows(bias, None, tuple(bias.shape))
-    scratch = long_rows._scratch(rows, 6, 1024)
-    monkeypatch.setattr(long_rows, "_scratch", lambda *args: scratch)
     bounds = torch.empty(6, device=device), torch.empty(6, dtype=torch.int32, device=device)
-    long_rows.bounds("select", rows, 500, 0.0, *bounds)
-    reaching, above, between = scratch[1].cpu().unbind(1)
-    assert ((above < 500) & (reaching >= 500) & (between < 1024)).sum() >= 5
+    splits = long_rows.bounds("select", rows, 500, 0.0, *bounds)
+    words = splits.notes.cpu()[:, long_rows.HEAD :].reshape(6, -1)
+    first, second = words[:, : splits.count], words[:, splits.count : 2 * splits.count]
+    above_low, at_high = (first >> 16).sum(1), (second & 0xFFFF).sum(1)
+    between = above_low - at_high
+    assert torch.equal(between, splits.notes[:, 2].cpu())
+    assert ((at_high < 500) & (above_low >= 500) & (between < 1024)).sum() >= 5
+
+
+@pytest.mark.parametrize("window", [1, 60, 300, 599, 600])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_plateaus(share: float, window: int, device: str) -> None:
+    """Rows that are mostly one score, which may be the threshold, at either end of the bracket."""
+    flat = torch.rand(1, 2, 1, 600, generator=torch.Generator().manual_seed(3)) < share
+    bias = torch.where(flat, 0.25, normal(1, 2, 1, 600, seed=7))
+    for floor in (torch.finfo(torch.float32).min, 0.25, 5.0):
+        wanted = reference_topk.topk_mask(bias, None, window, floor, "lowest")
+        there = bias.to(device)
+        assert torch.equal(topk.topk_mask(there, None, window, floor, "lowest").cpu(), wanted)
+        wanted = reference_indices.topk_indices(bias, None, window, floor)
+        assert torch.equal(indices.topk_indices(there, None, window, floor).cpu(), wanted)

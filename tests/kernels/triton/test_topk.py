@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import topk as reference
-from dmask.kernels.triton import topk
+from dmask.kernels.triton import layout, topk
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 
@@ -58,7 +58,7 @@ def test_strides(device: str) -> None:
 
 def test_neighboring_rows(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program takes several rows; what one leaves for the next must not change it."""
-    monkeypatch.setattr("dmask.kernels.triton.layout.rows_each", lambda count, device: 3)
-    monkeypatch.setattr("dmask.kernels.triton.topk.rows_each", lambda count, device: 3)
+    tile_of = layout.tile_of
+    monkeypatch.setattr(topk, "tile_of", lambda *args: tile_of(*args)._replace(rows_each=3))
     rows = torch.cat([normal(1, 1, 3, 50), normal(1, 1, 2, 50) * 1e9, -normal(1, 1, 3, 50)], dim=2)
     check(rows, normal(1, 1, 8, 50) > 0, 7, torch.finfo(torch.float32).min, device)

@@ -1,0 +1,204 @@
+"""The bounds of a long row, from the notes of its splits: see `splits`.
+
+One program settles a row. It never has to look at the whole row again, but for bad luck with the
+sample and for rows that tie at infinity, where NaN comes first.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from dmask.kernels.triton.bounds import narrowed, tied_bounds
+from dmask.kernels.triton.kept import keeps
+from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.passes import passing_bounds
+from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_places
+from dmask.kernels.triton.search import (
+    find_cutoff,
+    find_threshold,
+    guess,
+    infinity,
+    score_of,
+)
+from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
+
+
+@triton.jit
+def key_of_tie(
+    line,
+    bias_k,
+    allowed,
+    mask_k,
+    keys,
+    split,
+    tie,
+    place,
+    HAS_MASK: tl.constexpr,
+    SPLIT: tl.constexpr,
+    C: tl.constexpr,
+):
+    """Returns the key of a split that is the `place`-th whose score is `tie`, or the last such."""
+    key = split * SPLIT + tile_keys(SPLIT // C, C)
+    scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
+    tied = scores == tie
+    reached = tied & (tile_places(tied, SPLIT // C, C) <= place)
+    return tl.max(tl.max(tl.where(reached, key, -1), 0), 0)
+
+
+@triton.jit
+def searched_bounds(scores, key, need, between, low, high, keys, size, dtype: tl.constexpr):
+    """Returns the bounds of a row whose `need` last keys are among its gathered ones."""
+    floor = low + 1
+    _, middle = guess(low, high, between, need * 0, need, low > high)
+    found, reaching, beyond = find_threshold(
+        scores, need, floor, floor, tl.maximum(middle, floor), size, dtype
+    )
+    tie = score_of(found, dtype)
+    if reaching > need:
+        place = (key + beyond).to(tl.float32)
+        place = tl.where(scores > tie, -1.0, tl.where(scores == tie, place, 3.0e38))
+        last = find_cutoff(place, need, beyond, reaching, keys)
+        threshold, cutoff = tied_bounds(place, last, beyond, tie)
+    else:
+        threshold = tl.min(tl.min(tl.where(scores < tie, float("inf"), scores), 0), 0) + 0.0
+        cutoff = tl.max(tl.max(tl.where(scores == threshold, key, -1), 0), 0)
+    return threshold, cutoff
+
+
+@triton.jit
+def recount(
+    line,
+    bias_k,
+    allowed,
+    mask_k,
+    keys,
+    threshold,
+    cutoff,
+    words,
+    splits,
+    HAS_MASK: tl.constexpr,
+    SPLIT: tl.constexpr,
+    C: tl.constexpr,
+):
+    """Writes how many keys each split keeps, by passing over the row."""
+    for split in range(splits):
+        key = split * SPLIT + tile_keys(SPLIT // C, C)
+        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
+        kept = keeps(scores, threshold, cutoff, key)
+        tl.store(words + split, tl.sum(tl.sum(kept.to(tl.int32), 0), 0))
+
+
+@triton.jit(
+    do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "budget", "floor", "room"]
+)
+def settle_rows(
+    bias,
+    mask,
+    notes,
+    thresholds,
+    cutoffs,
+    heads,
+    queries,
+    units,
+    splits,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    room,
+    budget,
+    floor,
+    HAS_MASK: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
+    COUNT: tl.constexpr,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    SPLIT: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
+    """Writes the threshold and the cutoff of each row; with `COUNT`, the kept keys per split."""
+    keys = units * VEC
+    dtype: tl.constexpr = bias.dtype.element_ty
+    row = tl.program_id(0)
+    line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
+    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+    note = notes_of(notes, row, splits, room)
+    low, high = tl.load(note), tl.load(note + 1)
+    part, words = tl.arange(0, SPLITS), note + HEAD
+    first = tl.load(words + part, mask=part < splits, other=0)
+    second = tl.load(words + splits + part, mask=part < splits, other=0)
+    smallest = tl.load(words + 2 * splits + part, mask=part < splits, other=0x7F800000)
+    smallest = smallest.to(tl.float32, bitcast=True)
+    at_low, above_low = tl.sum(first & 0xFFFF, 0), tl.sum(first >> 16, 0)
+    at_high, above_high = tl.sum(second & 0xFFFF, 0), tl.sum(second >> 16, 0)
+    lowest, between = tl.min(smallest, 0), above_low - at_high
+
+    # The threshold is `high` or `low`, and so is the score of many keys; or it is in between; or
+    # no more keys than the budget may be kept.
+    upper = at_high >= budget
+    plateau = (upper & (above_high < budget) & (high < infinity(dtype))) | (
+        (upper == 0) & (above_low < budget) & (at_low >= budget) & (low < infinity(dtype))
+    )
+    inside = (upper == 0) & (above_low >= budget) & (between <= room)
+    few = (at_low < budget) & (low <= floor) & ((lowest < float("inf")) | (at_low == 0))
+    if plateau | few:
+        pair = tl.where(upper, second, first)
+        above = pair >> 16
+        ties = (pair & 0xFFFF) - above
+        need = budget - tl.sum(above, 0)
+        before = tl.cumsum(ties, 0) - ties
+        kept = above + tl.minimum(tl.maximum(need - before, 0), ties)
+        holds = (before < need) & (need <= before + ties)
+        split = tl.sum(tl.where(holds, part, 0), 0)
+        place = need - tl.sum(tl.where(holds, before, 0), 0)
+        threshold = score_of(tl.where(upper, high, low), dtype)
+        if few:
+            split = tl.max(tl.where(smallest == lowest, part, 0), 0)
+            place, threshold, kept = place * 0 + SPLIT, lowest, first & 0xFFFF
+        cutoff = key_of_tie(
+            line, bias_k, allowed, mask_k, keys, split, threshold, place, HAS_MASK, SPLIT, C
+        )
+        cutoff, threshold = tl.where(at_low > 0, cutoff, -1), threshold + 0.0
+        if COUNT:
+            tl.store(words + 3 * splits + part, kept, mask=part < splits)
+    else:
+        if inside:
+            slot = tile_keys(R, C)
+            gathered = note + HEAD + WORDS * splits
+            key = tl.load(gathered + slot, mask=slot < between, other=0)
+            scores = as_float(
+                tl.load(line + key * bias_k, mask=slot < between, other=-float("inf"))
+            )
+            threshold, cutoff = searched_bounds(
+                scores, key, budget - at_high, between, low, high, keys, R * C, dtype
+            )
+            if COUNT:
+                kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
+                tl.atomic_add(words + 3 * splits + key // SPLIT, 1, mask=kept & (slot < between))
+        else:
+            threshold, cutoff = passing_bounds(
+                line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C
+            )
+            if COUNT:
+                recount(
+                    line,
+                    bias_k,
+                    allowed,
+                    mask_k,
+                    keys,
+                    threshold,
+                    cutoff,
+                    words + 3 * splits,
+                    splits,
+                    HAS_MASK,
+                    SPLIT,
+                    C,
+                )
+    tl.store(thresholds + row, narrowed(threshold, dtype))
+    tl.store(cutoffs + row, cutoff)

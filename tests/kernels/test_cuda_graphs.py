@@ -1,0 +1,129 @@
+"""Ops on a GPU never wait for it, can be captured in CUDA graphs, and run on any stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import dmask
+from dmask.samples import SAMPLES, Sample
+from tests.support.scores import scores
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+CALLS = [(op, name) for op, samples in SAMPLES.items() for name in samples]
+
+
+def on_cuda(sample: Sample) -> Sample:
+    def move(value: Any) -> Any:
+        return value.cuda() if isinstance(value, Tensor) else value
+
+    args = tuple(map(move, sample.args))
+    return Sample(args, {name: move(value) for name, value in sample.kwargs.items()})
+
+
+def run(op: str, sample: Sample) -> tuple[Tensor, ...]:
+    result = getattr(torch.ops.dmask, op)(*sample.args, **sample.kwargs)
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.cpu(), other.cpu(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.fixture
+def no_host_sync() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(("op", "name"), CALLS)
+def test_samples_equal_the_cpu(op: str, name: str) -> None:
+    sample = SAMPLES[op][name]()
+    if op in ("create_mask", "topk_mask"):
+        sample = sample._replace(kwargs={**sample.kwargs, "tie_break": "lowest"})
+    assert_same(run(op, on_cuda(sample)), run(op, sample))
+
+
+@pytest.mark.parametrize(("op", "name"), CALLS)
+def test_no_op_waits_for_the_device(op: str, name: str, no_host_sync: None) -> None:
+    sample = on_cuda(SAMPLES[op][name]())
+    run(op, sample)
+
+
+@pytest.mark.parametrize(("op", "name"), CALLS)
+def test_every_op_can_be_captured(op: str, name: str) -> None:
+    sample = on_cuda(SAMPLES[op][name]())
+    wanted = run(op, sample)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run(op, sample)
+    for result in found:
+        result.fill_(1)
+    graph.replay()
+    assert_same(found, wanted)
+
+
+def test_replays_see_new_lengths() -> None:
+    bias, lengths = scores(2, 2, 1, 300).cuda(), torch.tensor([300, 7]).cuda()
+
+    def select() -> Tensor:
+        return dmask.select(bias, 40, key_lengths=lengths, is_causal=True).to_mask()
+
+    select()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = select()
+    for new in ([3, 290], [0, 41]):
+        lengths.copy_(torch.tensor(new))
+        graph.replay()
+        captured = found.clone()
+        assert torch.equal(captured, select())
+
+
+def decode(bias: Tensor, lengths: Tensor, query: Tensor, cache: Tensor) -> Tensor:
+    mask = dmask.select(bias, 16, key_lengths=lengths, is_causal=True).to_mask()
+    return torch.nn.functional.scaled_dot_product_attention(query, cache, cache, attn_mask=mask)
+
+
+def test_models_run_in_cuda_graphs() -> None:
+    """`mode="reduce-overhead"` with lengths that change between replays."""
+    torch.compiler.reset()
+    compiled = torch.compile(decode, mode="reduce-overhead", fullgraph=True)
+    bias, query = scores(2, 4, 1, 128).cuda(), torch.randn(2, 4, 1, 32, device="cuda")
+    cache = torch.randn(2, 4, 128, 32, device="cuda")
+    skips = torch._dynamo.utils.counters["inductor"]
+    before = skips["cudagraph_skips"]
+    for new in ([128, 5], [3, 60], [17, 128], [90, 90]):
+        lengths = torch.tensor(new, device="cuda")
+        torch.testing.assert_close(
+            compiled(bias, lengths, query, cache), decode(bias, lengths, query, cache)
+        )
+    assert skips["cudagraph_skips"] == before
+
+
+@pytest.mark.parametrize("keys", [700, 40_000])
+def test_streams_do_not_disturb_each_other(keys: int) -> None:
+    bias = scores(2, 4, 3, keys).cuda()
+    calls: list[Callable[[], Tensor]] = [
+        lambda: dmask.topk_mask(bias, None, 300, tie_break="lowest"),
+        lambda: dmask.topk_indices(bias, None, 300),
+    ]
+    wanted = [call() for call in calls]
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in range(8)]
+    wrong = torch.zeros((), dtype=torch.int64, device="cuda")
+    differing = []
+    for i in range(1000):
+        with torch.cuda.stream(streams[i % 8]):
+            differing.append((calls[i % 2]() != wanted[i % 2]).any())
+    torch.cuda.synchronize()
+    wrong = torch.stack(differing).sum()
+    assert int(wrong) == 0
