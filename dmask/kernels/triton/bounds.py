@@ -152,6 +152,7 @@ def select_rows(
     R: tl.constexpr,
     C: tl.constexpr,
     ROWS: tl.constexpr,
+    ALONE: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
     FULL: tl.constexpr,
@@ -188,7 +189,7 @@ def select_rows(
         if budget > 0:
             lower, upper = first_pivots(hint, distance, floor, dtype)
             low, reaching, beyond = find_threshold(
-                scores, budget, floor, lower, upper, R * C, dtype
+                scores, budget, floor, lower, upper, R * C, ALONE, dtype
             )
             hint, distance = next_hint(hint, distance, low, floor)
             tied = reaching > budget

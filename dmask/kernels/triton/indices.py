@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import indices as reference
-from dmask.kernels.reference.select import SelectionInputs
-from dmask.kernels.triton import long_rows
+from dmask.kernels.reference.select import Positions, SelectionInputs
+from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.kept import write_kept
 from dmask.kernels.triton.layout import broadcast_rows, launch, selected
+from dmask.kernels.triton.select import select
 from dmask.kernels.triton.topk import write
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
     """As in `reference.indices`, for a 4-D bias."""
-    shape = bias.shape
+    shape: tuple[int, ...] = bias.shape
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)
     if floor == math.inf or not long_rows.supports(shape):
@@ -25,6 +26,10 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
     out = torch.empty((*shape[:3], window_size), dtype=torch.int32, device=bias.device)
     if not shape[3]:
         return out.fill_(-1)
+    if layout.MAX_SCANNED < shape[3] <= layout.MAX_KEYS:
+        inputs = SelectionInputs(bias, allowed, None, Positions(shape[2], shape[3]), floor)
+        bounds = select(inputs, (shape[0], shape[1], shape[2]), window_size)
+        return kept_indices(inputs, *bounds, window_size)
     if out.numel():
         write("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
     return out

@@ -109,13 +109,17 @@ def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
 MAX_KEYS = 2**15
 """The longest row that registers hold."""
 MAX_SCANNED = 2**14
-"""The longest row whose scan for indices fits in shared memory: one twice as long takes 256 KiB."""
+"""The longest row whose scan for indices fits in shared memory: one twice as long takes 256 KiB.
+Longer rows are selected first, and passed over for their indices.
+"""
 SCORES_PER_THREAD = 64
 """How many scores a thread holds: more share the cost of each reduction over threads."""
-FEW_SCORES_PER_THREAD = 16
-"""The same where there are fewer rows than multiprocessors, and time is that of one row."""
+FEW_SCORES_PER_THREAD = 32
+"""The same for programs that have a multiprocessor each. Every warp chooses what to count next, so
+many of them take longer for that than for counting.
+"""
 MAX_ROWS_EACH = 16
-WARPS_PER_PROCESSOR = 64
+WARPS_PER_PROCESSOR = 32
 """How many warps each multiprocessor gets before a program takes more than one row."""
 REGISTERS = 96
 """How many registers a thread may take. Ptxas would take up to 128 for `SCORES_PER_THREAD`, and
@@ -133,17 +137,21 @@ class Tile(NamedTuple):
     warps: int
     rows_each: int
     """How many rows a program takes one after another."""
+    alone: bool
+    """True if programs have a multiprocessor each, so that time is that of one row."""
 
 
 @lru_cache(maxsize=1024)
 def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Tile:
     """Returns the tile for a number of rows."""
     block, multiprocessors = max(32, 1 << (keys - 1).bit_length()), processors(device)
-    each = FEW_SCORES_PER_THREAD if rows <= multiprocessors else SCORES_PER_THREAD
+    alone = rows <= multiprocessors
+    each = FEW_SCORES_PER_THREAD if alone else SCORES_PER_THREAD
     warps = max(1, min(16, block // (32 * each)))
     columns = min(block, warps * 32 * (16 // element_size))
     programs = max(1, multiprocessors * WARPS_PER_PROCESSOR // warps)
-    return Tile(block // columns, columns, warps, max(1, min(MAX_ROWS_EACH, rows // programs)))
+    rows_each = max(1, min(MAX_ROWS_EACH, rows // programs))
+    return Tile(block // columns, columns, warps, rows_each, alone)
 
 
 # ------------------------------------------------------------------ floors

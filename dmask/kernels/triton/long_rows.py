@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,12 +17,18 @@ from dmask.kernels.triton.splits import gather_splits, sample_rows, write_splits
 
 MAX_KEYS = 2**24
 """The longest row: float32 does not hold the indices of longer ones."""
-SAMPLE = 2**12
+WARPS = 4
+SAMPLE = 2**10, 2**12
+"""How many keys of a row to sample, at least and at most."""
 SPLIT = 2**13
 ROOM = 2**10, 2**14
 """For how many keys between the ends of a bracket there is room, at least and at most."""
 HEAD, WORDS = 4, 4
 """As in `splits`."""
+MORE_WARPS = {sample_rows: 1, gather_splits: 4, settle_rows: 2, write_splits: 4}
+"""How many times as many warps a program takes that has a multiprocessor to itself. Those that
+search choose what to count next in every warp, and more warps do not make them faster.
+"""
 
 
 def supports(shape: Sequence[int]) -> bool:
@@ -36,8 +43,7 @@ class _Splits:
         self.op, self.rows = op, rows
         self.keys, self.device = rows.shape[3], rows.bias.device
         self.window, self.count = min(window_size, self.keys), -(-self.keys // SPLIT)
-        self.sample = min(SAMPLE, 1 << (self.keys.bit_length() - 1))
-        self.room = _room(self.keys, self.window, self.sample)
+        self.sample, self.room = _sample(self.keys, self.window)
         shape = rows.total, HEAD + WORDS * self.count + self.room
         self.notes = torch.empty(shape, dtype=torch.int32, device=self.device)
 
@@ -46,9 +52,12 @@ class _Splits:
         `None`, and its last numbers.
         """
         rows, middle = self.rows, args.index(None)
-        vector = math.gcd(self.keys, 16 // rows.bias.element_size())
+        size_of = rows.bias.element_size()
+        vector = math.gcd(self.keys, 16 // size_of)
         unit, mask_strides = rows.mask_units(vector)
-        columns, warps = self._tile(size, programs)
+        alone = programs <= 2 * layout.processors(self.device)
+        warps = max(1, min(WARPS * (MORE_WARPS[kernel] if alone else 1), size // 256))
+        columns = min(warps * 32 * (16 // size_of), size, SPLIT)
         launch(
             self.op,
             kernel,
@@ -74,20 +83,26 @@ class _Splits:
             num_warps=warps,
         )
 
-    def _tile(self, size: int, programs: int) -> tuple[int, int]:
-        """Returns the columns and warps of a tile: more warps for few programs, which have the
-        device to themselves.
-        """
-        warps = 16 if programs <= 2 * layout.processors(self.device) else 4
-        warps = max(1, min(warps, size // 256))
-        return min(size, warps * 32 * (16 // self.rows.bias.element_size())), warps
+
+@lru_cache(maxsize=256)
+def _sample(keys: int, window: int) -> tuple[int, int]:
+    """Returns how many keys of a row to sample, and room for its keys between `low` and `high`: the
+    smallest sample that leaves few of them.
+    """
+    largest = min(SAMPLE[1], 1 << (keys.bit_length() - 1))
+    sample = min(SAMPLE[0], largest)
+    while sample < largest and _room(keys, window, sample) > ROOM[1] // 4:
+        sample *= 2
+    return sample, _room(keys, window, sample)
 
 
 def _room(keys: int, window: int, sample: int) -> int:
-    """Returns for how many keys between `low` and `high` there must be room."""
-    share = window / keys
-    between = (8 * math.sqrt(share * sample * (1 - share)) + 8) * keys / sample
-    return min(max(1 << int(1.5 * between).bit_length(), ROOM[0]), ROOM[1])
+    """Returns room for the keys between two ranks of a sample, and five standard deviations."""
+    rank = window / keys * sample
+    margin = 4 * math.sqrt(rank * (1 - window / keys)) + 2
+    ranks = 1.25 * margin + rank - max(rank - 1.25 * margin, 0)
+    room = (ranks + 5 * math.sqrt(ranks)) * keys / sample
+    return min(max(1 << int(room).bit_length(), ROOM[0]), ROOM[1])
 
 
 def bounds(
@@ -103,7 +118,7 @@ def bounds(
     splits, total = _Splits(op, rows, window_size), rows.total
     numbers = splits.window, floor_code(floor, rows.bias.dtype)
     splits.launch(sample_rows, total, splits.sample, None, *numbers)
-    splits.launch(gather_splits, total * splits.count, SPLIT, None)
+    splits.launch(gather_splits, total * splits.count, SPLIT, None, numbers[1])
     splits.launch(
         settle_rows,
         total,

@@ -170,6 +170,7 @@ def topk_rows(
     R: tl.constexpr,
     C: tl.constexpr,
     ROWS: tl.constexpr,
+    ALONE: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
     FULL: tl.constexpr,
@@ -193,7 +194,9 @@ def topk_rows(
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
         scores = without_nan(scores)
         lower, upper = first_pivots(hint, distance, floor, dtype)
-        low, reaching, beyond = find_threshold(scores, budget, floor, lower, upper, R * C, dtype)
+        low, reaching, beyond = find_threshold(
+            scores, budget, floor, lower, upper, R * C, ALONE, dtype
+        )
         hint, distance = next_hint(hint, distance, low, floor)
         count = tl.minimum(reaching, budget)
         stride = keys if OUT == "mask" else width

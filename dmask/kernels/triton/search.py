@@ -32,6 +32,19 @@ def score_of(code, dtype: tl.constexpr):
 
 
 @triton.jit
+def code_of(score, dtype: tl.constexpr):
+    """Returns the code of a float32 that `dtype` holds, or of one close to it."""
+    if dtype == tl.float16:
+        half = score.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32)
+        return tl.where(half < 0, half ^ 0x7FFF, half)
+    bits = score.to(tl.int32, bitcast=True)
+    code = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    if dtype == tl.bfloat16:
+        return code >> 16
+    return code
+
+
+@triton.jit
 def infinity(dtype: tl.constexpr):
     """Returns the code of infinity, above which there is only NaN."""
     if dtype == tl.float32:
@@ -77,50 +90,96 @@ def count_two(scores, scale, shift, upper_scale, upper_shift):
 
 @triton.jit
 def count_reaching(scores, lower, upper, dtype: tl.constexpr):
-    """Counts the scores that reach the codes `lower` and `upper`, which is not below it."""
+    """Counts the scores that reach the codes `lower` and `upper`."""
     scale, shift, exact = _scaled(lower, dtype)
     upper_scale, upper_shift, upper_exact = _scaled(upper, dtype)
     if exact & upper_exact:
         counts = count_two(scores, scale, shift, upper_scale, upper_shift)
     else:
         low, high = score_of(lower, dtype), score_of(upper, dtype)
-        flags = tl.where(scores >= high, 0x10001, tl.where(scores >= low, 1, 0))
+        flags = tl.where(scores >= high, 0x10000, 0) + tl.where(scores >= low, 1, 0)
         counts = tl.sum(tl.sum(flags, 0), 0)
     return counts & 0xFFFF, (counts >> 16) & 0xFFFF
 
 
 @triton.jit
+def between(low, high, first, second):
+    """Returns the integers at two shares of a bracket, above `low`."""
+    width = high.to(tl.float32) - low.to(tl.float32)
+    # The width may need 32 bits; the sum wraps around to what it should be.
+    lower = low + (width * first).to(tl.uint32).to(tl.int32)
+    upper = low + (width * second).to(tl.uint32).to(tl.int32) + 1
+    lower = tl.minimum(tl.maximum(lower, low + 1), high)
+    return lower, tl.minimum(tl.maximum(upper, lower), high)
+
+
+@triton.jit
 def guess(low, high, reaching, beyond, budget, thirds):
-    """Returns the two numbers of a bracket to try next, above `low`.
+    """Returns the two integers of a bracket to try next, above `low`.
 
     They are on both sides of where the threshold would be if the scores were spread evenly, a
     standard deviation of that guess apart: the bracket shrinks to about the square root of its
     scores. `thirds` cuts the bracket evenly instead, whatever the scores are.
     """
-    width = high.to(tl.float32) - low.to(tl.float32)
-    inside = tl.maximum(reaching - beyond, 1).to(tl.float32)
-    share = ((reaching - budget).to(tl.float32) + 0.5) / inside
-    spread = 0.8 * tl.sqrt(tl.maximum(share * (1 - share) * inside, 0.25)) / inside
+    inverse = 1.0 / tl.maximum(reaching - beyond, 1).to(tl.float32)
+    share = ((reaching - budget).to(tl.float32) + 0.5) * inverse
+    spread = 0.8 * tl.sqrt(tl.maximum(share * (1 - share), 0.25 * inverse) * inverse)
     first = tl.where(thirds, 0.3333, tl.maximum(share - spread, 0.0))
     second = tl.where(thirds, 0.6667, tl.minimum(share + spread, 1.0))
-    base, end = low.to(tl.int64), high.to(tl.int64)
-    lower = tl.minimum(tl.maximum(base + (width * first).to(tl.int64), base + 1), end)
-    upper = tl.minimum(tl.maximum(base + (width * second).to(tl.int64) + 1, lower), end)
-    return lower.to(tl.int32), upper.to(tl.int32)
+    return between(low, high, first, second)
+
+
+@triton.jit
+def tail_share(reaching, beyond, wanted):
+    """Returns how far up a bracket `wanted` scores are likely to be reached, as a share of it.
+
+    Of a tail, it is the logarithm of the count that is spread evenly over the scores: for normal
+    scores this takes half as many steps as `guess`, of which each takes longer.
+    """
+    most, wanted = reaching.to(tl.float32), tl.maximum(wanted, 0.5)
+    least = tl.maximum(beyond.to(tl.float32), 0.5)
+    even = (most - wanted) / tl.maximum(most - least, 1.0)
+    tail = tl.log2(most / wanted) / tl.log2(tl.maximum(most / least, 1.001))
+    return tl.minimum(tl.maximum(tl.where(most > 1.5 * wanted, tail, even), 0.0), 1.0)
+
+
+@triton.jit
+def code_at(low, high, share, half, dtype: tl.constexpr):
+    """Returns a code of a bracket, above `low`: that of the score at a share of it; with `half`, or
+    where an end is infinite, the one in the middle.
+    """
+    half = half | (high >= infinity(dtype)) | (low <= -infinity(dtype) - 1)
+    start, end = score_of(tl.where(half, 0, low), dtype), score_of(tl.where(half, 0, high), dtype)
+    code = code_of(start * (1.0 - share) + end * share, dtype)
+    code = tl.where(half, (low >> 1) + (high >> 1), code)
+    return tl.minimum(tl.maximum(code, low + 1), high)
+
+
+@triton.jit
+def guess_by_value(low, high, reaching, beyond, budget, thirds, dtype: tl.constexpr):
+    """Returns the two codes of a bracket to try next, above `low`, for a bracket that is wide."""
+    inside = tl.maximum(reaching - beyond, 1).to(tl.float32)
+    share = ((reaching - budget).to(tl.float32) + 0.5) / inside
+    spread = 0.8 * tl.sqrt(tl.maximum(share * (1 - share) * inside, 0.25))
+    wanted = budget.to(tl.float32) - 0.5
+    first = tail_share(reaching, beyond, wanted + spread)
+    second = tail_share(reaching, beyond, wanted - spread)
+    if thirds:
+        lower, upper = between(low, high, 0.3333, 0.6667)
+    else:
+        lower = code_at(low, high, first, thirds, dtype)
+        upper = tl.maximum(code_at(low, high, second, thirds, dtype), lower)
+    return lower, upper
 
 
 @triton.jit
 def narrow(low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper):
     """Returns what is left of a bracket after counting what reaches two numbers inside it."""
-    if at_upper >= budget:
-        low, reaching = upper, at_upper
-    else:
-        if at_lower >= budget:
-            low, reaching = lower, at_lower
-            high, beyond = upper - 1, at_upper
-        else:
-            high, beyond = lower - 1, at_lower
-    return low, high, reaching, beyond
+    above, below = at_upper >= budget, at_lower < budget
+    high = tl.where(above, high, tl.where(below, lower, upper) - 1)
+    beyond = tl.where(above, beyond, tl.where(below, at_lower, at_upper))
+    low = tl.where(above, upper, tl.where(below, low, lower))
+    return low, high, tl.where(above, at_upper, tl.where(below, reaching, at_lower)), beyond
 
 
 @triton.jit
@@ -130,38 +189,137 @@ def barely(low, high, width):
 
 
 @triton.jit
-def find_threshold(scores, budget, floor, lower, upper, size, dtype: tl.constexpr):
-    """Returns the code of a threshold, how many scores reach it, and how many are above it.
+def search(
+    scores,
+    budget,
+    slack,
+    floor,
+    low,
+    high,
+    reaching,
+    beyond,
+    lower,
+    upper,
+    BY_VALUE: tl.constexpr,
+    dtype: tl.constexpr,
+):
+    """Narrows a bracket of codes until `budget` scores reach its lower end, or up to `slack` more.
 
     Args:
         scores: float32 `[R, C]`: infinity for NaN, -inf where a key must not be kept.
-        budget: how many to keep, at least 1.
         floor: the lowest code that may be kept.
-        lower, upper: the codes to try first, not below the floor.
+        low, high: the bracket. `reaching` scores reach `low`, and `beyond` are above `high`.
+        lower, upper: the codes to try first, not below the floor; or an `upper` below `lower`.
+        BY_VALUE: for a bracket from the smallest to the largest score.
+
+    Returns:
+        `low, reaching, beyond`. `reaching` is more than was asked for only where scores tie, and
+        `beyond` of them are above `low`.
+    """
+    thirds, start = low > high, upper >= lower
+    while (reaching > budget + slack) & (low < high):
+        if start == 0:
+            if BY_VALUE:
+                lower, upper = guess_by_value(low, high, reaching, beyond, budget, thirds, dtype)
+            else:
+                lower, upper = guess(low, high, reaching, beyond, budget, thirds)
+                if low < floor:
+                    lower, upper = floor, tl.maximum(upper, floor)
+        at_lower, at_upper = count_reaching(scores, lower, upper, dtype)
+        width, inside = high.to(tl.float32) - low.to(tl.float32), reaching - beyond
+        low, high, reaching, beyond = narrow(
+            low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
+        )
+        if BY_VALUE:
+            thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)
+        else:
+            thirds = barely(low, high, width) & (thirds == 0)
+        start = low > high
+    return low, reaching, beyond
+
+
+@triton.jit
+def whole_bracket(scores, floor, dtype: tl.constexpr):
+    """Returns the codes of the smallest and the largest score that may be kept, and how many may be
+    kept. Without any, the smallest is infinity.
+    """
+    eligible = scores >= score_of(floor, dtype)
+    smallest = tl.min(tl.min(tl.where(eligible, scores, float("inf")), 0), 0)
+    largest = tl.max(tl.max(tl.where(eligible, scores, -float("inf")), 0), 0)
+    count = tl.sum(tl.sum(eligible.to(tl.int32), 0), 0)
+    return code_of(smallest, dtype), code_of(largest, dtype), count
+
+
+@triton.jit
+def find_threshold(
+    scores, budget, floor, lower, upper, size, ALONE: tl.constexpr, dtype: tl.constexpr
+):
+    """Returns the code of a threshold, how many scores reach it, and how many are above it.
+
+    Args:
+        scores, floor, lower, upper: as in `search`.
+        budget: how many to keep, at least 1.
         size: how many scores there are, or more.
+        ALONE: there is no row before that `lower` and `upper` could come from.
 
     Returns:
         `low, reaching, beyond`. Either `reaching` is the budget, or less because no more scores
         reach the floor. Or it is more, because scores tie at the last place: then `beyond` scores
         are above `low`.
     """
-    # Below the floor all scores reach, which nobody has to count.
-    low, high = floor - 1, floor * 0 + infinity(dtype)
-    reaching, beyond = budget * 0 + size, budget * 0
-    thirds, start = low > high, low < high
-    while (reaching > budget) & (low < high):
-        if start == 0:
-            lower, upper = guess(low, high, reaching, beyond, budget, thirds)
-            if low < floor:
-                lower, upper = floor, tl.maximum(upper, floor)
-        at_lower, at_upper = count_reaching(scores, lower, upper, dtype)
-        width = high.to(tl.float32) - low.to(tl.float32)
-        low, high, reaching, beyond = narrow(
-            low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
-        )
-        thirds, start = barely(low, high, width) & (thirds == 0), low > high
+    if ALONE:
+        low, high, reaching = whole_bracket(scores, floor, dtype)
+        lower, upper, beyond = floor, floor - 1, budget * 0
+    else:
+        # Below the floor all scores reach, which nobody has to count. What reaches the floor has to
+        # be counted even where the budget is all scores: hence at least one more.
+        low, high = floor - 1, floor * 0 + infinity(dtype)
+        reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
+    low, reaching, beyond = search(
+        scores, budget, 0, floor, low, high, reaching, beyond, lower, upper, ALONE, dtype
+    )
     # Fewer scores than the budget reach the floor.
     return tl.maximum(low, floor), tl.where(low < floor, beyond, reaching), beyond
+
+
+@triton.jit
+def narrow_to_one(low, high, reaching, beyond, budget, code, count):
+    """Returns what is left of a bracket after counting what reaches one code inside it."""
+    above = count >= budget
+    low, reaching = tl.where(above, code, low), tl.where(above, count, reaching)
+    return low, tl.where(above, high, code - 1), reaching, tl.where(above, beyond, count)
+
+
+@triton.jit
+def find_two(scores, more, fewer, slack, low, high, reaching, dtype: tl.constexpr):
+    """Returns two codes: one that `more` scores reach, and one that `fewer` reach, or up to `slack`
+    more. Both are searched in the same steps, as each step counts twice.
+
+    Args:
+        low, high, reaching: as in `search`, for a bracket of all scores.
+    """
+    top, end, count = low, high, reaching
+    beyond, past = reaching * 0, reaching * 0
+    half, other_half = low > high, low > high
+    first, second = count > more + slack, count > fewer + slack
+    while first | second:
+        share = tail_share(reaching, beyond, (more + slack // 2).to(tl.float32))
+        other_share = tail_share(count, past, (fewer + slack // 2).to(tl.float32))
+        code = code_at(low, high, share, half, dtype)
+        other = code_at(top, end, other_share, other_half, dtype)
+        at_code, at_other = count_reaching(scores, code, other, dtype)
+        inside, rest = reaching - beyond, count - past
+        if first:
+            low, high, reaching, beyond = narrow_to_one(
+                low, high, reaching, beyond, more, code, at_code
+            )
+        if second:
+            top, end, count, past = narrow_to_one(top, end, count, past, fewer, other, at_other)
+        half = ((reaching - beyond) * 2 > inside) & (half == 0)
+        other_half = ((count - past) * 2 > rest) & (other_half == 0)
+        first = (reaching > more + slack) & (low < high)
+        second = (count > fewer + slack) & (top < end)
+    return low, top
 
 
 @triton.jit

@@ -93,6 +93,7 @@ def in_registers(
         R=tile.lines,
         C=tile.columns,
         ROWS=tile.rows_each,
+        ALONE=tile.alone,
         VEC=vector,
         MASK_VEC=unit,
         FULL=keys == tile.lines * tile.columns and not by_end,

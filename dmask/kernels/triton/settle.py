@@ -14,13 +14,7 @@ from dmask.kernels.triton.kept import keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_places
-from dmask.kernels.triton.search import (
-    find_cutoff,
-    find_threshold,
-    guess,
-    infinity,
-    score_of,
-)
+from dmask.kernels.triton.search import code_of, find_cutoff, infinity, score_of, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
 
 
@@ -47,12 +41,13 @@ def key_of_tie(
 
 
 @triton.jit
-def searched_bounds(scores, key, need, between, low, high, keys, size, dtype: tl.constexpr):
-    """Returns the bounds of a row whose `need` last keys are among its gathered ones."""
-    floor = low + 1
-    _, middle = guess(low, high, between, need * 0, need, low > high)
-    found, reaching, beyond = find_threshold(
-        scores, need, floor, floor, tl.maximum(middle, floor), size, dtype
+def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
+    """Returns the bounds of a row whose `need` last keys are among the `between` gathered ones,
+    which are above `low` and finite.
+    """
+    floor, largest = low + 1, code_of(tl.max(tl.max(scores, 0), 0), dtype)
+    found, reaching, beyond = search(
+        scores, need, 0, floor, floor, largest, between, need * 0, floor, floor - 1, True, dtype
     )
     tie = score_of(found, dtype)
     if reaching > need:
@@ -176,7 +171,7 @@ def settle_rows(
                 tl.load(line + key * bias_k, mask=slot < between, other=-float("inf"))
             )
             threshold, cutoff = searched_bounds(
-                scores, key, budget - at_high, between, low, high, keys, R * C, dtype
+                scores, key, budget - at_high, between, low, keys, dtype
             )
             if COUNT:
                 kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))

@@ -30,7 +30,13 @@ from dmask.kernels.triton.rows import (
     tile_places,
     without_nan,
 )
-from dmask.kernels.triton.search import count_reaching, find_threshold, infinity, score_of
+from dmask.kernels.triton.search import (
+    count_reaching,
+    find_two,
+    infinity,
+    score_of,
+    whole_bracket,
+)
 
 HEAD = tl.constexpr(4)
 """How many integers of a row's notes come before the words of its splits."""
@@ -103,12 +109,15 @@ def sample_rows(
     margin = 4.0 * tl.sqrt(rank * (1.0 - share)) + 2.0
     more = tl.minimum((rank + margin).to(tl.int32) + 1, R * C)
     fewer = (rank - margin).to(tl.int32)
-    low, _, _ = find_threshold(scores, more, floor, floor, tl.maximum(floor, 0), R * C, dtype)
-    if more == R * C:
+    slack = (0.25 * margin).to(tl.int32)
+    start, end, count = whole_bracket(scores, floor, dtype)
+    low, high = find_two(
+        scores, more, tl.maximum(fewer - slack, 1), slack, start, end, count, dtype
+    )
+    if count <= more:
         low = floor
-    high = low * 0 + infinity(dtype)
-    if fewer > 0:
-        high, _, _ = find_threshold(scores, fewer, floor, low, low, R * C, dtype)
+    if (count < fewer) | (fewer <= slack):
+        high = low * 0 + infinity(dtype)
     note = notes_of(notes, row, splits, room)
     tl.store(note, one_zero(low))
     tl.store(note + 1, one_zero(tl.maximum(high, low)))
@@ -128,7 +137,7 @@ def places_by_column(kept):
     return tl.cumsum(kept, 0) + before[None, :]
 
 
-@triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room"])
+@triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "floor"])
 def gather_splits(
     bias,
     mask,
@@ -146,6 +155,7 @@ def gather_splits(
     mask_q,
     mask_k,
     room,
+    floor,
     HAS_MASK: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
@@ -167,8 +177,10 @@ def gather_splits(
     low, high = tl.load(note), tl.load(note + 1)
     at_low, above_low = count_reaching(scores, low, low + 1, dtype)
     at_high, above_high = count_reaching(scores, high, high + 1, dtype)
-    reaching = tl.where(scores >= score_of(low, dtype), scores, float("inf"))
-    smallest = tl.min(tl.min(reaching, 0), 0)
+    smallest = score_of(infinity(dtype) + row * 0, dtype)
+    if low <= floor:  # perhaps all that may be kept are
+        reaching = tl.where(scores >= score_of(low, dtype), scores, float("inf"))
+        smallest = tl.min(tl.min(reaching, 0), 0)
     words = note + HEAD + split
     tl.store(words, at_low | (above_low << 16))
     tl.store(words + splits, at_high | (above_high << 16))
@@ -212,7 +224,7 @@ def write_splits(
     C: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """Writes a split of a mask, or the indices of its kept keys after those of the splits before."""
+    """Writes a split of a mask, or the indices of its kept keys, after those of earlier splits."""
     keys = units * VEC
     row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)

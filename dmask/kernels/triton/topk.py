@@ -48,8 +48,7 @@ def _takes_lowest_index() -> bool:
 
 def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices."""
-    longest = layout.MAX_KEYS if out.dtype is torch.bool else layout.MAX_SCANNED
-    way = in_registers if rows.shape[3] <= longest else long_rows.write
+    way = in_registers if rows.shape[3] <= layout.MAX_KEYS else long_rows.write
     way(op, rows, out, window_size, floor)
 
 
@@ -80,9 +79,11 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
         R=tile.lines,
         C=tile.columns,
         ROWS=tile.rows_each,
+        ALONE=tile.alone,
         VEC=vector,
         MASK_VEC=unit,
         FULL=keys == tile.lines * tile.columns,
         num_warps=tile.warps,
-        maxnreg=layout.REGISTERS,
+        # The scan for indices takes more.
+        maxnreg=layout.REGISTERS if out.dtype is torch.bool else None,
     )

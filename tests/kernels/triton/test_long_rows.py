@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -14,11 +16,14 @@ from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 
 @pytest.fixture(autouse=True)
-def _small_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_splits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    long_rows._sample.cache_clear()
     monkeypatch.setattr(layout, "MAX_KEYS", 32)
-    monkeypatch.setattr(long_rows, "SAMPLE", 64)
+    monkeypatch.setattr(long_rows, "SAMPLE", (64, 64))
     monkeypatch.setattr(long_rows, "SPLIT", 128)
     monkeypatch.setattr(long_rows, "ROOM", (64, 128))
+    yield
+    long_rows._sample.cache_clear()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,7 +47,7 @@ def test_kinds_of_scores(dtype: torch.dtype, kind: str, device: str) -> None:
 
 def test_few_rows_are_passed_over_again(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys between the ends of a bracket fit for ordinary rows, and hold the threshold."""
-    monkeypatch.setattr(long_rows, "SAMPLE", 256)
+    monkeypatch.setattr(long_rows, "SAMPLE", (256, 256))
     monkeypatch.setattr(long_rows, "ROOM", (256, 1024))
     bias = normal(1, 1, 6, 2000).to(device)
     rows = layout.broadcast_rows(bias, None, tuple(bias.shape))
