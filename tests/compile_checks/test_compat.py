@@ -82,7 +82,7 @@ def test_clean_code_is_clean_without_it(api: PrivateAPI, monkeypatch: pytest.Mon
     assert report.ok, report
     assert report.graphs == 1
     name = api.path.replace(":", ".")
-    said = f"{api.lost}: {name} is missing in torch {torch.__version__}"
+    said = f"{api.consequence}: {name} is missing in torch {torch.__version__}"
     assert notes_of(report) == [said]
 
 
@@ -118,7 +118,8 @@ def test_a_changed_one_is_not_used(api: PrivateAPI, monkeypatch: pytest.MonkeyPa
     assert report.ok, report
     (note,) = notes_of(report)
     assert (
-        note == f"{api.lost}: {api.path.replace(':', '.')} has changed in torch {torch.__version__}"
+        note
+        == f"{api.consequence}: {api.path.replace(':', '.')} has changed in torch {torch.__version__}"
     )
     assert "graph-break" in kinds(audited(breaks.branch, api))
 

@@ -220,12 +220,12 @@ def test_without_a_table_the_error_shows_an_example(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("target = ['m:f']", "unknown key 'target'; expected some of targets, required"),
+        ("target = ['m:f']", "unknown key 'target'; expected one of targets, required"),
         ("targets = 'm:f'", "'targets': expected a list of strings, got 'm:f'"),
         ("targets = ['m:f', 3]", "'targets': expected a list of strings, got ['m:f', 3]"),
         ("targets = ['m:f']\nrequired = ['m:g']", "'required': expected a string, got ['m:g']"),
-        ("required = 'm:g'", "nothing to audit, 'targets' is empty. Name a target, for example\n"),
-        ("targets = []", "nothing to audit, 'targets' is empty. Name a target, for example\n"),
+        ("required = 'm:g'", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
+        ("targets = []", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
     ],
 )
 def test_a_wrong_table_names_the_key_and_the_file(table: str, said: str, project: Path) -> None:

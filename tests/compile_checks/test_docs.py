@@ -115,7 +115,7 @@ def test_the_page_has_every_kind_with_its_cause_and_cure() -> None:
     page = (DOCS / "audit-findings.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
 
-    assert rows == [(r.id, r.summary, r.cause, r.cure) for r in RULES.values()]
+    assert rows == [(r.id, r.summary, r.cause, r.fix) for r in RULES.values()]
 
 
 @pytest.mark.parametrize("name", [*documents()])

@@ -42,12 +42,14 @@ def kinds(report: AuditReport) -> list[str]:
 
 
 def test_an_unknown_gate_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown gate 'pt3'; expected some of \('cudagraph', "):
+    with pytest.raises(ValueError, match=r"unknown gate 'pt3'; expected one of \('cudagraph', "):
         audit(torch.sin, (X,), gates=["pt3"])
 
 
 def test_cudagraphs_need_inductor() -> None:
-    with pytest.raises(ValueError, match="gate 'cudagraph' needs backend 'inductor', got 'eager'"):
+    with pytest.raises(
+        ValueError, match="gate 'cudagraph' requires backend 'inductor', got 'eager'"
+    ):
         audit(torch.sin, (X,), gates=["cudagraph"], backend="eager")
 
 

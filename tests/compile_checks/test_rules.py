@@ -32,7 +32,7 @@ def test_a_rule_has_the_name_of_its_file_and_all_texts(name: str) -> None:
     assert KINDS[rule.id] == rule.summary
     assert not rule.summary.endswith(".")
     assert rule.cause.endswith(".")
-    assert rule.cure.endswith(".")
+    assert rule.fix.endswith(".")
     assert rule.finding("why", "how", line=3) == Finding(rule.id, "why", "how", line=3)
 
 

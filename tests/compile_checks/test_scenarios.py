@@ -285,7 +285,7 @@ def test_a_recompile_in_the_second_round_is_none_of_the_steps() -> None:
     report = audit_calls(counting, [Step((ones(3),), recompiles=9)])
 
     (finding,) = report.findings
-    assert finding.hint == "call 1, made again, had 1 recompile, at most 0 expected"
+    assert finding.hint == "call 1, repeated, had 1 recompile, at most 0 expected"
 
 
 def test_what_is_no_call_is_refused() -> None:

@@ -187,4 +187,4 @@ def test_every_kind_has_a_cause_and_a_cure() -> None:
     assert list(RULES) == sorted(KINDS)
     for rule in RULES.values():
         assert rule.cause.endswith(".")
-        assert rule.cure.endswith(".")
+        assert rule.fix.endswith(".")

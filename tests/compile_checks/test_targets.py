@@ -300,13 +300,13 @@ def test_a_mapping_may_make_its_inputs(folder: Path) -> None:
     [
         (
             "{'fn': torch.sin, 'calls': []}",
-            "unknown key 'calls'; expected some of name, fn, inputs, dynamic, ",
+            "unknown key 'calls'; expected one of name, fn, inputs, dynamic, ",
         ),
-        ("{'fn': torch.sin, 3: 4}", "unknown key 3; expected some of name, "),
+        ("{'fn': torch.sin, 3: 4}", "unknown key 3; expected one of name, "),
         ("{'inputs': 1}", "'fn' is missing: expected a callable"),
         ("{'fn': 'torch.sin'}", "'fn': expected a callable, got 'torch.sin'"),
-        ("{'fn': torch.sin, 'name': ''}", "'name': expected a string that is not empty, got ''"),
-        ("{'fn': torch.sin, 'name': 3}", "'name': expected a string that is not empty, got 3"),
+        ("{'fn': torch.sin, 'name': ''}", "'name': expected a non-empty string, got ''"),
+        ("{'fn': torch.sin, 'name': 3}", "'name': expected a non-empty string, got 3"),
         ("{'fn': torch.sin, 'inputs': []}", "expected at least one call, got an empty list of"),
         (
             "{'fn': torch.sin, 'dynamic': 'yes'}",
@@ -330,11 +330,11 @@ def test_a_mapping_may_make_its_inputs(folder: Path) -> None:
         ),
         (
             "{'fn': torch.sin, 'gates': 'pt2'}",
-            "'gates': expected a list of some of cudagraph, export, ",
+            "'gates': expected a list with any of cudagraph, export, ",
         ),
         (
             "{'fn': torch.sin, 'gates': ['exprot']}",
-            "'gates': expected a list of some of cudagraph, ",
+            "'gates': expected a list with any of cudagraph, ",
         ),
         (
             "{'fn': torch.sin, 'expected_graph': {'sin': 'one'}}",
@@ -443,7 +443,7 @@ def test_a_file_may_bear_the_name_of_a_module_that_is_loaded(folder: Path) -> No
             "model.py::Waits",
             "model.py::Waits: fn: expected a callable that returns results, got async function Waits",
         ),
-        ("model.py::Sized", "model.py::Sized: Sized(width) needs arguments."),
+        ("model.py::Sized", "model.py::Sized: Sized(width) requires arguments."),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -490,10 +490,10 @@ def test_code_that_needs_inputs_says_how_to_give_them(code: str, name: str, fold
     given, made = {"f": ("(x, mask)", "f"), "Net": ("(x,)", "Net()")}[name]
 
     assert error(f"bare.py::{name}") == (
-        f"bare.py::{name} needs inputs: {given}. Add to bare.py either\n"
+        f"bare.py::{name} requires inputs: {given}. Add to bare.py either\n"
         "    def example_inputs():\n"
         f"        return {given}\n"
-        f"or a factory, and name that instead of {name}:\n"
+        f"or a factory, and pass its name instead of {name}:\n"
         "    def audited():\n"
         f"        return {made}, {given}"
     )
@@ -504,7 +504,7 @@ def test_inputs_that_do_not_fit(folder: Path) -> None:
 
     assert (
         error("bare.py::f")
-        == "bare.py::f: example_inputs does not fit: too many positional arguments"
+        == "bare.py::f: example_inputs does not match the signature: too many positional arguments"
     )
 
 
