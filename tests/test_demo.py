@@ -90,17 +90,20 @@ def test_importing_dmask_imports_no_demo() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--steps", "-1"], "--steps: expected an integer of at least 0, got '-1'"),
-        (["--steps", "many"], "--steps: expected an integer of at least 0, got 'many'"),
+        (["--steps", "-1"], "--steps: expected an integer >= 0, got '-1'"),
+        (["--steps", "many"], "--steps: expected an integer >= 0, got 'many'"),
         (["--batch-size", "0"], "--batch-size: expected an integer from 1 to 256, got '0'"),
-        (["--batch-size", "200", "--context", "200"], "--batch-size: times --context must be at"),
+        (
+            ["--batch-size", "200", "--context", "200"],
+            "--batch-size: batch size * context must be at",
+        ),
         (["--context", "1"], "--context: expected an integer from 2 to 2048, got '1'"),
-        (["--window-size", "0"], "--window-size: expected an integer of at least 1, got '0'"),
+        (["--window-size", "0"], "--window-size: expected an integer >= 1, got '0'"),
         (["--window-size", "32"], "--window-size: must be less than --context 32"),
         (["--backend", "eager"], "--backend: invalid choice: 'eager'"),
         (["--device", "nowhere"], "--device: cannot use 'nowhere': "),
         (["--device", "meta"], "--device: cannot use 'meta': "),
-        (["--seed", str(2**63)], "--seed: expected an integer of at least 0"),
+        (["--seed", str(2**63)], "--seed: expected an integer >= 0"),
         (["--output", __file__], "--output: "),
     ],
 )

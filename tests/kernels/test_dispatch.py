@@ -15,7 +15,7 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    dispatch._lacks_for_triton.cache_clear()
+    dispatch._why_no_triton.cache_clear()
 
 
 def test_an_unusable_device_gets_the_reference(
