@@ -65,8 +65,8 @@ def test_the_command_measures_one_op(capsys: pytest.CaptureFixture[str]) -> None
     ("arguments", "message"),
     [
         (["--op", "nothing"], "invalid choice: 'nothing'"),
-        (["--only", "memory", "--op", "relu"], "--op goes with --only ops"),
-        (["--only", "memory", "--device", "cuda"], "memory does not measure cuda"),
+        (["--only", "memory", "--op", "relu"], "argument --op: requires --only ops"),
+        (["--only", "memory", "--device", "cuda"], "argument --only: memory cannot measure cuda"),
     ],
 )
 def test_wrong_options_are_errors(
