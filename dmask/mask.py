@@ -159,7 +159,7 @@ def dynamic_mask(
     *,
     tie_break: str = "torch",
 ) -> Tensor:
-    """Alias of `topk_mask`, for integrations that call flash-sparse-attn's helper by this name.
+    """Creates a top-k mask. This is an alias of `topk_mask`: the name in flash-sparse-attn.
 
     >>> import torch, dmask
     >>> dmask.dynamic_mask(torch.tensor([[[[0.3, 0.1, 0.2]]]]), None, window_size=1)

@@ -1,4 +1,4 @@
-"""Every error of the contract: its type and its text, eager and compiled."""
+"""Every error of the contracts: its type and its text, eager and compiled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MASK = torch.ones(2, 8, dtype=torch.bool)
 
 
 def create(**changes: Any) -> Callable[[], object]:
-    """One call of create_mask that is right but for `changes`."""
+    """Returns a call to create_mask that is valid except for `changes`."""
     arguments = {
         "attention_bias": BIAS,
         "attention_mask": MASK,

@@ -22,7 +22,7 @@ parameters that returns (callable, inputs) or a list of cases. Without a target,
 the command audits the targets in the table [tool.compile_checks] of the nearest
 pyproject.toml.
 """
-_EPILOG = "Exit status: 0 if there are no findings, 1 if there are findings, 2 for usage errors."
+_EPILOG = "Exit status: 0 for no findings, 1 for findings, 2 for usage errors."
 
 
 def parse(argv: Sequence[str] | None = None) -> Namespace:
@@ -45,7 +45,9 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("target", nargs="*", help="what to audit")
+    parser.add_argument(
+        "target", nargs="*", help="what to audit (default: the targets in pyproject.toml)"
+    )
     parser.add_argument(
         "--required",
         metavar="MODULE:CALLABLE",
@@ -111,7 +113,9 @@ def _add_baseline(parser: ArgumentParser) -> None:
         "--baseline", type=Path, metavar="FILE", help="accept the findings listed in FILE"
     )
     group.add_argument(
-        "--update-baseline", action="store_true", help="write the findings of this run to FILE"
+        "--update-baseline",
+        action="store_true",
+        help="write the findings of this run to the baseline",
     )
     group.add_argument("--reason", help="reason for accepting new findings")
     group.add_argument(

@@ -171,7 +171,7 @@ def test_a_bound_that_depends_on_a_size_is_one_of_the_size() -> None:
 @pytest.mark.parametrize(
     ("reason", "guard", "argument", "category"),
     [
-        # as torch 2.9 has it
+        # as in torch 2.9
         ("0/0: L['n'] == 2  # return x * n", "n == 2", "n", "int"),
         (
             "0/0: tensor 'L['self']._modules['linear']._parameters['weight']' dtype mismatch.",

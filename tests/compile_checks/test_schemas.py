@@ -1,4 +1,4 @@
-"""JSON reports fit the project's schema, and SARIF reports fit that of the standard."""
+"""JSON reports match the project's schema, and SARIF reports match the standard's schema."""
 
 from __future__ import annotations
 

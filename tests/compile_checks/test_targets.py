@@ -1,4 +1,4 @@
-"""What a command line can name, and what it says where it cannot be audited."""
+"""The targets that a command line can name, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def example_inputs():
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A stranger's folder, which is the working directory."""
+    """A user's folder, which is the working directory."""
     before = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -157,7 +157,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def inputs(name: str) -> list[tuple[list[Any], list[str]]]:
-    """For each call the lengths of its positional and the names of its keyword arguments."""
+    """Returns the lengths of positional arguments and the names of keyword arguments per call."""
     (case,) = load(name)
     return [([len(arg) for arg in step.args], sorted(step.kwargs)) for step in steps_of(case.calls)]
 
@@ -179,7 +179,7 @@ def error(target: str) -> str:
         ("made_model", [([1], [])]),
         ("partial", [([1], [])]),
         ("optional", [([1], [])]),
-        ("WithInputs", [([], ["mask", "x"])]),  # from its own
+        ("WithInputs", [([], ["mask", "x"])]),  # from its own example_inputs
         ("step", [([5, 5], [])]),
         ("alone", [([], [])]),
         ("pair", [([6, 6], [])]),
@@ -237,7 +237,7 @@ def test_a_function_without_example_inputs_of_which_it_needs_none(folder: Path) 
     assert inputs("bare.py::f") == [([], [])]
 
 
-# ------------------------------------------------------------------ cases in plain form
+# ------------------------------------------------------------------ cases as mappings
 
 
 def made(folder: Path, code: str) -> list[Case]:

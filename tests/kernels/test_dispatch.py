@@ -1,4 +1,4 @@
-"""Which kernels a CUDA tensor gets where Triton cannot run."""
+"""The kernels for CUDA tensors on devices where Triton cannot run."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def take_rows(source: BroadcastRows, rows: NDArray[np.int64], sizes: tuple[int, 
 
 
 class RowBounds(NamedTuple):
-    """Visible and always-kept keys per row, from position alone."""
+    """The visible and always-kept keys of each row, determined by position alone."""
 
     own: NDArray[np.int64]
     """`[B, Lq]`: the key at the position of a row."""

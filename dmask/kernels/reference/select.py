@@ -24,7 +24,7 @@ CHUNK_ENTRIES = 2**22
 
 
 class Positions(NamedTuple):
-    """Which keys a row sees and always keeps, from position alone.
+    """The keys that a row sees and always keeps, determined by position alone.
 
     `length`, if given, is the number of keys in the row's sequence. Later keys are padding. Indices
     may be tensors or NumPy arrays.
