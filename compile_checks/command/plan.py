@@ -93,7 +93,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan of what to audit. It is picklable, so that other processes can create the same tasks."""
+    """A plan of what to audit. Picklable, so that other processes can create the same tasks."""
 
     targets: tuple[str, ...]
     options: Options = Options()

@@ -24,7 +24,8 @@ RULE = Rule(
     summary="PyTorch's own counters differ from the audit for an unknown reason",
     cause="A counter of PyTorch counted something that its structured trace does not show, or vice "
     "versa.",
-    fix="Read `TORCH_LOGS=graph_breaks,recompiles` for the case, and open an issue in this project.",
+    fix="Read `TORCH_LOGS=graph_breaks,recompiles` for the case, and open an issue in this "
+    "project.",
 )
 _HINT = "one of the two missed something: read TORCH_LOGS=graph_breaks,recompiles, and report it"
 

@@ -23,8 +23,8 @@ if INTERPRETED:
     patched: set[str] = set()
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls a function of a kernel. Patches Triton's language only once per module. The interpreter
-        would patch it for every call, which takes nine tenths of its time.
+        """Calls a function of a kernel. Patches Triton's language only once per module. The
+        interpreter would patch it for every call, which takes nine tenths of its time.
         """
         if self.fn.__module__ not in patched:
             patched.add(self.fn.__module__)
