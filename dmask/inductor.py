@@ -2,7 +2,7 @@
 
 Calling a Python kernel from compiled code costs more than the few operations of a decode-size mask.
 Dynamo and AOTAutograd still see one opaque op per mask. Inductor replaces it once it has the whole
-graph, because only then two things are known: the likely size of the mask, without a guard on it,
+graph, because only then are two things known: the likely size of the mask, without a guard on it,
 and that the graph has no FlexAttention. On the CPU, FlexAttention's kernels give wrong results if
 they capture tensors that a traced scatter produced.
 """
