@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up everything they need in .venv, from nothing but Python and make.
+# `make demo` and `make test` set up everything they need in .venv. They require only Python and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,13 +30,13 @@ equivalence: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/python -m compile_checks
 
-# The documents that list every rule of the audit.
+# Generates the documents that list every rule of the audit.
 generate: $(VENV)/.dev
 	$(BIN)/python -m compile_checks.rules --write
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "dmask needs Python 3.10 or newer; set PYTHON=..., got $$($(PYTHON) --version)"; exit 1; }
+		{ echo "dmask requires Python 3.10 or newer; set PYTHON=..., got $$($(PYTHON) --version)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""The suite on the oldest, the pinned and the newest torch: `nox`, or `nox -s "tests(2.9.1)"`."""
+"""Runs the suite on the oldest, pinned and newest torch: `nox`, or `nox -s "tests(2.9.1)"`."""
 
 import nox
 

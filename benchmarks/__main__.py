@@ -1,6 +1,6 @@
 """Measures dmask: `python -m benchmarks [--only PART] [--op STEM] [--device cuda] [--json FILE]`.
 
-Times are compared within one run: calls take turns, and a ratio is the median of at least seven
+Times are compared within one run: calls alternate, and a ratio is the median of at least seven
 rounds. The times themselves depend on the machine and its load.
 """
 
@@ -24,17 +24,18 @@ from benchmarks import cost, distributions, memory, ops, scaling
 
 INPUTS = ops.Inputs()
 PARTS_OF_CUDA = ("cost", "ops", "cuda")
-"""The parts that measure a GPU. All but the last measure a CPU as well."""
+"""The parts that measure a GPU. All except the last also measure a CPU."""
 
 Figures = dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Compares dmask with code that does without it."
+        prog="python -m benchmarks",
+        description="Compares dmask with equivalent code that does not use it.",
     )
-    parser.add_argument("--only", choices=_PARTS, help="measure one part (default: all)")
-    parser.add_argument("--op", choices=ops.STEMS, help="measure one op; implies --only ops")
+    parser.add_argument("--only", choices=_PARTS, help="measure only one part (default: all)")
+    parser.add_argument("--op", choices=ops.STEMS, help="measure only one op; implies --only ops")
     parser.add_argument("--device", default="cpu", help="the device to measure (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument(
@@ -56,17 +57,17 @@ def main(argv: list[str] | None = None) -> int:
 def _parts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
     """Returns the parts to measure."""
     if options.op and options.only not in (None, "ops"):
-        parser.error("--op goes with --only ops")
+        parser.error("argument --op: requires --only ops")
     only = "ops" if options.op else options.only
     on_cuda = options.device.startswith("cuda")
     parts = PARTS_OF_CUDA if on_cuda else tuple(name for name in _PARTS if name != "cuda")
     if only and only not in parts:
-        parser.error(f"{only} does not measure {options.device}")
+        parser.error(f"argument --only: {only} cannot measure {options.device}")
     return [only] if only else list(parts)
 
 
 def machine(device: str) -> str:
-    """Returns one line about the versions and the machine, to print below a table."""
+    """Returns a line that describes the versions and the machine, to print below a table."""
     used = [f"torch {torch.__version__}, Python {sys.version.split()[0]}"]
     if device.startswith("cuda"):
         used.append(torch.cuda.get_device_name(device))
@@ -75,7 +76,7 @@ def machine(device: str) -> str:
 
 
 def _processor() -> str:
-    """Returns the name of the CPU, as Linux knows it."""
+    """Returns the name of the CPU, as reported by Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

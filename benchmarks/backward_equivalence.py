@@ -1,4 +1,4 @@
-"""Gradients by `backward()`: the inlined path and `maybe_create_mask` give the same bits.
+"""Checks that the inlined path and `maybe_create_mask` give bitwise equal gradients.
 
 Run `python -m benchmarks.backward_equivalence [--device cuda] [--quick]`.
 """

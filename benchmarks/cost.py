@@ -1,4 +1,4 @@
-"""The cost of `create_mask` and `select` relative to the inlined path, for many kinds of calls."""
+"""Measures `create_mask` and `select` relative to the inlined path, for many kinds of calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.inlined import inlined_path
 
 
 class Line(NamedTuple):
-    """A case, and how dmask and the floor compare with the inlined path."""
+    """A case, with dmask and the floor compared with the inlined path."""
 
     name: str
     dmask: Timed
@@ -59,7 +59,7 @@ CASES = {
 
 
 def measure(device: str = "cpu") -> Iterator[Line]:
-    """Measures every case, and the selection of a long prompt with a bias per key."""
+    """Measures every case, and a selection for a long prompt with a bias per key."""
     for name, case in CASES.items():
         generator = torch.Generator().manual_seed(0)
         bias = torch.randn(case.shape, generator=generator).to(case.dtype).to(device)

@@ -1,4 +1,6 @@
-"""Selections on one GPU against the inlined path: `python -m benchmarks --device cuda --only cuda`.
+"""Compares selections on a GPU with the inlined path.
+
+Run `python -m benchmarks --device cuda --only cuda`.
 
 Times are medians of `triton.testing.do_bench`, which empties the L2 cache before each call, in
 milliseconds. Each case is also checked bit for bit: masks against the inlined path, selections and
@@ -21,7 +23,7 @@ from tests.support.inlined import inlined_path as inlined
 
 
 class Case(NamedTuple):
-    """Scores `[B, H, Lq, Lk]` and a window; the speedup to reach at least, and the aim."""
+    """Scores `[B, H, Lq, Lk]` and a window, with the required speedup and the target speedup."""
 
     shape: tuple[int, int, int, int]
     dtype: torch.dtype
@@ -78,14 +80,14 @@ def _case(case: Case) -> dict[str, Any]:
         "topk_indices": partial(dmask.topk_indices, bias, mask, window),
     }
     figures: dict[str, Any] = _times(calls)
-    # What no mask can beat: each score read and each flag written once.
+    # The lower limit of any mask: read each score and write each flag once.
     figures["copy"] = bias.numel() * (bias.element_size() + 1) / _bytes_per_ms()
     figures["speedup"] = figures["inlined"] / figures["lowest"]
     figures["indices speedup"] = figures["topk"] / figures["topk_indices"]
     figures["at least"], figures["aim"] = case.at_least, case.aim
     wanted = inlined(bias, mask, window)
     found = create(bias, mask, window, "lowest")
-    # torch.topk takes the lowest index, or this says that it does not.
+    # False if torch.topk does not break ties by the lowest index.
     figures["equal to inlined"] = bool(torch.equal(found, wanted))
     selected = dmask.select(bias, window, attention_mask=mask).to_mask()
     indices = dmask.topk_indices(bias, mask, window)
@@ -162,7 +164,7 @@ def _times(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
         try:
             call()
             return float(do_bench(call, warmup=5, rep=25, return_mode="median"))
-        except Exception as error:  # one kernel that fails must not hide all other figures
+        except Exception as error:  # a failing kernel must not hide all other figures
             print(f"  {name}: {type(error).__name__}: {str(error)[:400]}", flush=True)
             return float("nan")
 

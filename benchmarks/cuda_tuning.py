@@ -1,4 +1,4 @@
-"""Variants of the kernels for rows in registers: `python -m benchmarks.cuda_tuning`.
+"""Measures variants of the kernels for rows in registers: `python -m benchmarks.cuda_tuning`.
 
 Prints the time in milliseconds of each case with each value of one constant.
 """

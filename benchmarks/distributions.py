@@ -1,8 +1,8 @@
-"""Top-k masks for thirteen distributions of scores, relative to the inlined path.
+"""Measures top-k masks for thirteen distributions of scores, relative to the inlined path.
 
 The time of a mask depends on its scores: `torch.topk` is four times faster on sorted or equal rows
-than on random ones, a search by value depends on how the scores are spread, and a tie rule on how
-many scores are equal.
+than on random ones, a search by value depends on the spread of the scores, and a tie rule depends
+on the number of equal scores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 def scores_of(
     name: str, shape: Shape = SHAPE, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> Tensor:
-    """Returns the scores `[..., Lq, Lk]` of a distribution: the same on every call and device."""
+    """Returns scores `[..., Lq, Lk]` of a distribution, the same on every call and device."""
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(shape, generator=generator)
     return DISTRIBUTIONS[name](normal, generator).to(dtype).to(device)
@@ -39,31 +39,31 @@ def _sorted(normal: Tensor, generator: torch.Generator, *, descending: bool) -> 
 
 
 def _alternating_scales(normal: Tensor, generator: torch.Generator) -> Tensor:
-    """The threshold of a row says nothing about that of the next row."""
+    """Returns scores where the threshold of a row does not predict that of the next row."""
     rows = torch.arange(normal.shape[-2])[:, None]
     return normal * torch.where(rows % 2 == 0, 1e-4, 1e4)
 
 
 def _huge_range(normal: Tensor, generator: torch.Generator) -> Tensor:
-    """Scores of every magnitude between 1e-30 and 1e30."""
+    """Returns scores of every magnitude between 1e-30 and 1e30."""
     return normal * 10.0 ** (torch.rand(normal.shape, generator=generator) * 60 - 30)
 
 
 def _mostly_infinite(normal: Tensor, generator: torch.Generator) -> Tensor:
-    """The scores mask nine of ten keys: fewer are left than the window holds."""
+    """Masks nine out of ten keys with -inf, so that fewer remain than fit the window."""
     masked = torch.rand(normal.shape, generator=generator) < 0.9
     return normal.masked_fill(masked, -torch.inf)
 
 
 def _strided_outliers(normal: Tensor, generator: torch.Generator) -> Tensor:
-    """A sample of every 32nd key contains nothing but outliers."""
+    """Returns scores where a sample of every 32nd key contains only outliers."""
     outlier = torch.arange(normal.shape[-1]) % 32 == 0
     return torch.where(outlier, normal.abs() * 100, normal)
 
 
 DISTRIBUTIONS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "normal": lambda normal, _: normal,
-    # A sixth of the keys is above zero, so the window ends within the plateau.
+    # A sixth of the keys are above zero, so the window ends inside the plateau.
     "ReLU plateau": lambda normal, _: (normal - 1).relu(),
     "all equal": lambda normal, _: torch.full_like(normal, 0.5),
     "narrow range": lambda normal, _: 1 + normal * 1e-4,

@@ -1,8 +1,8 @@
-"""What the three equivalence suites share: the matrix of cases, both paths, and the table.
+"""Shared code of the three equivalence suites: the matrix of cases, both paths, and the table.
 
-The old path is code that integrations contain: bring the mask to 4-D, `masked_fill`, `torch.topk`,
-`scatter`, then attention. The new path is `dmask.dynamic_mask_attention`, which makes its mask with
-one call of `maybe_create_mask`.
+The old path is the code that integrations contain: a 4-D mask, `masked_fill`, `torch.topk`,
+`scatter`, then attention. The new path is `dmask.dynamic_mask_attention`, which creates its mask
+with one call to `maybe_create_mask`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Case:
 
 
 def matrix(quick: bool) -> Iterator[Case]:
-    """Yields every combination; in quick mode every 211th, which still covers all values."""
+    """Yields every combination, or in quick mode every 211th, which still covers all values."""
     axes = (
         (torch.float32, torch.float16, torch.bfloat16),
         (False, True),
@@ -100,7 +100,7 @@ def make_inputs(case: Case, device: str) -> Inputs:
 
 
 def _mask(kind: str, queries: int, keys: int, generator: torch.Generator) -> Tensor | None:
-    lengths = torch.tensor([[keys], [keys // 2]])  # of the two sequences of the batch
+    lengths = torch.tensor([[keys], [keys // 2]])  # the lengths of the two sequences in the batch
     positions = torch.arange(keys)
     if kind == "right padding":
         return positions < lengths
@@ -162,7 +162,7 @@ def old_attention(case: Case, inputs: Inputs) -> Tensor:
 
 
 def new_attention(case: Case, inputs: Inputs) -> Tensor:
-    """Computes attention with the mask of `maybe_create_mask`."""
+    """Computes attention with a mask from `maybe_create_mask`."""
     return dmask.dynamic_mask_attention(
         inputs.query,
         inputs.key,
@@ -183,7 +183,7 @@ def run(
     parser.add_argument("--device", default="cpu", help="the device to compare on (default: cpu)")
     parser.add_argument("--quick", action="store_true", help="compare a sample of the matrix")
     options = parser.parse_args(argv)
-    torch.set_num_threads(1)  # the tensors are tiny: more threads would only wait
+    torch.set_num_threads(1)  # the tensors are tiny, so more threads would only wait
     total: Counter[tuple[str, Any]] = Counter()
     wrong: Counter[tuple[str, Any]] = Counter()
     failures = []

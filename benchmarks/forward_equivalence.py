@@ -1,4 +1,4 @@
-"""Masks and outputs of attention: the inlined path and `maybe_create_mask` give the same bits.
+"""Checks that the inlined path and `maybe_create_mask` give bitwise equal masks and outputs.
 
 Run `python -m benchmarks.forward_equivalence [--device cuda] [--quick]`.
 """
@@ -16,7 +16,7 @@ from benchmarks.equivalence import WINDOW, Case, Inputs
 
 def differences(case: Case, inputs: Inputs) -> list[str]:
     found = []
-    if not case.causal:  # maybe_create_mask has no causality; attention passes it as a mask
+    if not case.causal:  # maybe_create_mask has no is_causal; attention passes causality as a mask
         batch, _, queries, _ = inputs.query.shape
         keys = inputs.key.shape[2]
         mask = dmask.maybe_create_mask(inputs.bias, inputs.mask, batch, queries, keys, WINDOW)

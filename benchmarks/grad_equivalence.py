@@ -1,4 +1,4 @@
-"""Gradients by functional transforms: the inlined path and `maybe_create_mask` give the same bits.
+"""Checks that both paths give bitwise equal gradients under functional transforms.
 
 Unlike `backward()`, `torch.func.grad` and `torch.func.jvp` call ops through functorch's dispatch.
 

@@ -1,4 +1,4 @@
-"""Peak memory of a call above its inputs, measured in a fresh process (Linux)."""
+"""Measures the peak memory of a call beyond its inputs, in a fresh process (Linux only)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.inlined import inlined_path
 
 query_len, window_size = {query_len}, {window_size}
 bias = torch.randn(1, 2, 1, query_len)
-# The first call loads libraries, which do not count.
+# The first call loads libraries, which should not count.
 dmask.select(bias[..., :300], 8, is_causal=True, query_len=300)
 inlined_path(bias[..., :300], None, 8)
 {inputs}
@@ -36,14 +36,14 @@ _CALLS = {
 
 def high_water() -> float:
     """Returns the peak memory of this process in MiB."""
-    # Not getrusage(): for a child, it starts from the memory of the parent.
+    # getrusage() is not usable: in a child process it starts from the memory of the parent.
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 
 
 def measure(query_len: int = 16384, window_size: int = 1024) -> dict[str, float]:
-    """Returns the MiB of a causal selection with a bias per key `[1, 2, 1, query_len]`."""
+    """Returns the MiB used by a causal selection with a bias per key `[1, 2, 1, query_len]`."""
     found = {}
     for name, (inputs, call) in _CALLS.items():
         program = _PROGRAM.format(

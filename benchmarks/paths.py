@@ -1,4 +1,4 @@
-"""Functions that make a top-k mask: dmask, other libraries, and a floor for the time."""
+"""Functions that create a top-k mask: dmask, other libraries, and a lower bound for the time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def create(bias: Tensor, mask: Tensor | None, window_size: int, tie_break: str =
 
 
 def compare_only(bias: Tensor, mask: Tensor | None, window_size: int) -> Tensor:
-    """Makes one elementwise pass over the scores: no mask can take less time."""
+    """Makes one elementwise pass over the scores, a lower bound for the time of any mask."""
     return bias >= 0.5
 
 
 def numpy_argpartition(bias: Tensor, mask: Tensor | None, window_size: int) -> Tensor:
-    """Makes the mask with NumPy."""
+    """Creates the mask with NumPy."""
     scores = bias.numpy()
     best = np.argpartition(scores, -window_size, axis=-1)[..., -window_size:]
     kept = np.zeros(scores.shape, dtype=bool)
@@ -34,7 +34,7 @@ def numpy_argpartition(bias: Tensor, mask: Tensor | None, window_size: int) -> T
 
 
 def jax_top_k() -> Make | None:
-    """Returns a function that makes the mask with JAX, or `None` if JAX is not installed."""
+    """Returns a function that creates the mask with JAX, or `None` if JAX is not installed."""
     try:
         import jax
         import jax.numpy as jnp

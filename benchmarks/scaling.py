@@ -1,4 +1,4 @@
-"""How time grows with the number of keys: dmask, the inlined path and other libraries."""
+"""Measures how time grows with the number of keys, for dmask and alternatives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.inlined import inlined_path
 
 KEY_LENS = (256, 1024, 4096, 16384, 65536, 131072)
 SCORES = 2**20
-"""Scores per measurement: longer rows, fewer of them."""
+"""The number of scores per measurement: with longer rows there are fewer of them."""
 
 
 def methods() -> dict[str, paths.Make]:
@@ -32,7 +32,7 @@ def methods() -> dict[str, paths.Make]:
 
 
 def measure() -> dict[int, dict[str, Timed]]:
-    """Times every method per number of keys: float32 scores, a quarter of the keys kept."""
+    """Times every method for each number of keys: float32 scores, a quarter of the keys kept."""
     results = {}
     for key_len in KEY_LENS:
         torch.compiler.reset()  # compile each shape separately

@@ -1,4 +1,4 @@
-"""Timing on a shared machine: medians of ratios between interleaved calls."""
+"""Timing for busy machines: medians of ratios between interleaved calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Timed(NamedTuple):
     """How a call compares with the baseline of its run."""
 
     ratio: float
-    """Median over the rounds of its time divided by that of the baseline: below 1 is faster."""
+    """Median over the rounds of this call's time divided by the baseline's. Below 1 is faster."""
     seconds: float
     """Median. It depends on the machine and its load; compare ratios, not seconds."""
 
@@ -29,10 +29,11 @@ def compare(
     block_seconds: float = 0.02,
     budget_seconds: float = 20.0,
 ) -> dict[str, Timed]:
-    """Times the calls in turns, so that a slow phase of the machine slows all of them.
+    """Alternates between the calls, so that a slow phase of the machine slows all of them.
 
-    A round times a block of each call, which takes the baseline about `block_seconds`. There are
-    `rounds` rounds, or as many as fit in `budget_seconds`, but at least 7.
+    A round times a block of repetitions of each call. A block of the baseline takes about
+    `block_seconds`. There are `rounds` rounds, or as many as fit in `budget_seconds`, but at least
+    7.
     """
     for call in calls.values():
         call()  # the first call may compile or load something
@@ -57,7 +58,7 @@ def _seconds(call: Call, loops: int) -> float:
 
 
 def finished(call: Call, device: str) -> Call:
-    """Returns a call that waits for the device, which may still compute when a call returns."""
+    """Returns a call that also waits for the device, which may run on after `call` returns."""
     if device == "cpu":
         return call
 

@@ -1,10 +1,11 @@
-"""Finds graph breaks, recompiles and silent fallbacks of `torch.compile`, and where they come from.
+"""Finds graph breaks, recompiles and silent fallbacks of `torch.compile`, and where they start.
 
-`audit(fn, args)` compiles and calls a function and reports what Dynamo did. `watch()` reports on
+`audit(fn, args)` compiles and calls a function and reports what Dynamo did. `watch()` reports
 everything that is compiled within a block. `python -m compile_checks` audits the targets of a
 project.
 
-Importing this imports no torch: pytest loads the plugin in any environment that has this package.
+Importing this package does not import torch, because pytest loads the plugin in any environment
+that has the package installed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from compile_checks._engine.scenarios import Step
     from compile_checks._engine.watching import Watch, watch
 
-_HOMES = {
+_LAZY_MODULES = {
     "Case": "case",
     "Step": "scenarios",
     "Watch": "watching",
@@ -37,7 +38,7 @@ _HOMES = {
     "audit_modes": "case",
     "watch": "watching",
 }
-"""The modules of `_engine` that define the names that need torch."""
+"""Public names that need torch, and the module of `_engine` that defines each."""
 
 __all__ = [
     "KINDS",
@@ -59,10 +60,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports a name that needs torch on first use (PEP 562)."""
-    if name not in _HOMES:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}._engine.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}._engine.{_LAZY_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *_LAZY_MODULES]

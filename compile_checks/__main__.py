@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         target or a baseline cannot be loaded.
 
     Raises:
-        SystemExit: with status 2 for wrong usage.
+        SystemExit: with status 2 for usage errors.
     """
     arguments = parse(argv)
     try:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _baseline(arguments: Namespace) -> Baseline:
-    """Returns the accepted findings. With `--update-baseline`, the file does not have to exist."""
+    """Loads the baseline. With `--update-baseline`, the file does not have to exist."""
     file: Path | None = arguments.baseline
     if file is None or (arguments.update_baseline and not file.exists()):
         return Baseline()
@@ -65,7 +65,7 @@ def _baseline(arguments: Namespace) -> Baseline:
 
 
 def _plan(arguments: Namespace) -> Plan:
-    """Returns the plan. Targets on the command line replace the whole table of the project."""
+    """Returns the plan. Targets on the command line replace the project's whole table."""
     options = Options(
         mode=arguments.mode,
         dynamic=arguments.dynamic,

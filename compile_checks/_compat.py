@@ -1,8 +1,8 @@
 """The one place that reads private APIs of Dynamo, Inductor, `torch._guards` and `torch._logging`.
 
-Any release of PyTorch may rename or change one of them. Each is looked up when it is used. If it is
-missing or has changed, the audit takes the fallback given here, goes on without the detector that
-needs it, and says so in the notes of the report.
+Any release of PyTorch may rename or change one of them. Each API is looked up when it is used. If
+it is missing or has changed, the audit uses the fallback given here, continues without the detector
+that needs it, and adds a note to the report.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch._dynamo
 from compile_checks._private_api import PrivateAPI
 
 TRACE_LOGGER: Final = "torch.__trace"
-"""The logger of Dynamo's structured trace. Nothing replaces it: see `silent_trace`."""
+"""The logger of Dynamo's structured trace. It has no fallback: see `silent_trace`."""
 DEBUG_LOGGER: Final = "torch._dynamo.symbolic_convert"
 
 
@@ -32,7 +32,7 @@ def notes(used: Collection[str] = ()) -> tuple[str, ...]:
     """Returns a note for each API that is missing or has changed.
 
     Args:
-        used: the gates and the backend of the audit. APIs that only others need are left out.
+        used: the gates and the backend of the audit. APIs that none of them needs are left out.
     """
     needed = [api for api in APIS if not api.only_for or api.only_for in used]
     return tuple(api.note() for api in needed if api.get() is None)
@@ -76,7 +76,7 @@ def is_break(error: BaseException | None) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """True if `fullgraph=True` raises the error for code that it cannot compile."""
+    """True if this is an error that `fullgraph=True` raises for code that it cannot compile."""
     user_error = USER_ERROR.get()
     if user_error is None:
         return is_break(error) or _is_from_dynamo(error)
@@ -111,7 +111,7 @@ def current_compile_id() -> Any:
 
 @functools.cache
 def graph_break_ids() -> Mapping[str, str]:
-    """Returns PyTorch's ids of graph breaks by type, from the file that it ships with Dynamo."""
+    """Returns PyTorch's ids of graph breaks by type, from the file that ships with Dynamo."""
     file = os.path.join(os.path.dirname(torch._dynamo.__file__), "graph_break_registry.json")
     if not os.path.exists(file):
         return {}
@@ -129,7 +129,7 @@ STEP = PrivateAPI(
 )
 TRACE_STRUCTURED = PrivateAPI(
     "torch._logging._internal:trace_structured",
-    "trace: slower, because PyTorch builds records that nobody reads",
+    "trace: slower, because PyTorch builds records that the audit does not read",
     lambda found: {"name", "metadata_fn"} <= {*found.__code__.co_varnames},
 )
 
@@ -137,7 +137,7 @@ TRACE_STRUCTURED = PrivateAPI(
 def trace_has_all_breaks() -> bool:
     """True if the trace records a break before Dynamo steps back to where it can resume.
 
-    It does if the method that steps back logs the break, which it does not in torch 2.9.
+    That requires the method that steps back to log the break, which it does not do in torch 2.9.
     """
     step = STEP.get()
     return step is not None and "log_graph_break" in step.__code__.co_names
@@ -177,7 +177,7 @@ GRAPH_BREAK_REASONS = PrivateAPI(
 )
 LOOKUP_BACKEND = PrivateAPI(
     "torch._dynamo.backends.registry:lookup_backend",
-    "graph-snapshot, not-pt2-compliant, opcheck: not checked, no graph is captured",
+    "graph-snapshot, not-pt2-compliant, opcheck: not checked, because no graph is captured",
     callable,
 )
 LIST_BACKENDS = PrivateAPI(
@@ -198,21 +198,21 @@ def backend_names() -> Sequence[str]:
 
 STANCE = PrivateAPI(
     "torch._dynamo.eval_frame:_stance",
-    "recompile: a stance set by the caller may hide recompiles, one set by the code stays set",
+    "recompile: a stance set by the caller may hide recompiles, and one set by the code persists",
     lambda found: isinstance(found.stance, str),
 )
 CONFIG_COPY = PrivateAPI(
     "torch._dynamo.config:get_config_copy",
-    "configuration: what the code changes in Dynamo's stays changed",
+    "configuration: changes that the code makes to Dynamo's configuration persist",
     callable,
 )
 ERROR_ON_RECOMPILE = PrivateAPI(
     "torch._dynamo.config:error_on_recompile",
-    "recompile: may raise, if the caller has set Dynamo to do so",
+    "recompile: may raise, if the caller has configured Dynamo to do so",
 )
 FAIL_ON_RECOMPILE_LIMIT = PrivateAPI(
     "torch._dynamo.config:fail_on_recompile_limit_hit",
-    "recompile-limit: may raise, if the caller has set Dynamo to do so",
+    "recompile-limit: may raise, if the caller has configured Dynamo to do so",
 )
 FALLBACK_RANDOM = PrivateAPI(
     "torch._inductor.config:fallback_random",
@@ -233,7 +233,7 @@ CUDAGRAPH_METRICS = PrivateAPI(
 
 
 def cudagraph_metrics(wrap: Callable[[Any], Any]) -> AbstractContextManager[Any]:
-    """Wraps the metrics that Inductor's CUDA graphs report to, for a block."""
+    """Returns a context that wraps the metrics that Inductor's CUDA graphs report to."""
     original = CUDAGRAPH_METRICS.get()
     if original is None:
         return nullcontext()
@@ -269,7 +269,7 @@ def restored_dynamo() -> Iterator[None]:
 
 
 def recompiles_do_not_raise() -> AbstractContextManager[Any]:
-    """Keeps Dynamo from raising at a recompile, even if the caller asked for that."""
+    """Returns a context in which Dynamo does not raise at a recompile, even if configured to."""
     options = {
         "error_on_recompile": ERROR_ON_RECOMPILE,
         "fail_on_recompile_limit_hit": FAIL_ON_RECOMPILE_LIMIT,
@@ -280,7 +280,7 @@ def recompiles_do_not_raise() -> AbstractContextManager[Any]:
 
 
 def inductor_options(*, fallback_random: bool, cudagraphs: bool) -> AbstractContextManager[Any]:
-    """Sets options of Inductor for a block, as far as this release has them."""
+    """Returns a context that sets those of the options that this release of Inductor has."""
     wanted = {
         "fallback_random": fallback_random and FALLBACK_RANDOM.get() is not None,
         "triton.cudagraphs": cudagraphs and TRITON_CUDAGRAPHS.get() is not None,

@@ -1,9 +1,9 @@
-"""Measures the overhead of an audit over the compilation itself.
+"""Measures how much time an audit adds to a compilation.
 
 Run it with `python -m compile_checks.overhead`.
 
 Both sides compile, call twice, and reset the compiler before and after. The audit compares nothing
-and checks no gates. The sides alternate, so that a busy machine slows both, and the result is the
+and checks no gates. The two sides alternate, so that a busy machine slows both. The result is the
 median of many rounds. After the warm-up, Inductor finds its kernels in its cache. Its compilation
 is then as short as possible, and the relative overhead as large as possible.
 """
@@ -35,7 +35,7 @@ def _layer() -> torch.nn.Module:
 
 
 def compile_and_call(fn: Callable[..., Any], x: torch.Tensor, backend: str) -> None:
-    """Does what an audit does with `fn`, without the audit."""
+    """Compiles and calls `fn` as an audit does, without the audit."""
     torch.compiler.reset()
     compiled = torch.compile(fn, backend=backend)
     compiled(x)
@@ -46,7 +46,7 @@ def compile_and_call(fn: Callable[..., Any], x: torch.Tensor, backend: str) -> N
 def measure(
     fn: Callable[..., Any], x: torch.Tensor, backend: str, rounds: int
 ) -> tuple[float, float]:
-    """Returns the median seconds without and with the audit."""
+    """Returns the median time in seconds, first without the audit, then with it."""
     plain: list[float] = []
     audited: list[float] = []
     sides: list[tuple[Callable[[], object], list[float]]] = [

@@ -1,7 +1,7 @@
 """The pytest plugin: a fixture and a marker, both named `compile_audit`.
 
-pytest loads it in any environment that has this package. It costs nothing until a test uses it: the
-first such test imports torch.
+pytest loads it in any environment that has this package. It costs nothing until a test uses it:
+only the first such test imports torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def compile_audit() -> Callable[..., AuditReport]:
     """Audits a function or module, and fails the test if there is a finding.
 
-    It takes the arguments of `compile_checks.audit` and returns the report, which has no findings.
+    The fixture takes the arguments of `compile_checks.audit` and returns the report.
     """
     from compile_checks import audit
 
@@ -61,7 +61,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
     from compile_checks import watch
 
-    torch.compiler.reset()  # graphs of earlier tests do not count
+    torch.compiler.reset()  # do not count graphs of earlier tests
     with watch(**marker.kwargs) as watched:
         outcome = yield
     _fail_on_findings(watched.report())

@@ -1,7 +1,8 @@
-"""Chooses which keys each query attends to, the same way everywhere.
+"""Chooses which keys each query attends to, by one rule everywhere.
 
-A model scores its keys; a selection keeps the few keys each query may see. dmask makes selections
-and masks with ops of `torch.library`, so that compiled models trace them without graph breaks.
+A model scores its keys; a selection keeps the few keys that each query may see. dmask computes
+selections and masks with `torch.library` ops, so that `torch.compile` traces them without graph
+breaks.
 """
 
 from dmask import ops as ops  # registers all ops, before any trace

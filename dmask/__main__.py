@@ -19,18 +19,18 @@ from dmask.demo.model import LanguageModel
 from dmask.demo.text import Corpus
 
 MAX_GRAPHS = 1
-"""All blocks share one graph, in training and in evaluation: no recompiles."""
+"""All blocks share one graph in training and evaluation, without recompiles."""
 LOSS_GATE = 0.8
 """The loss must fall below this fraction of the unigram entropy."""
 MAX_BATCH_BYTES = 2**15
-"""The held-out text has to fill one batch."""
+"""The largest batch, in bytes. The held-out text must fill one batch."""
 PROMPT_LENGTH = 64
 SAMPLE_LENGTH = 240
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command line."""
+    """The command-line options."""
 
     steps: int
     batch_size: int
@@ -47,14 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     options = parse(argv)
     torch.manual_seed(options.seed)
-    # Two threads gain little on a model this small, and cost a lot on a busy machine. With one
-    # thread, sums are always computed in the same order: the same seed gives the same numbers.
+    # A second thread gains little on a model this small, and costs a lot on a busy machine. With
+    # one thread, sums are always computed in the same order, so the same seed gives the same
+    # numbers.
     torch.set_num_threads(1)
     corpus = text.python_reference()
     model = LanguageModel(options.context, options.window_size).to(options.device)
     introduce(options, corpus, model)
     failures = [*check_training(options, corpus, model)]
-    with torch.compiler.set_stance("force_eager"):  # new shapes, not worth a graph each
+    with torch.compiler.set_stance("force_eager"):  # each new shape would need a new graph
         failures += check_masks(options, corpus, model)
         show_sample(options, corpus, model)
     for failure in failures:
@@ -81,10 +82,10 @@ def introduce(options: Options, corpus: Corpus, model: LanguageModel) -> None:
 
 
 def check_training(options: Options, corpus: Corpus, model: LanguageModel) -> Iterator[str]:
-    """Trains the model in compiled code. Yields the failures of its loss and its compilation."""
-    # Code that an earlier call compiled would be reused, and the audit would see nothing.
+    """Trains the compiled model. Yields a message for each failed check of loss and compilation."""
+    # Otherwise code compiled by an earlier call is reused, and the audit sees nothing.
     torch.compiler.reset()
-    # One graph serves all blocks. It compiles in half the time of the whole model.
+    # All blocks share one graph, which compiles in half the time of the whole model.
     backend = choose_backend(options)
     for block in model.blocks:
         block.compile(fullgraph=True, backend=backend)
@@ -109,12 +110,12 @@ def check_training(options: Options, corpus: Corpus, model: LanguageModel) -> It
 
 
 def choose_backend(options: Options) -> str:
-    """Picks Inductor if it can work here, and prints the choice."""
+    """Picks Inductor if it works on this machine, and prints the choice."""
     backend, why = options.backend, ""
     if backend == "auto":
         backend = "inductor"
         if options.device.type == "cpu" and training.cxx_compiler() is None:
-            backend, why = "aot_eager", ": no C++ compiler found for Inductor; CXX can name one"
+            backend, why = "aot_eager", ": no C++ compiler found for Inductor; set CXX to name one"
     print(f"compile backend {backend}, fullgraph, on {options.device}{why}", flush=True)
     return backend
 
@@ -129,7 +130,7 @@ def show_audit(audit: AuditReport) -> None:
 
 
 def check_masks(options: Options, corpus: Corpus, model: LanguageModel) -> Iterator[str]:
-    """Draws the trained masks and compares them with the inlined path. Yields the failures."""
+    """Draws the trained masks and compares them with the inlined path. Yields failure messages."""
     batch = text.ordered_batches(corpus.held_out, options.batch_size, options.context)[0, :, :-1]
     scores = model.scores(batch.to(options.device))
     rows = report.compare(scores, options.window_size)
@@ -162,37 +163,48 @@ def parse(argv: Sequence[str] | None) -> Options:
         prog="python -m dmask",
         description="Trains a byte-level language model with dynamic-mask attention under "
         "torch.compile, on the reference text that CPython ships. Checks the loss, the graph "
-        "breaks, and the masks against the path that dmask replaces; exits with 1 if one fails.",
+        "breaks, and the masks against the code that dmask replaces. Exits with 1 if any check "
+        "fails.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--steps", type=integer(0), default=240, help="training steps")
     add("--batch-size", type=integer(1, 256), default=8, help="sequences per step")
-    add("--context", type=integer(2, 2048), default=128, help="bytes the model can look back at")
-    add("--window-size", type=integer(1), default=32, help="keys that a query keeps at most")
+    add(
+        "--context",
+        type=integer(2, 2048),
+        default=128,
+        help="number of bytes the model can look back at",
+    )
+    add(
+        "--window-size",
+        type=integer(1),
+        default=32,
+        help="maximum number of keys that a query keeps",
+    )
     add(
         "--backend",
         choices=("auto", "inductor", "aot_eager"),
         default="auto",
-        help="backend of torch.compile; auto is inductor, or aot_eager without a C++ compiler",
+        help="torch.compile backend; auto picks inductor, or aot_eager without a C++ compiler",
     )
-    add("--device", type=device, default="cpu", help="device, such as cpu or cuda")
-    add("--output", type=Path, default="out", help="folder for the picture, created if missing")
+    add("--device", type=device, default="cpu", help="device to run on, such as cpu or cuda")
+    add("--output", type=Path, default="out", help="folder for the picture; created if missing")
     add(
         "--seed",
         type=integer(0),
         default=0,
-        help="the same seed gives the same numbers on the CPU of one machine",
+        help="random seed; results are reproducible on the CPU of one machine",
     )
     options = Options(**vars(parser.parse_args(argv)))
     if options.window_size >= options.context:
         parser.error(
-            f"argument --window-size: must be less than --context {options.context}, or there is "
-            f"nothing to select, got {options.window_size}"
+            f"argument --window-size: must be less than --context {options.context}, "
+            f"got {options.window_size}"
         )
     if options.batch_size * options.context > MAX_BATCH_BYTES:
         parser.error(
-            f"argument --batch-size: times --context must be at most {MAX_BATCH_BYTES}, "
+            f"argument --batch-size: batch size * context must be at most {MAX_BATCH_BYTES}, "
             f"got {options.batch_size} * {options.context}"
         )
     try:
@@ -211,7 +223,7 @@ def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
         except ValueError:
             number = low - 1
         if not low <= number <= high:
-            expected = f"from {low} to {high}" if high < 2**63 - 1 else f"of at least {low}"
+            expected = f"from {low} to {high}" if high < 2**63 - 1 else f">= {low}"
             raise argparse.ArgumentTypeError(f"expected an integer {expected}, got {value!r}")
         return number
 

@@ -1,6 +1,6 @@
-"""The types of arguments: what each must be, and the error if it is something else.
+"""Checks the types of arguments.
 
-Tensors are checked by `validation`, which sees what a `TensorMeta` tells.
+`validation` checks the shape, dtype and device of tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.compiler import is_dynamo_compiling
 from dmask.validation import TensorMeta, check_64_bits
 
 REQUIRED: Final = object()
-"""Stands for the default of a parameter that has none."""
+"""The default of a parameter that has no default."""
 
 
 class Parameter(NamedTuple):
@@ -23,7 +23,7 @@ class Parameter(NamedTuple):
 
     name: str
     type: str
-    """As in the schema, without the `?` of an optional one."""
+    """As in the schema, without the `?` of an optional parameter."""
     optional: bool
     default: Any
     keyword_only: bool
@@ -44,11 +44,11 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
 
     Args:
         declared: `"Tensor attention_bias, SymInt? window_size, *, str tie_break"`, as in a schema.
-            It is text because Dynamo guards on everything that it reads, and text costs one guard.
-        values: one per declared parameter. A `TensorMeta` passes for a tensor.
+            A string, because Dynamo guards on every object that it reads: a string is one guard.
+        values: one per declared parameter. A `TensorMeta` is accepted as a tensor.
 
     Returns:
-        The values, with integers and floats of other libraries (NumPy) converted to Python's.
+        The values, with NumPy integers and floats converted to Python numbers.
 
     >>> check_types("SymInt window_size, float? min_dtype", (4, None))
     (4, None)
@@ -68,8 +68,8 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
-    """Returns a value as the type that is declared for it."""
-    # The usual types come first: Dynamo guards on each global that it reads.
+    """Converts a value to its declared type, or raises a `TypeError`."""
+    # The most common types come first, because Dynamo guards on each global that it reads.
     if kind == "Tensor":
         if isinstance(value, Tensor) or isinstance(value, TensorMeta):  # noqa: SIM101
             return value
@@ -93,17 +93,17 @@ def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
     hint = ""
     if kind in ("SymInt", "int", "float") and isinstance(value, (np.number, np.ndarray)):
         convert = "float" if kind == "float" else "int"
-        hint = f"; torch.compile takes NumPy's numbers for arrays: pass {convert}({name})"
+        hint = f"; torch.compile treats NumPy numbers as arrays: pass {convert}({name})"
     raise TypeError(f"{name} must be {expected}, got {shown(value)}{hint}")
 
 
 def _is_number(value: Any) -> bool:
-    """True if a value is a number of NumPy. To Dynamo those are arrays: data, and so no sizes."""
+    """True for a NumPy number. False under Dynamo, which treats them as arrays, not as sizes."""
     return isinstance(value, np.number) and not is_dynamo_compiling()
 
 
 def shown(value: Any) -> str:
-    """Returns a wrong value as errors show it: numbers and text in full, the type of all others."""
+    """Describes a wrong value for an error: numbers and strings in full, others by type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     return "a torch.Tensor" if isinstance(value, TensorMeta) else f"a {type(value).__name__}"

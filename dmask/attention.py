@@ -1,7 +1,7 @@
-"""Attention over the keys that a dynamic mask keeps: the path that uses the mask helpers.
+"""Attention over the keys that a dynamic mask keeps.
 
-This is the "no padding" branch of flash-sparse-attn's integration, with the mask made by one call
-of `maybe_create_mask` instead of a top-k and a scatter of its own.
+This is the "no padding" branch of flash-sparse-attn's integration, where one call to
+`maybe_create_mask` replaces the inlined top-k and scatter.
 """
 
 from __future__ import annotations
@@ -40,27 +40,26 @@ def dynamic_mask_attention(
     """Attends from each query to the `window_size` keys that `attention_bias` scores highest.
 
     Args:
-        query: `[B, H, Lq, D]`, floating.
+        query: `[B, H, Lq, D]`, floating point.
         key, value: `[B, KVH, Lk, D]` and `[B, KVH, Lk, Dv]`, where `KVH` divides `H`.
         attention_bias: scores that choose the keys and are added to the logits,
             `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
-        attention_mask: the allowed keys, bool or integer 0/1, 4-D as the bias or `(B, S)`, see
+        attention_mask: the allowed keys, bool or integer 0/1, 4-D like the bias or `(B, S)`. See
             `create_mask`.
-        window_size: how many keys a query keeps at most, or `None` for all allowed keys.
-        is_causal: query `q` may see the keys up to `q + Lk - Lq`.
-        scale: the factor applied to the logits, `1 / sqrt(D)` by default.
+        window_size: the maximum number of keys that a query keeps, or `None` for all allowed keys.
+        is_causal: if True, query `q` may see keys up to `q + Lk - Lq`.
+        scale: the factor applied to the logits. Default: `1 / sqrt(D)`.
         backend: `"sdpa"` (`torch.nn.functional.scaled_dot_product_attention`) or `"eager"`, the
-            same in readable operations.
+            same in plain PyTorch operations.
 
     Returns:
-        `[B, H, Lq, Dv]`. A query with no allowed keys returns zeros. Gradients reach query, key,
-        value and bias.
+        `[B, H, Lq, Dv]`, with zeros for a query that has no allowed keys. Gradients flow to query,
+        key, value and bias.
 
     Raises:
-        TypeError: for a bias that is not floating, or a float mask.
-        ValueError: for shapes that do not fit, tensors on two devices, an unknown backend, a
-            `window_size` without an `attention_bias` to choose by, integer masks with other values
-            than 0 and 1.
+        TypeError: for a bias that is not floating point, or a floating-point mask.
+        ValueError: for mismatched shapes or devices, an unknown backend, a `window_size` without an
+            `attention_bias`, or an integer mask with values other than 0 and 1.
 
     >>> import torch, dmask
     >>> query, key = torch.randn(2, 4, 8, 16), torch.randn(2, 2, 8, 16)
@@ -87,7 +86,7 @@ def dynamic_mask_attention(
     if backend not in BACKENDS:
         raise validation.unknown("backend", backend, BACKENDS)
     if window_size is not None and attention_bias is None:
-        raise ValueError("window_size needs an attention_bias to choose keys by, got None")
+        raise ValueError("window_size requires attention_bias, got None")
     sizes = _check(query, key, value, attention_bias, attention_mask)
     allowed = _allowed_keys(attention_mask, is_causal, sizes, query.device)
     mask = allowed
@@ -98,8 +97,8 @@ def dynamic_mask_attention(
     if mask is None:
         return attend(query, key, value, attention_bias, scale)
     mask = repeat_heads(mask, query.shape[1])
-    # A row with no keys is left unmasked, and its output is set to zero. A softmax over only -inf
-    # would be NaN, and so would its gradient, even if the output is masked.
+    # Leave a row with no keys unmasked and set its output to zero. A softmax over only -inf is NaN,
+    # and so is its gradient, even if the output is masked.
     empty = ~mask.any(dim=-1, keepdim=True)
     bias = query.new_zeros(()) if attention_bias is None else attention_bias
     output = attend(query, key, value, torch.where(mask | empty, bias, -torch.inf), scale)
@@ -120,11 +119,14 @@ def _check(
     batch, heads, query_len, head_dim = query.shape
     key_heads, key_len = key.shape[1:3]
     if not _same(key.shape, (batch, key_heads, key_len, head_dim)):
-        raise ValueError(f"key must have the batch and head size of query, got shapes {given}")
+        raise ValueError(f"key must match the batch and head size of query, got shapes {given}")
     if not _same(value.shape[:3], key.shape[:3]):
-        raise ValueError(f"value must have the batch, heads and length of key, got shapes {given}")
+        raise ValueError(f"value must match the batch, heads and length of key, got shapes {given}")
     if known(heads != key_heads) and (known(key_heads == 0) or known(heads % key_heads != 0)):
-        raise ValueError(f"key heads must divide query heads, got {key_heads} and {heads}")
+        raise ValueError(
+            "the number of query heads must be divisible by the number of key heads, "
+            f"got {heads} and {key_heads}"
+        )
     sizes = (batch, query_len, key_len)
     if attention_bias is not None:
         bias = meta(attention_bias)
@@ -146,7 +148,7 @@ def _same(shape: Sequence[int], other: Sequence[int]) -> bool:
 def _allowed_keys(
     attention_mask: Tensor | None, is_causal: bool, sizes: Sizes, device: torch.device
 ) -> Tensor | None:
-    """Returns the keys each query may see before any selection, bool and 4-D, or `None` for all."""
+    """Returns the keys each query may see before selection, 4-D and bool, or `None` for all."""
     _, query_len, key_len = sizes
     mask = None
     if attention_mask is not None:
@@ -170,7 +172,7 @@ def _sdpa(
         value,
         attn_mask=bias,
         scale=scale,
-        enable_gqa=known(key.shape[1] != query.shape[1]),  # SDPA takes no SymBool
+        enable_gqa=known(key.shape[1] != query.shape[1]),  # SDPA does not accept a SymBool
     )
 
 

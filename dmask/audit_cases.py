@@ -1,10 +1,10 @@
-"""What the graph-break audit checks of dmask: ops, strategies, mask helpers and attention.
+"""Cases for the graph-break audit of dmask: ops, strategies, mask helpers and attention.
 
 The cases are plain mappings of callables and inputs: `compile_checks` reads them through the table
 `[tool.compile_checks]` of pyproject.toml, and neither package imports the other.
 
 The cases of ops come from `dmask.samples`. The others use dmask as a model does: they apply a mask
-to scores that require grad, and the result is back-propagated.
+to scores that require grad and back-propagate the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEY_LENS = (8, 12, 16, 17, 24, 40)
 _GATES = ("export", "opcheck", "pt2")
 
 Case = dict[str, Any]
-"""A case in plain form: the keys are those that `compile_checks` documents."""
+"""A case as a mapping, with the keys that `compile_checks` documents."""
 
 _Masking = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -45,7 +45,7 @@ def cases() -> list[Case]:
 
 
 def required() -> list[str]:
-    """Returns what some case must cover: every registered op and strategy."""
+    """Returns the names that cases must cover: every registered op and strategy."""
     return [
         *(f"op {name}" for name in dmask.ops.op_names()),
         *(f"strategy {name}" for name in dmask.strategies()),
@@ -56,7 +56,7 @@ def required() -> list[str]:
 
 
 def _op_cases() -> Iterator[Case]:
-    """Yields a case per sample of every op, and the last one again with `dynamic=True`."""
+    """Yields a case for each sample of every op, and repeats the last one with `dynamic=True`."""
     for op, named in samples.SAMPLES.items():
         for name, make in named.items():
             yield _op_case(op, name, make())
@@ -78,7 +78,7 @@ def _op_case(op: str, name: str, sample: Sample) -> Case:
 
 
 def _applied(op: str, takes_scores: bool, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """Returns a function that applies an op, and uses the result with scores that require grad."""
+    """Returns a function that applies an op and uses the result with scores that require grad."""
     call = getattr(torch.ops.dmask, op)
 
     def fn(scores: Tensor, *args: Any) -> tuple[Tensor, ...]:
@@ -93,7 +93,7 @@ def _applied(op: str, takes_scores: bool, options: Mapping[str, Any]) -> Callabl
 
 
 def _scores(*shape: int, grad: bool = True) -> Tensor:
-    """Returns scores, by default as a learned bias."""
+    """Returns scores. By default they require grad, like a learned bias."""
     return samples.scores(*shape).requires_grad_(grad)
 
 
@@ -171,10 +171,10 @@ def _helpers() -> dict[str, _Masking]:
 
 
 def _growing_cases() -> Iterator[Case]:
-    """Yields a decode whose keys grow past the window, with a budget of graphs.
+    """Yields decoding cases whose keys grow past the window, each with a budget of graphs.
 
     With `dynamic=None`, shapes are static at first and dynamic after the first change: two graphs.
-    `maybe_create_mask` needs one more by design, because it branches on the window.
+    `maybe_create_mask` needs one more graph by design, because it branches on the window.
     """
     bare = [(_scores(BATCH, 1, 1, key_len, grad=False), None) for key_len in KEY_LENS]
     padded = [(scores, samples.mask(BATCH, scores.shape[-1])) for scores, _ in bare]

@@ -1,7 +1,7 @@
-"""The one home of PyTorch's private parts: each with a public or slower way behind it.
+"""The one place that uses private APIs of PyTorch, each with a public or slower fallback.
 
-Everything here is looked up once, at first use and never at import: what a process does before its
-first call (inference mode, fake tensors, a profiler) must not decide how later calls are made.
+Everything here is looked up once, at first use and never at import. The state of the process at
+that time (inference mode, fake tensors, a profiler) must not affect later calls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def _private(path: str) -> Any:
-    """Returns a private object by its full name, or `None` if this release has none."""
+    """Returns a private object by its full name, or `None` if this release does not have it."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name, None)
@@ -32,25 +32,25 @@ def _private(path: str) -> Any:
 
 @lru_cache(maxsize=1)
 def plain_check() -> Callable[[Iterable[object]], bool]:
-    """Returns a function that tells if the dispatcher would only select a kernel for its tensors.
+    """Returns a function that is True if the dispatcher would only select a kernel for its tensors.
 
-    The function takes CPU or CUDA tensors and `None`s. It is False for anything else, for
-    subclasses, fake and meta tensors, tensors that require grad, and under `vmap`, `grad`, tracing,
-    a profiler and modes of any kind: somebody watches the dispatcher then. It is also False if this
-    release cannot tell.
+    The function accepts CPU or CUDA tensors and `None`s. It returns False for anything else: for
+    subclasses, fake and meta tensors, and tensors that require grad. It also returns False under
+    `vmap`, `grad`, tracing, a profiler or any mode, because they intercept dispatched calls, and in
+    releases where it cannot tell.
     """
     try:
         key_set, keys, c = torch._C.DispatchKeySet, torch._C.DispatchKey, torch._C
         tensor_keys, included = c._dispatch_keys, c._dispatch_tls_local_include_set
         profiling, overriding = c._autograd._profiler_enabled, c._len_torch_function_stack
-        # In inference mode, tensors and threads have fewer keys than these, and never others.
+        # In inference mode, tensors and threads have a subset of these keys.
         tensor_names = ("ADInplaceOrView", *_keys_of("CPU"), *_keys_of("CUDA"))
         thread_names = ("BackendSelect", "ADInplaceOrView")
         other_tensor, other_thread = (
             ~_union(key_set(getattr(keys, name)).raw_repr() for name in names)
             for names in (tensor_names, thread_names)
         )
-    except Exception:  # whatever a release may raise: the dispatcher is never wrong
+    except Exception:  # a release may raise anything; using the dispatcher is always correct
         return lambda tensors: False
 
     def check(tensors: Iterable[object]) -> bool:
@@ -84,7 +84,7 @@ def _union(bits: Iterable[int]) -> int:
 
 
 def without_gradient(op: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns an Autograd kernel that calls an op of several results below autograd."""
+    """Returns an Autograd kernel that calls an op with several results below autograd."""
     below = _private("torch._C._AutoDispatchBelowAutograd")
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
@@ -93,7 +93,7 @@ def without_gradient(op: Callable[..., Any]) -> Callable[..., Any]:
                 return op(*args, **kwargs)
         with torch.inference_mode():
             result = op(*args, **kwargs)
-        # Outside of inference mode, autograd refuses the tensors that were made in it.
+        # Autograd rejects tensors that were created in inference mode.
         return tuple(each.clone() for each in result)
 
     return kernel
@@ -103,9 +103,9 @@ def without_gradient(op: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def retire(packet: Any) -> None:
-    """Makes an op that is about to be destroyed raise for whoever still holds it.
+    """Makes an op that is about to be destroyed raise an error if it is still called.
 
-    A held op would call into freed memory.
+    Otherwise a reference to the op would call into freed memory.
     """
     name = str(packet)
 
@@ -119,12 +119,12 @@ def retire(packet: Any) -> None:
 
 
 def destroy(library: Library, packet: Any) -> None:
-    """Removes the one op of a library from PyTorch. The caller must hold the library no longer."""
+    """Removes the only op of a library from PyTorch. The caller must drop its reference to it."""
     retire(packet)
     take_down = getattr(library, "_destroy", None)
     if take_down is not None:
         take_down()
-    # Without it, PyTorch removes the ops of a library with the last reference to the library.
+    # Without `_destroy`, PyTorch removes the ops when the last reference to the library is gone.
     vars(getattr(torch.ops, library.ns)).pop(str(packet).rpartition(".")[2], None)
 
 
@@ -132,26 +132,28 @@ def destroy(library: Library, packet: Any) -> None:
 
 
 def known(condition: object) -> bool:
-    """True if a comparison of sizes holds for certain.
+    """True if a comparison of sizes certainly holds.
 
-    A comparison of unbacked sizes (`mark_unbacked`, `.item()`) that nothing is known about is
-    False. One of backed sizes is decided by their hints, with a guard, as everywhere in PyTorch.
+    For unbacked sizes (`mark_unbacked`, `.item()`), an undecidable comparison is False. For backed
+    sizes, the hints decide and a guard is added, as everywhere in PyTorch.
     """
     if condition is True or condition is False:
         return condition
-    from torch.fx.experimental import symbolic_shapes  # imports SymPy, as whoever made the symbol
+    from torch.fx.experimental import (
+        symbolic_shapes,
+    )  # imports SymPy, as a symbol already has
 
     return bool(getattr(symbolic_shapes, "guard_or_false", bool)(condition))
 
 
 def size_hint(size: Any) -> int | None:
-    """Returns how large a size is likely to be, without a guard on it; `None` if nobody can say."""
+    """Returns the likely value of a size without adding a guard, or `None` if it is unknown."""
     if isinstance(size, int):
         return size
     hint = _private("torch.fx.experimental.symbolic_shapes.optimization_hint")
     try:
         return int(size.node.hint if hint is None else hint(size))
-    except Exception:  # unbacked, or a release that has neither
+    except Exception:  # unbacked, or neither API exists
         return None
 
 
@@ -163,11 +165,11 @@ def rewrite_after_grad(op: Any, check: Callable[[Any], bool], rewrite: Callable[
 
     Args:
         op: the overload to look for.
-        check: given a match, tells if it is to be rewritten.
+        check: given a match, returns True if it should be rewritten.
         rewrite: given a match and the arguments of its node, rewrites it.
 
     Returns:
-        False if this release has no such thing. Then the op stays in the graph.
+        False if this release does not support it. The op then stays in the graph.
     """
     try:
         from torch._inductor.fx_passes import post_grad
@@ -176,7 +178,7 @@ def rewrite_after_grad(op: Any, check: Callable[[Any], bool], rewrite: Callable[
         register_graph_pattern(
             CallFunctionVarArgs(op), pass_dict=post_grad.pass_patterns[0], extra_check=check
         )(rewrite)
-    except Exception:  # a part is missing, or takes other arguments
+    except Exception:  # an API is missing or takes other arguments
         return False
     return True
 
@@ -185,7 +187,7 @@ def rewrite_after_grad(op: Any, check: Callable[[Any], bool], rewrite: Callable[
 
 
 def assert_later(condition: Tensor, message: str) -> None:
-    """Fails with `message` if a flag on a device is False, without waiting for the device."""
+    """Fails with `message` if a bool tensor is False, without synchronizing with its device."""
     check = getattr(torch, "_assert_async", None)
     if check is not None:
         check(condition, message)
@@ -200,7 +202,7 @@ def register_pytree(
     name: str,
     from_json: Callable[[Any], Any],
 ) -> None:
-    """Makes a class a pytree whose context, lists for tuples, can be stored as JSON."""
+    """Registers a class as a pytree whose context can be stored as JSON, with tuples as lists."""
     register = _private("torch.utils._pytree.register_pytree_node")
     if register is not None:
         register(

@@ -1,10 +1,10 @@
-"""Small masks in models that Inductor compiles: the readable operations in place of the op.
+"""Replaces ops with plain operations for small masks in graphs that Inductor compiles.
 
 Calling a Python kernel from compiled code costs more than the few operations of a decode-size mask.
-Dynamo and AOTAutograd still see one opaque op per mask. It is replaced when Inductor has the whole
-graph, and knows two things that were unknown before: how large the mask is likely to be, without a
-guard on it, and that the graph has no FlexAttention. On the CPU, its kernels go wrong over captured
-tensors that come out of a traced scatter.
+Dynamo and AOTAutograd still see one opaque op per mask. Inductor replaces it once it has the whole
+graph, because only then are two things known: the likely size of the mask, without a guard on it,
+and that the graph has no FlexAttention. On the CPU, FlexAttention's kernels give wrong results if
+they capture tensors that a traced scatter produced.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from dmask.contracts.spec import OpSpec
 
 
 def offer(spec: OpSpec) -> None:
-    """Registers the rewrite of an op with Inductor, if it is loaded: importing it takes seconds.
+    """Registers the rewrite of an op with Inductor, unless Inductor is not loaded.
 
-    Call this while an op is traced. When Inductor compiles, it is loaded before it traces.
+    Importing Inductor takes seconds, so this never imports it. Call this while an op is traced: if
+    Inductor is the compiler, it is loaded before tracing.
     """
     if "torch._inductor.fx_passes.post_grad" in sys.modules:
         _register(spec)
@@ -53,13 +54,13 @@ def _register(spec: OpSpec) -> None:
 
 
 def _arguments(spec: OpSpec, node: Node) -> dict[str, Any]:
-    """Returns the arguments of a call of an op by name, defaults included."""
+    """Returns the arguments of a call to an op by name, including defaults."""
     values = spec.bind(node.args, node.kwargs)
     return dict(zip([p.name for p in spec.parameters], values, strict=True))
 
 
 def _is_small(spec: OpSpec, node: Node) -> bool:
-    """True if a few operations make the mask faster, with the same result."""
+    """True if plain operations compute the mask faster, with the same result."""
     mask, arguments = node.meta["val"], _arguments(spec, node)
     sizes = [compat.size_hint(size) for size in mask.shape]
     return (

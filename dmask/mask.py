@@ -1,10 +1,10 @@
-"""The mask helpers: plain Python functions, each one call of an op.
+"""The mask helpers: plain Python functions, each of which calls one op.
 
 Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * groups`), `Lq` queries,
 `Lk` keys. In every mask `True` means *may be attended*.
 
-The helpers and their names come from flash-sparse-attn (`utils/mask.py`), where integrations call
-them in place of a top-k and a scatter of their own.
+The helpers and their names come from flash-sparse-attn (`utils/mask.py`). Integrations call them
+instead of inlining a top-k and a scatter.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def maybe_create_mask(
     tie_break: str = "torch",
     options: Mapping[str, object] | None = None,
 ) -> Tensor | None:
-    """Makes a mask if there are more keys than the window, and returns the given one otherwise.
+    """Creates a mask if there are more keys than the window, otherwise returns the given mask.
 
-    The arguments are those of `create_mask`.
+    Takes the same arguments as `create_mask`.
 
     Returns:
-        `attention_mask` itself, whatever it is, if `window_size is None` or
-        `key_len <= window_size`; the result of `create_mask` otherwise.
+        `attention_mask` unchanged and unchecked if `window_size is None` or
+        `key_len <= window_size`; otherwise the result of `create_mask`.
 
-    A compiled model traces this branch: it recompiles once when a growing `key_len` crosses
-    `window_size`. `create_mask` has no such branch.
+    A compiled model traces this branch, so it recompiles once when a growing `key_len` exceeds
+    `window_size`. `create_mask` does not branch.
 
     >>> import torch, dmask
     >>> bias = torch.tensor([0.3, 0.1, 0.2]).view(1, 1, 1, 3)
@@ -92,39 +92,41 @@ def create_mask(
     tie_break: str = "torch",
     options: Mapping[str, object] | None = None,
 ) -> Tensor:
-    """Makes the mask of the keys that each query may attend to.
+    """Creates the mask of the keys that each query may attend to.
 
     Args:
-        attention_bias: scores, floating, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
-        attention_mask: the allowed keys, bool or integer 0/1, or `None` for all. 4-D as the bias,
-            or `(B, S)`: with `S == key_len` it covers all keys, with `S == query_len < key_len` the
-            new queries after a cache, which may be attended.
+        attention_bias: floating-point scores, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
+        attention_mask: the allowed keys, bool or integer 0/1, or `None` for all. 4-D like the bias,
+            or `(B, S)`. With `S == key_len` it covers all keys. With `S == query_len < key_len` it
+            covers only the new keys, and all cached keys before them are allowed.
         batch_size, query_len, key_len: `B`, `Lq`, `Lk`.
-        window_size: how many keys a row keeps at most. More than `key_len` keeps all allowed keys.
-        min_dtype: the floor, the score of forbidden keys. No key at or under it is kept. Default:
-            the smallest finite value of the bias dtype.
-        block_size: smooths the finished mask, see `block_smooth`.
+        window_size: the maximum number of keys that a row keeps. If it exceeds `key_len`, a row
+            keeps all its allowed keys.
+        min_dtype: the floor: the score that forbidden keys get. A key at or below it is never
+            kept. Default: the smallest finite value of the bias dtype.
+        block_size: if given, smooths the finished mask. See `block_smooth`.
         type: the strategy, one of `strategies()`. `"topk"` keeps the `window_size` best keys,
-            `"relu"` those with a score above zero (it uses no window), `"topp"` the smallest
+            `"relu"` the keys with a score above zero (it ignores the window), `"topp"` the smallest
             set of top keys whose softmax mass reaches the option `p`, `"ratio"` the best `ratio` of
             the allowed keys, `"block_topk"` the best blocks of `key_block` keys by the `"max"` or
-            `"mean"` (option `pool`) of their scores, and always the block at the row's position
-            (its mask has a row per query).
-        tie_break: which of equal scores at the last place `"topk"` keeps. `"torch"`: those that
-            `torch.topk(..., sorted=False)` takes, bit for bit. `"lowest"`: those with the lowest
-            key index, which makes the result of a row depend on that row alone. Other strategies
-            that rank keys use the lowest index.
+            `"mean"` (option `pool`) of their scores, plus the block at the row's position (its
+            mask has a row per query).
+        tie_break: which keys `"topk"` keeps if scores tie at the last rank. `"torch"` keeps the
+            keys that `torch.topk(..., sorted=False)` picks, bit for bit. `"lowest"` keeps the keys
+            with the lowest index, so that the result of a row depends only on that row. Other
+            strategies that rank keys always use the lowest index.
         options: the options of the strategy `type`, by name: `{"p": 0.9}`.
 
     Returns:
-        A new bool mask. Its shape is the broadcast shape of bias and mask, where head counts repeat
-        per group, with a last dimension of `key_len`. It never requires grad.
+        A new bool mask with the broadcast shape of bias and mask, where heads repeat per group, and
+        a last dimension of `key_len`. It never requires grad.
 
     Raises:
-        TypeError: for a bias that is not floating, a float mask, an argument of another type.
-        ValueError: for shapes that do not fit, tensors on two devices, sizes below 1, a floor that
-            the dtype cannot hold, an integer mask with other values than 0 and 1, an unknown
-            `type`, `tie_break` or option.
+        TypeError: for a bias that is not floating point, a floating-point mask, or an argument of
+            the wrong type.
+        ValueError: for mismatched shapes or devices, sizes below 1, a floor that the dtype cannot
+            hold, an integer mask with values other than 0 and 1, or an unknown `type`, `tie_break`
+            or option.
 
     >>> import torch, dmask
     >>> bias = torch.tensor([0.3, 0.1, 0.2, 0.4]).view(1, 1, 1, 4)
@@ -157,9 +159,7 @@ def dynamic_mask(
     *,
     tie_break: str = "torch",
 ) -> Tensor:
-    """Makes a top-k mask with a mask that is 4-D already. The same as `topk_mask`.
-
-    Integrations that use flash-sparse-attn's helpers call it by this name.
+    """Creates a top-k mask. This is an alias of `topk_mask`: the name in flash-sparse-attn.
 
     >>> import torch, dmask
     >>> dmask.dynamic_mask(torch.tensor([[[[0.3, 0.1, 0.2]]]]), None, window_size=1)
@@ -176,15 +176,15 @@ def topk_mask(
     *,
     tie_break: str = "torch",
 ) -> Tensor:
-    """Keeps the `window_size` best keys of each row, less those at or under the floor.
+    """Keeps the `window_size` best keys of each row, except those at or below the floor.
 
     Args:
-        attention_bias: scores, floating, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
-        attention_mask: the allowed keys, bool or integer 0/1, 4-D as the bias, or `None` for all.
+        attention_bias: floating-point scores, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`.
+        attention_mask: the allowed keys, bool or integer 0/1, 4-D like the bias, or `None` for all.
         window_size, min_dtype, tie_break: as in `create_mask`.
 
     Returns:
-        A new bool mask of the broadcast shape of both, where head counts repeat per group.
+        A new bool mask with the broadcast shape of both, where heads repeat per group.
 
     >>> import torch, dmask
     >>> scores = torch.tensor([[[[1.0, 2.0, 2.0, 0.0]]]])
@@ -202,7 +202,7 @@ def relu_mask(
 ) -> Tensor:
     """Keeps the allowed keys with a score above zero (and above the floor). NaN is above both.
 
-    Args and result as in `topk_mask`.
+    Arguments and result are those of `topk_mask`.
 
     >>> import torch, dmask
     >>> dmask.relu_mask(torch.tensor([[[[1.0, 0.0, -1.0]]]]), None)
@@ -220,12 +220,12 @@ def topk_indices(
 ) -> Tensor:
     """Returns the keys that `topk_mask` keeps with `tie_break="lowest"`, as indices.
 
-    Args as in `topk_mask`.
+    Takes the same arguments as `topk_mask`.
 
     Returns:
-        int32 `({B|1}, {H|1}, {Lq|1}, window_size)`: the kept keys of each row, ascending, then -1.
-        Sparse decode kernels read this form (`gather_kv_indices` of flash-sparse-attn, DeepSeek's
-        sparse attention).
+        int32 `({B|1}, {H|1}, {Lq|1}, window_size)`: the kept keys of each row in ascending order,
+        padded with -1. Sparse decode kernels read this form (`gather_kv_indices` of
+        flash-sparse-attn, DeepSeek's sparse attention).
 
     >>> import torch, dmask
     >>> scores = torch.tensor([[[[0.1, 0.5, 0.3, 0.4]]]])
@@ -242,18 +242,18 @@ def topk_indices(
 
 
 def block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None = None) -> Tensor:
-    """Smooths a finished mask along its keys: keeps or drops blocks of keys whole.
+    """Smooths a finished mask along its keys: keeps or drops whole blocks of keys.
 
-    A block is kept if more than half of it is; the last one may be short. Forbidden keys are then
-    removed again: smoothing lets none through.
+    A block is kept if more than half of its keys are kept. The last block may be shorter. Forbidden
+    keys are then removed, so that smoothing never adds any.
 
     Args:
         mask: bool `({B|1}, {H|1}, {Lq|1}, Lk)`.
-        block_size: keys per block.
+        block_size: number of keys per block.
         attention_mask: the allowed keys, 4-D, or `None` for all.
 
     Returns:
-        A new bool mask of the broadcast shape of both.
+        A new bool mask with the broadcast shape of both.
 
     >>> import torch, dmask
     >>> dmask.block_smooth(torch.tensor([[[[True, True, False, True, False]]]]), block_size=3)
@@ -270,22 +270,25 @@ def mask_from_indices(
     block_size: int = 1,
     attention_mask: Tensor | None = None,
 ) -> Tensor:
-    """Returns the mask of the keys, or blocks of keys, that indices name: undoes `to_indices`.
+    """Returns the mask of the given keys or blocks of keys: the inverse of `to_indices`.
 
     Args:
-        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order. Negative ones name none.
+        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order. Negative
+            indices are ignored.
         key_len: `Lk`.
-        block_size: keys per index. 1: indices of keys; more: of blocks, the last may be short.
-        attention_mask: a mask to compose with, 4-D: bool, integer 0/1, or additive (floating).
+        block_size: number of keys per index. If greater than 1, the indices are those of blocks;
+            the last block may be shorter.
+        attention_mask: a 4-D mask to combine with: bool, integer 0/1, or additive (floating point).
 
     Returns:
-        A new mask of the broadcast shape of both, bool. With an additive mask, one of its dtype:
-        that mask where a key is named, the smallest finite value elsewhere, with gradients to it.
+        A new mask with the broadcast shape of both. It is bool. With an additive mask, it has that
+        mask's dtype instead: the additive mask at the given keys and the smallest finite value
+        elsewhere. Gradients flow to the additive mask.
 
     Raises:
-        TypeError: for indices that are not int32 or int64, a complex mask.
-        ValueError: for shapes that do not fit, `block_size` below 1, an index past the end. A GPU
-            fails later, with an assertion.
+        TypeError: for indices that are not int32 or int64, or a complex mask.
+        ValueError: for mismatched shapes, `block_size` below 1, or an index out of range. On a GPU,
+            an index out of range fails later, with an assertion.
 
     >>> import torch, dmask
     >>> dmask.mask_from_indices(torch.tensor([[[[2, 0, -1]]]]), key_len=4)

@@ -38,7 +38,7 @@ for _strategy in STRATEGIES:
 
 
 def op_names() -> tuple[str, ...]:
-    """Returns the names of all ops, those of registered strategies included, sorted.
+    """Returns the sorted names of all ops, including those of registered strategies.
 
     >>> import dmask.ops
     >>> "create_mask" in dmask.ops.op_names() and "topk_mask" in dmask.ops.op_names()

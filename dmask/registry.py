@@ -1,8 +1,9 @@
-"""Strategies by name: register, look up, options.
+"""The registry of strategies: registration, lookup and options.
 
 A strategy is a plain function ``(attention_bias, attention_mask, ...options) -> bool mask``.
-Registering it makes the op ``torch.ops.dmask.<name>_mask`` with schema, fake kernel and vmap rule,
-so that it compiles without a graph break at once, and lets ``create_mask(type=name)`` find it.
+Registering it defines the op ``torch.ops.dmask.<name>_mask`` with a schema, a fake kernel and a
+vmap rule, so that it compiles without graph breaks, and makes it available as
+``create_mask(type=name)``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _libraries: dict[str, Library] = {}
 
 
 def strategies() -> tuple[str, ...]:
-    """Returns the names of all registered strategies, sorted.
+    """Returns the sorted names of all registered strategies.
 
     >>> import dmask
     >>> dmask.strategies()
@@ -47,7 +48,7 @@ def get_strategy(name: str) -> Strategy:
     """Returns the strategy called `name`.
 
     Raises:
-        ValueError: for an unknown name. The text lists the valid ones.
+        ValueError: for an unknown name. The message lists the valid names.
     """
     strategy = _strategies.get(name)
     if strategy is None:
@@ -63,25 +64,24 @@ def register_strategy(name: str) -> Callable[[F], F]: ...
 @overload
 def register_strategy(name: str, function: F) -> F: ...
 def register_strategy(name: str, function: F | None = None) -> F | Callable[[F], F]:
-    """Registers a mask strategy, as a decorator or as a call. Returns the function unchanged.
+    """Registers a mask strategy and returns the function unchanged. Also works as a decorator.
 
     Args:
         name: an identifier. The op is `torch.ops.dmask.<name>_mask`.
-        function: `(attention_bias, attention_mask, ...options) -> mask`, annotated, made of
+        function: `(attention_bias, attention_mask, ...options) -> mask`, with annotations, made of
             PyTorch operations. It receives a bias `({B|1}, {H|1}, {Lq|1}, Lk)` and a bool mask that
             broadcasts against it, or `None`, and returns a bool mask that broadcasts to the shape
-            of both. The parameters `window_size`, `min_dtype` (the floor, never `None`) and
-            `tie_break`, if it has them, come from `create_mask`. Every other one is an option of
-            its own, of type `int`, `float`, `bool` or `str`.
+            of both. If it has the parameters `window_size`, `min_dtype` (the floor, never `None`)
+            or `tie_break`, they come from `create_mask`. All other parameters are options of the
+            strategy, of type `int`, `float`, `bool` or `str`.
 
-    dmask removes forbidden keys, and keys whose score is at or under the floor, from what the
-    function returns: no strategy can let them through. The entries of a batch must not depend on
-    each other.
+    dmask removes forbidden keys, and keys with a score at or below the floor, from the mask that
+    the function returns. The function must treat the entries of a batch independently.
 
     Raises:
-        TypeError: for a name that is no string, or a function that cannot be called.
-        ValueError: for a name that is taken or is no identifier, or a function that does not have
-            the signature of a strategy.
+        TypeError: for a name that is not a string, or a function that is not callable.
+        ValueError: for a name that is taken or is not an identifier, or a function without the
+            signature of a strategy.
 
     >>> import torch, dmask
     >>> @dmask.register_strategy("above")
@@ -108,13 +108,13 @@ def register_strategy(name: str, function: F | None = None) -> F | Callable[[F],
 
 
 def unregister_strategy(name: str) -> None:
-    """Removes a strategy and its op. dmask's own cannot be removed.
+    """Removes a strategy and its op. Built-in strategies cannot be removed.
 
-    Whoever still holds the op gets a `RuntimeError` from it.
+    Calling a remaining reference to the op raises a `RuntimeError`.
 
     Raises:
-        TypeError: for a name that is no string.
-        ValueError: for an unknown name, or that of a built-in strategy.
+        TypeError: for a name that is not a string.
+        ValueError: for an unknown name, or the name of a built-in strategy.
     """
     arguments.check_types("str name", (name,))
     strategy = get_strategy(name)
@@ -127,13 +127,15 @@ def unregister_strategy(name: str) -> None:
 
 
 def add(strategy: Strategy) -> None:
-    """Makes the op of a strategy, and files the strategy under its name."""
+    """Defines the op of a strategy and adds the strategy to the registry."""
     name = strategy.name
     if name in _strategies:
-        raise ValueError(f"type {name!r} is registered already, as one of {strategies()!r}")
+        raise ValueError(
+            f"type {name!r} is already registered; registered types are {strategies()!r}"
+        )
     if not name.isidentifier() or hasattr(getattr(torch.ops, NAMESPACE), f"{name}_mask"):
         raise ValueError(
-            f"a type must be an identifier for which no op dmask::<type>_mask exists, got {name!r}"
+            f"type must be an identifier, and op dmask::<type>_mask must not exist, got {name!r}"
         )
     if not strategy.builtin:
         _check_signature(strategy)
@@ -143,7 +145,7 @@ def add(strategy: Strategy) -> None:
 
 
 def _check_defaults(name: str, function: Callable[..., Tensor]) -> None:
-    """Raises an error for a default that a schema cannot hold: it has no escapes."""
+    """Rejects string defaults that a schema cannot represent, because it has no escapes."""
     for parameter in inspect.signature(function).parameters.values():
         default = parameter.default
         if isinstance(default, str) and any(c in default for c in '"\\\n'):
@@ -154,7 +156,7 @@ def _check_defaults(name: str, function: Callable[..., Tensor]) -> None:
 
 
 def _check_signature(strategy: Strategy) -> None:
-    """Raises an error for a schema that is not that of a strategy."""
+    """Rejects a schema without the signature of a strategy."""
     name, schema = strategy.name, strategy.schema
     tensors = [(p.type, p.optional) for p in strategy.op.parameters[:2]]
     if tensors != [("Tensor", False), ("Tensor", True)]:
@@ -175,7 +177,7 @@ def _not_a_strategy(name: str, given: object, why: str) -> ValueError:
 
 
 def _check_result(name: str, kept: object, shape: Shape) -> None:
-    """Checks what a registered strategy returned: it is code of the user."""
+    """Checks the result of a registered strategy, which is user code."""
     if not isinstance(kept, Tensor) or kept.dtype is not torch.bool:
         what = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
         raise TypeError(f"strategy {name!r} must return a bool tensor, got {what}")
@@ -194,7 +196,7 @@ def _choose_function(
     floor: float,
     **arguments: Any,
 ) -> MaskFunction:
-    """Returns what makes the mask of a user's function, and keeps it to the rule."""
+    """Returns a function that calls a user's strategy and drops the keys that are not eligible."""
     if "min_dtype" in arguments:
         arguments["min_dtype"] = floor
 
@@ -216,7 +218,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "bool": {"True": True, "False": False}.__getitem__,
 }
-# What separates options must not be taken for a part of one.
+# Escape the separators, so that names and values may contain them.
 _ESCAPES = (("%", "%25"), (",", "%2C"), ("=", "%3D"))
 
 
@@ -225,7 +227,7 @@ def _is_option(parameter: Parameter) -> bool:
 
 
 def encode_options(options: Mapping[str, object] | None) -> str:
-    """Encodes options as the schema of an op can carry them, exactly.
+    """Encodes options losslessly as a string, which the schema of an op can represent.
 
     >>> encode_options({"p": 0.9, "names": "a,b"})
     'p=0.9,names=a%2Cb'
@@ -244,8 +246,8 @@ def encode_options(options: Mapping[str, object] | None) -> str:
             raise TypeError(
                 f"option {name!r} must be an int, float, bool or str, got {type(value).__name__}"
             )
-        # A compiled call may pass a symbolic number, which has no text. As the member of a set it
-        # becomes the number that it stands for.
+        # A compiled call may pass a symbolic number, which cannot be formatted. As the member of a
+        # set, it becomes a concrete number.
         texts += [f"{name}={_escaped(f'{number}')}" for number in {value}]
     return ",".join(texts)
 
@@ -257,7 +259,7 @@ def _escaped(text: str) -> str:
 
 
 def decode_options(strategy: Strategy, options: str) -> dict[str, Any]:
-    """Decodes the options of a strategy: the opposite of `encode_options`."""
+    """Decodes the options of a strategy: the inverse of `encode_options`."""
     values: dict[str, Any] = {}
     for option in options.split(","):
         name, _, text = option.partition("=")

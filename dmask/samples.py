@@ -1,7 +1,7 @@
 """Sample calls of every op, with small inputs.
 
-The audit makes its cases of ops from these samples, and the tests add shapes, layouts and dtypes to
-them in `tests/ops/samples.py`. Every op needs an entry in `SAMPLES`.
+The audit builds its op cases from these samples. `tests/ops/samples.py` adds more shapes, layouts
+and dtypes. Every op needs an entry in `SAMPLES`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
 
 Samples = Mapping[str, Callable[[], Sample]]
-"""The samples of an op by name. Each call of one makes new tensors."""
+"""The samples of an op by name. Each call creates new tensors."""
 
 
 def scores(*shape: int) -> Tensor:
@@ -34,7 +34,7 @@ def scores(*shape: int) -> Tensor:
 
 
 def mask(*shape: int) -> Tensor:
-    """Returns a mask that allows two of three keys."""
+    """Returns a mask that allows two out of three keys."""
     return (torch.arange(torch.Size(shape).numel()) % 3 != 0).view(shape)
 
 
@@ -43,7 +43,7 @@ def mask_4d() -> Tensor:
 
 
 def _without_and_with_mask(*args: Any, **options: Any) -> Samples:
-    """Returns the samples of an op that takes a bias and a mask, and then `args`."""
+    """Returns the samples of an op that takes a bias and a mask, followed by `args`."""
     return {
         "no mask": lambda: Sample((scores(*SHAPE), None, *args), options),
         "mask": lambda: Sample((scores(*SHAPE), mask_4d(), *args), options),
@@ -69,7 +69,7 @@ _SELECT: Samples = {"scores alone": _select, "every restriction": _restricted}
 
 
 def _of_a_selection(*args: Any) -> Samples:
-    """Returns the samples of an op that takes a selection, and then `args`."""
+    """Returns the samples of an op that takes a selection, followed by `args`."""
     return {
         name: lambda make=make: Sample((*_selected(*make().args), *args))  # type: ignore[misc]
         for name, make in _SELECT.items()
@@ -86,7 +86,7 @@ def _selected(
     sinks: int = 0,
     local: int = 0,
 ) -> tuple[Any, ...]:
-    """Selects, and returns the arguments that every op that takes a selection starts with."""
+    """Returns the leading arguments of the ops that take a selection."""
     restrictions = query_len, is_causal, sinks, local
     threshold, cutoff = torch.ops.dmask.select(
         bias, window_size, mask, is_causal, query_len, lengths, sinks, local

@@ -1,4 +1,4 @@
-"""One selection, every representation: which keys each query keeps, as two numbers per row.
+"""A selection: which keys each query keeps, as two numbers per row, and its other forms.
 
 Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * groups`), `Lq` queries,
 `Lk` keys. In every bool mask `True` means *may be attended*.
@@ -27,12 +27,12 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys that `select` chose, and the inputs it chose from. Call `select` to make one.
+    """The keys that `select` chose and the inputs it chose from. Call `select` to create one.
 
     A selection keeps an allowed key if its score is above the row's `threshold`, or equal to it at
     an index up to `cutoff`, or if `sinks` or `local` keep it by its position. NaN is above every
-    number and equal to itself. A row that keeps nothing by its scores has an infinite threshold and
-    the cutoff -1, which nothing reaches.
+    number and equal to itself. If no key is kept by its score, the threshold is infinite and the
+    cutoff is -1.
 
     A `Selection` is a pytree whose leaves are its tensors.
     """
@@ -40,20 +40,20 @@ class Selection:
     attention_bias: Tensor
     """The scores, `({B|1}, {H|1}, {Lq|1}, Lk)`."""
     threshold: Tensor
-    """The smallest kept score of each row, `[B, H, Lq]`; `Lq` is 1 if all rows are alike."""
+    """The smallest kept score of each row, `[B, H, Lq]`. `Lq` is 1 if all rows are the same."""
     cutoff: Tensor
     """The largest index kept among scores equal to the threshold, int32, `[B, H, Lq]`."""
     attention_mask: Tensor | None
     """The allowed keys, bool and 4-D."""
     key_lengths: Tensor | None
-    """How many keys each sequence has, `[B|1]`."""
+    """The number of keys of each sequence, `[B|1]`."""
     window_size: int
     query_len: int
     is_causal: bool
     sinks: int
     local: int
     min_dtype: float
-    """The floor: no key at or under it is kept."""
+    """The floor: no key with a score at or below it is kept."""
 
     @property
     def key_len(self) -> int:
@@ -62,7 +62,7 @@ class Selection:
     def to_mask(self) -> Tensor:
         """Returns the kept keys as a bool mask `[B, H, Lq, Lk]`.
 
-        The mask is made of plain comparisons, so that a compiled model fuses it into its consumer.
+        The mask is computed with plain comparisons, which a compiler can fuse into its consumer.
 
         >>> import torch, dmask
         >>> scores = torch.tensor([[[[0.3, 0.1, 0.2]]]])
@@ -74,20 +74,20 @@ class Selection:
         key = torch.arange(self.key_len, device=device)
         bounds = self.threshold[..., None], self.cutoff[..., None]
         kept = keeps(self._inputs(), *bounds, query, key)
-        # Where all rows are alike, each query still has one of its own.
+        # If all rows are the same, the result still has a row per query.
         return kept.expand(*self.threshold.shape[:2], self.query_len, self.key_len)
 
     def to_bias(self, *, scores: bool = False, dtype: torch.dtype | None = None) -> Tensor:
         """Returns the selection as an additive mask `[B, H, Lq, Lk]`.
 
-        The mask is 0 where a key is kept, and the smallest finite value of the dtype elsewhere.
+        The mask is 0 at kept keys and the smallest finite value of the dtype elsewhere.
 
         Args:
-            scores: give kept keys their score instead of 0. Gradients reach the scores.
-            dtype: floating dtype of the result, that of the bias by default.
+            scores: if True, use the scores of kept keys instead of 0. Gradients flow to the scores.
+            dtype: floating-point dtype of the result. Default: the dtype of the bias.
 
         Raises:
-            TypeError: for `scores` that is no bool, or a dtype that is not floating.
+            TypeError: if `scores` is not a bool, or the dtype is not floating point.
 
         >>> import torch, dmask
         >>> kept = dmask.select(torch.tensor([[[[0.5, 0.25]]]]), window_size=1)
@@ -103,10 +103,7 @@ class Selection:
         return torch.where(self.to_mask(), value, torch.finfo(dtype).min)
 
     def to_indices(self) -> Tensor:
-        """Returns the kept keys as int32 indices `[B, H, Lq, window_size]`: ascending, then -1.
-
-        Sparse decode kernels read this form (`gather_kv_indices` of flash-sparse-attn, DeepSeek's
-        sparse attention).
+        """Returns the kept keys as int32 indices `[B, H, Lq, window_size]`. See `topk_indices`.
 
         >>> import torch, dmask
         >>> dmask.select(torch.tensor([[[[0.3, 0.1, 0.2]]]]), window_size=2).to_indices()
@@ -119,12 +116,12 @@ class Selection:
         """Returns the selection as a `mask_mod` for FlexAttention.
 
         Args:
-            num_heads: query heads of the attention, if the selection has fewer: query head `h`
-                uses head `h // groups` of the selection.
+            num_heads: the number of query heads, if the selection has fewer heads. Query head `h`
+                then uses head `h // groups` of the selection.
 
         Raises:
-            TypeError: for `num_heads` that is no int.
-            ValueError: for `num_heads` that the heads of the selection do not divide.
+            TypeError: if `num_heads` is not an int.
+            ValueError: if `num_heads` is not a multiple of the selection's number of heads.
         """
         groups = self._groups(num_heads)
         bias, threshold, cutoff = self.attention_bias, self.threshold, self.cutoff
@@ -148,15 +145,15 @@ class Selection:
     ) -> Any:
         """Returns the selection as a `BlockMask` for FlexAttention, with full and partial blocks.
 
-        Blocks are counted a few queries at a time: there is no dense `Lq x Lk` mask.
+        Counts blocks for a few queries at a time and never creates a dense `Lq x Lk` mask.
 
         Args:
-            BLOCK_SIZE: queries and keys per block, as in `create_block_mask`.
+            BLOCK_SIZE: number of queries and keys per block, as in `create_block_mask`.
             num_heads: as in `mask_mod`.
 
         Raises:
-            TypeError: for a `BLOCK_SIZE` that is neither an int nor a pair of them.
-            ValueError: for a block size below 1, and as in `mask_mod`.
+            TypeError: if `BLOCK_SIZE` is not an int or a pair of ints.
+            ValueError: for a block size below 1, or an invalid `num_heads`.
         """
         from torch.nn.attention.flex_attention import BlockMask  # imports half of Inductor
 
@@ -165,7 +162,7 @@ class Selection:
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
         whole = block_size[0] * block_size[1]
-        full = counts == (whole if whole < 2**31 else -1)  # int32 counts reach no more
+        full = counts == (whole if whole < 2**31 else -1)  # int32 counts cannot reach it
         return BlockMask.from_kv_blocks(
             *_ordered(~full & (counts > 0)),
             *_ordered(full),
@@ -184,7 +181,7 @@ class Selection:
         )
 
     def _selected(self) -> tuple[Any, ...]:
-        """Returns the arguments of the ops that read a selection, with a row per query."""
+        """Returns the leading arguments of the ops that take a selection, with a row per query."""
         shape = (*self.threshold.shape[:2], self.query_len)
         return (
             self.attention_bias,
@@ -227,34 +224,32 @@ def select(
     local: int = 0,
     min_dtype: float | None = None,
 ) -> Selection:
-    """Selects the keys that each query keeps, before any `Lq x Lk` tensor exists.
+    """Selects the keys that each query keeps, without creating an `Lq x Lk` mask.
 
     Args:
-        attention_bias: scores, floating, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`. With a bias per key
-            (`Lq` = 1) and `is_causal` every row ranks the keys of its own prefix.
-        window_size: how many keys a row keeps at most.
-        attention_mask: the allowed keys, bool or integer 0/1, 4-D as the bias or `(B, S)`, see
-            `create_mask`.
-        is_causal: query `q` may see the keys up to `q + Lk - Lq`, as in SDPA's
-            `causal_lower_right`.
-        query_len: `Lq`, if the tensors do not say it.
-        key_lengths: int32 or int64 `[B|1]`, how many keys each sequence has; the rest is padding.
-        sinks: how many of the first keys are always kept (StreamingLLM's attention sinks).
-        local: how many keys are always kept that end at the row's own position `q + Lk - Lq`, or at
-            the last key of a shorter sequence. Only allowed keys are kept, and sinks and local keys
-            count inside `window_size`.
+        attention_bias: floating-point scores, `({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1})`. With a bias per
+            key (`Lq` = 1) and `is_causal`, each row ranks the keys of its prefix.
+        window_size: the maximum number of keys that a row keeps.
+        attention_mask: the allowed keys, 4-D or `(B, S)`, as in `create_mask`.
+        is_causal: query `q` may see keys up to `q + Lk - Lq` (SDPA's `causal_lower_right`).
+        query_len: `Lq`, if the tensors do not determine it.
+        key_lengths: number of keys per sequence, int32 or int64 `[B|1]`. The rest is padding.
+        sinks: the number of first keys to always keep (StreamingLLM's attention sinks).
+        local: the number of keys to always keep up to the row's position `q + Lk - Lq`, or up to
+            the last key of a shorter sequence. Forbidden keys are never kept. Sinks and local keys
+            count toward `window_size`.
         min_dtype: the floor, as in `create_mask`.
 
     Returns:
-        A `Selection`. Of equal scores the lower index wins: a row's selection depends on that row
-        alone. On the CPU with a bias per key and `is_causal`, memory and time grow with
+        A `Selection`. If scores tie, the lower index wins, so that a row's selection depends only
+        on that row. On the CPU with a bias per key and `is_causal`, time and memory grow with
         `Lq * log(window_size)`.
 
     Raises:
-        TypeError: for a bias that is not floating, a float mask, `key_lengths` of another dtype, an
-            argument of another type.
-        ValueError: for shapes that do not fit, tensors on two devices, sizes below 1,
-            `sinks + local > window_size`, a floor that the dtype cannot hold.
+        TypeError: for a bias that is not floating point, a floating-point mask, or an argument of
+            the wrong type or dtype.
+        ValueError: for mismatched shapes or devices, sizes below 1, `sinks + local > window_size`,
+            or a floor that the dtype cannot hold.
 
     >>> import torch, dmask
     >>> scores = torch.tensor([0.4, 0.1, 0.3, 0.2]).view(1, 1, 1, 4)
@@ -297,7 +292,7 @@ def _check_float_dtype(name: str, dtype: object) -> None:
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{name} must be a torch.dtype, got {arguments.shown(dtype)}")
     if not dtype.is_floating_point:
-        raise TypeError(f"{name} must be a floating dtype, got {dtype}")
+        raise TypeError(f"{name} must be a floating-point dtype, got {dtype}")
 
 
 def _block_size(given: Any) -> tuple[int, int]:
@@ -312,7 +307,7 @@ def _block_size(given: Any) -> tuple[int, int]:
 
 
 def _at(tensor: Tensor, *indices: Tensor) -> Tensor:
-    """Returns one entry, indexed once: FlexAttention's compiler allows no dimension of size 1."""
+    """Returns one entry. Indexes once: FlexAttention's compiler rejects dimensions of size 1."""
     places = tuple(i for i, n in zip(indices, tensor.shape, strict=True) if n != 1)
     return tensor.squeeze()[places] if places else tensor.reshape(())
 
@@ -322,7 +317,7 @@ def _optional_at(tensor: Tensor | None, *indices: Tensor) -> Tensor | None:
 
 
 def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns flags of key blocks as FlexAttention lists them: their number, and their indices."""
+    """Converts flags of key blocks to FlexAttention's format: their number and their indices."""
     indices = blocks.int().argsort(dim=-1, descending=True, stable=True)
     return blocks.sum(dim=-1, dtype=torch.int32), indices.int()
 

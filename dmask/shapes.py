@@ -1,4 +1,4 @@
-"""Brings checked biases and masks to a common shape. What fits together is said in `validation`."""
+"""Brings biases and masks that `validation` has checked to a common shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmask.validation import Shape, TensorMeta
 
 
 def fits(bias: TensorMeta, mask: TensorMeta | None, shape: Shape) -> bool:
-    """True if `align` would return both tensors as they are."""
+    """True if `align` would return both tensors unchanged."""
     same = (bias.shape[1] == shape[1]) is True and (bias.shape[3] == shape[3]) is True
     if not same and (known(bias.shape[3] != shape[3]) or not _broadcasts(bias.shape[1], shape[1])):
         return False
@@ -27,11 +27,11 @@ def _broadcasts(own: int, heads: int) -> bool:
 def align(
     attention_bias: Tensor, attention_mask: Tensor | None, shape: Shape
 ) -> tuple[Tensor, Tensor | None]:
-    """Brings checked tensors together for a mask of `shape`.
+    """Brings checked tensors to a common shape, for a mask of `shape`.
 
     Returns:
-        The bias with all heads of `shape` or one, and all its keys; the mask as bool, 4-D, with
-        those heads. They broadcast against each other.
+        The bias with one head or all heads of `shape`, and all its keys. The mask as 4-D bool, with
+        one head or all heads. They broadcast against each other.
     """
     bias = repeat_heads(attention_bias, shape[1])
     if (bias.shape[3] != shape[3]) is not False and known(bias.shape[3] != shape[3]):
@@ -42,10 +42,9 @@ def align(
 
 
 def bool_mask_4d(mask: Tensor, key_len: int) -> Tensor:
-    """Returns a checked mask as bool, 4-D: a `(B, S)` mask becomes `(B, 1, 1, key_len)`.
+    """Converts a checked mask to 4-D bool. A `(B, S)` mask becomes `(B, 1, 1, key_len)`.
 
-    With `S < key_len` it covers the new queries only. The keys before them are a cache, which may
-    be attended.
+    With `S < key_len`, the mask covers only the new keys. The cached keys before them are allowed.
     """
     if mask.dtype is not torch.bool:
         mask = as_bool(mask)
@@ -60,7 +59,7 @@ def bool_mask_4d(mask: Tensor, key_len: int) -> Tensor:
 def repeat_heads(tensor: Tensor, heads: int) -> Tensor:
     """Repeats each head of a 4-D tensor per group: head `h` of the result is head `h // groups`.
 
-    A single head broadcasts and stays as it is.
+    A single head is not repeated, because it broadcasts.
     """
     own = tensor.shape[1]
     if (own == 1) is True or (own == heads) is True or _broadcasts(own, heads):

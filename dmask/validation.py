@@ -1,16 +1,16 @@
-"""Every check and every message.
+"""Checks of shapes, dtypes, devices and values that several ops share.
 
 Shape legend, used in every docstring of dmask::
 
     B batch    H query heads    KVH key/value heads (H = KVH * groups)    Lq queries    Lk keys
 
-Checks see the shape, dtype and device of a tensor and nothing else (`TensorMeta`). They run on fake
-tensors exactly as on real ones, so that a compiled call fails with the text of the eager one,
-before any work. A call that has passed its checks need not be checked again.
+Checks see only the shape, dtype and device of a tensor (`TensorMeta`). They run on fake tensors
+exactly as on real ones, so that a compiled call fails with the same message as an eager one, before
+any work is done. A call that has passed its checks need not be checked again.
 
-Comparisons of sizes that raise an error go through `known`: a size may be unbacked, and what is not
-known about it while tracing is checked when the op runs. Where every call passes, `is not False`
-comes first and saves plain integers the Python frame.
+Comparisons of sizes that raise an error go through `known`, because a size may be unbacked: what is
+unknown while tracing is checked when the op runs. In checks that every call executes, a test with
+`is not False` comes first, because it spares plain integers a Python function call.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Sizes = tuple[int, int, int]
 
 
 class TensorMeta(NamedTuple):
-    """What checks may know of a tensor."""
+    """The properties of a tensor that checks may use."""
 
     shape: torch.Size | tuple[int, ...]
     dtype: torch.dtype
@@ -46,7 +46,7 @@ class TensorMeta(NamedTuple):
 
 
 def describe(value: Any) -> Any:
-    """Returns the `TensorMeta` of a tensor, and any other value as it is."""
+    """Returns the `TensorMeta` of a tensor, and any other value unchanged."""
     return meta(value) if isinstance(value, Tensor) else value
 
 
@@ -55,7 +55,7 @@ def meta(tensor: Tensor) -> TensorMeta:
 
 
 def with_hints(value: Any) -> Any:
-    """Returns what `describe` gave with numbers in place of symbols, for the text of an error."""
+    """Replaces symbolic sizes in a result of `describe` with numbers, for an error message."""
     if isinstance(value, TensorMeta):
         return value._replace(shape=tuple(map(with_hints, value.shape)))
     if isinstance(value, torch.SymInt):
@@ -72,7 +72,7 @@ def optional_meta(tensor: Tensor | None) -> TensorMeta | None:
 
 
 def unknown(what: str, given: object, valid: Iterable[str]) -> ValueError:
-    """Returns the error for a name that is not in a list of names."""
+    """Returns the error for a name that is not one of the valid names."""
     return ValueError(f"unknown {what} {given!r}; expected one of {tuple(valid)!r}")
 
 
@@ -84,12 +84,12 @@ def check_positive(name: str, value: int) -> None:
 
 def check_not_negative(name: str, value: int) -> None:
     if known(value < 0):
-        raise ValueError(f"{name} must not be negative, got {value}")
+        raise ValueError(f"{name} must be non-negative, got {value}")
     check_64_bits(name, value)
 
 
 def check_64_bits(name: str, value: int) -> int:
-    # Symbolic numbers fit. To ask about them would make a guard.
+    # Symbolic numbers always fit, and comparing them would add a guard.
     if (value >= 2**63) is True or (value < -(2**63)) is True:
         raise ValueError(f"{name} must fit in 64 bits, got {value}")
     return value
@@ -97,7 +97,7 @@ def check_64_bits(name: str, value: int) -> int:
 
 def check_share(name: str, value: float) -> None:
     if not 0.0 < value <= 1.0:
-        raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
+        raise ValueError(f"{name} must be greater than 0 and at most 1, got {value}")
 
 
 def check_call(
@@ -106,7 +106,7 @@ def check_call(
     min_dtype: float | None = None,
     tie_break: str = "torch",
 ) -> float:
-    """Checks the arguments that every mask has in addition to its tensors. Returns the floor."""
+    """Checks the arguments that all mask ops share, except the tensors. Returns the floor."""
     if window_size is not None and not (type(window_size) is int and 0 < window_size < 2**63):
         check_positive("window_size", window_size)
     if tie_break not in TIE_BREAKS:
@@ -115,24 +115,24 @@ def check_call(
 
 
 def floor_of(min_dtype: float, dtype: torch.dtype) -> float:
-    """Returns the score of a forbidden key, `min_dtype` as `dtype` holds it.
+    """Rounds `min_dtype`, the score of a forbidden key, to a number that `dtype` represents.
 
-    A number between two of `dtype` becomes the nearer one, as with `masked_fill`.
+    Rounds to the nearest number, as `masked_fill` does.
 
     >>> floor_of(0.1, torch.float16), floor_of(-1e-30, torch.float8_e5m2)
     (0.0999755859375, -0.0)
     """
     limits = torch.finfo(dtype)
     if math.isnan(min_dtype):
-        raise ValueError(f"min_dtype must be a number that {dtype} can hold, got {min_dtype}")
+        raise ValueError(f"min_dtype must be a number that {dtype} can represent, got {min_dtype}")
     if math.isinf(min_dtype):
         return float(min_dtype)
     if not limits.min <= min_dtype <= limits.max:
         raise ValueError(
-            f"min_dtype must be a number that {dtype} can hold "
+            f"min_dtype must be a number that {dtype} can represent "
             f"({limits.min:g} to {limits.max:g}), got {min_dtype:g}"
         )
-    # In Python: a tensor would be fake, or on another device, wherever its maker's mode says so.
+    # Computed in Python, because under some modes a new tensor would be fake or on another device.
     _, exponent = math.frexp(min_dtype)
     # torch.finfo gives this dtype the eps of three mantissa bits; it has two.
     eps = 0.25 if dtype is torch.float8_e5m2fnuz else limits.eps
@@ -145,7 +145,7 @@ def floor_of(min_dtype: float, dtype: torch.dtype) -> float:
 
 def check_bias(bias: TensorMeta) -> None:
     if not bias.dtype.is_floating_point:
-        raise TypeError(f"attention_bias must have a floating dtype, got {bias.dtype}")
+        raise TypeError(f"attention_bias must have a floating-point dtype, got {bias.dtype}")
     if len(bias.shape) != 4:
         raise ValueError(f"attention_bias must be 4-D {SHAPE_4D}, got shape {tuple(bias.shape)}")
 
@@ -166,7 +166,7 @@ def check_mask_dtype(mask: TensorMeta) -> None:
 
 
 def check_mask_4d(mask: TensorMeta | None, other: TensorMeta, name: str = "attention_bias") -> None:
-    """Checks a mask that must be 4-D already against another tensor, called `name`."""
+    """Checks a mask that must be 4-D against another tensor, called `name`."""
     if mask is None:
         return
     check_mask_dtype(mask)
@@ -174,7 +174,7 @@ def check_mask_4d(mask: TensorMeta | None, other: TensorMeta, name: str = "atten
     if len(mask.shape) != 4:
         raise ValueError(
             f"attention_mask must be 4-D {SHAPE_4D}, got shape {tuple(mask.shape)}; "
-            "create_mask takes (B, S) masks too"
+            "create_mask also accepts (B, S) masks"
         )
 
 
@@ -183,17 +183,18 @@ def check_device(
 ) -> None:
     if tensor.device != other.device:
         raise ValueError(
-            f"{other_name} and {name} must be on one device, got {other.device} and {tensor.device}"
+            f"{other_name} and {name} must be on the same device, "
+            f"got {other.device} and {tensor.device}"
         )
 
 
 def check_heads(name: str, tensor: TensorMeta, heads: int) -> None:
-    """Checks that the heads of a tensor repeat to `heads`."""
+    """Checks that the number of heads of a tensor divides `heads`."""
     own = tensor.shape[1]
     if known(own != heads) and (known(own == 0) or known(heads % own != 0)):
         raise ValueError(
-            f"{name} of shape {tuple(tensor.shape)} must have a number of heads that divides "
-            f"{heads}, got {own}"
+            f"the number of heads of {name} must divide {heads}, got {own} "
+            f"(shape {tuple(tensor.shape)})"
         )
 
 
@@ -201,14 +202,14 @@ def check_sizes(bias: TensorMeta, mask: TensorMeta | None, sizes: Sizes) -> None
     """Checks `batch_size`, `query_len` and `key_len` against the tensors they describe."""
     for name, size in zip(("batch_size", "query_len", "key_len"), sizes, strict=True):
         if (size < 0) is not False and known(size < 0):
-            raise ValueError(f"{name} must not be negative, got {size}")
+            raise ValueError(f"{name} must be non-negative, got {size}")
     _check_sizes_4d("attention_bias", bias, sizes)
     if mask is not None:
         check_mask(mask, bias, "attention_bias", sizes)
 
 
 def check_mask(mask: TensorMeta | None, other: TensorMeta, name: str, sizes: Sizes) -> None:
-    """Checks a 2-D or 4-D mask for `sizes`, and against another tensor, called `name`."""
+    """Checks a 2-D or 4-D mask against `sizes` and against another tensor, called `name`."""
     if mask is None:
         return
     check_mask_dtype(mask)
@@ -267,8 +268,8 @@ def mask_shape(
 
     Args:
         mask: 2-D or 4-D.
-        key_len: the last dimension. Without it, the tensors say how many keys there are.
-        name: what errors call the first tensor.
+        key_len: the last dimension. Default: the number of keys of the tensors.
+        name: the name of the first tensor in errors.
     """
     batch, heads, queries, keys = bias.shape
     if mask is not None:
@@ -283,7 +284,7 @@ def mask_shape(
 
 
 def _broadcast(dim: int, a: int, b: int, bias: TensorMeta, mask: TensorMeta, name: str) -> int:
-    """Returns the size of a dimension of both. Unbacked sizes are taken for equal."""
+    """Returns the broadcast size of a dimension. Assumes that unbacked sizes are equal."""
     if (a == b) is True or known(b == 1):
         return a
     if known(a == 1):
@@ -295,7 +296,7 @@ def _broadcast(dim: int, a: int, b: int, bias: TensorMeta, mask: TensorMeta, nam
         return more
     why = f"dimension {dim} is {a} and {b}"
     if dim == 1:
-        why = f"of the head counts {a} and {b} neither divides the other"
+        why = f"neither of the head counts {a} and {b} divides the other"
     raise ValueError(
         f"shapes {tuple(bias.shape)} and {tuple(mask.shape)} of {name} and attention_mask "
         f"do not broadcast: {why}"

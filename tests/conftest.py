@@ -1,4 +1,4 @@
-"""Fixtures of all tests: one Inductor cache, a clean compiler, eager and compiled mode."""
+"""Shared fixtures: one Inductor cache, a clean compiler, eager and compiled mode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Set before torch is imported: the processes of one run share one Inductor cache.
+# Set before torch is imported, so that all processes of a run share one Inductor cache.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "dmask-inductor")
 )
@@ -21,7 +21,7 @@ from hypothesis import settings
 settings.register_profile("dmask", deadline=None, print_blob=True)
 settings.load_profile("dmask")
 
-# The tensors are small and tests run in parallel: more threads would only wait.
+# The tensors are small and tests run in parallel, so more threads would only wait.
 torch.set_num_threads(1)
 
 Mode = Callable[[Callable[..., Any]], Callable[..., Any]]

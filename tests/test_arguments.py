@@ -122,7 +122,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 CALLS["dynamic_mask_attention"][1]["key"] = CALLS["dynamic_mask_attention"][1]["value"] = (
     BIAS[..., :8].transpose(2, 3).reshape(2, 2, 8, 3)[:, :, :3].repeat(1, 1, 1, 3)[..., :8]
 )
-"""Each public function with a valid call that passes every argument."""
+"""A valid call to each public function that passes every argument."""
 
 ODD: dict[str, Any] = {
     "float": 2.5,
@@ -179,7 +179,7 @@ def check(name: str, argument: str, value: Any) -> tuple[str, Any]:
 
 
 def names(text: str, argument: str) -> bool:
-    """True if an error names an argument. Two sizes show only in what indices they allow."""
+    """True if an error names the argument. Two sizes appear only as limits of the indices."""
     by_indices = argument in ("key_len", "block_size") and "indices" in text
     return by_indices or argument.removesuffix("s") in text
 

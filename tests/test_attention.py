@@ -1,4 +1,4 @@
-"""The attention path against attention written out."""
+"""`dynamic_mask_attention` against a plain loop over rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dmask's own cases for the audit, and the budget of graphs of its helpers."""
+"""dmask's cases for the audit, and the graph budgets of its helpers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_registered_strategy_without_a_case_is_a_finding(
 
 
 def test_one_command_audits_an_installed_dmask(tmp_path: Path) -> None:
-    """The command of the README, in a folder that has no pyproject.toml."""
+    """Runs the README's command in a folder that has no pyproject.toml."""
     (tmp_path / "sitecustomize.py").write_text(
         "from dmask import audit_cases\n"
         "cases = audit_cases.cases\n"
@@ -166,7 +166,7 @@ KEY_LENS = (8, 12, 16, 17, 24, 40)
 
 
 def growing(masked: bool) -> list[Any]:
-    """Returns calls of `create_mask` for a decode whose keys grow past a window of 16."""
+    """Returns calls to `create_mask` for decoding, with keys that grow past a window of 16."""
     return [
         ((torch.rand(2, 2, 1, n), torch.ones(2, n) > 0 if masked else None, 2, 1, n, 16), {})
         for n in KEY_LENS

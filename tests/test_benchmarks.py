@@ -1,4 +1,4 @@
-"""The benchmarks compare like with like, and their command prints every op."""
+"""The benchmarks compare equal results, and their command prints every op."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = ops.Inputs(batch=2, query_len=128, key_len=256, window_size=64)
 
 
 def called_once(calls: Mapping[str, Call], baseline: str, **options: object) -> dict[str, Timed]:
-    """Takes the place of `compare`: makes every call, and measures nothing."""
+    """Replaces `compare`: runs every call without measuring it."""
     for call in calls.values():
         call()
     return {name: Timed(0.5, 0.25) for name in calls}
@@ -65,8 +65,8 @@ def test_the_command_measures_one_op(capsys: pytest.CaptureFixture[str]) -> None
     ("arguments", "message"),
     [
         (["--op", "nothing"], "invalid choice: 'nothing'"),
-        (["--only", "memory", "--op", "relu"], "--op goes with --only ops"),
-        (["--only", "memory", "--device", "cuda"], "memory does not measure cuda"),
+        (["--only", "memory", "--op", "relu"], "argument --op: requires --only ops"),
+        (["--only", "memory", "--device", "cuda"], "argument --only: memory cannot measure cuda"),
     ],
 )
 def test_wrong_options_are_errors(

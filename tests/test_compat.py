@@ -1,4 +1,4 @@
-"""dmask works if a private part of PyTorch is gone or changed, and wherever it is imported."""
+"""dmask works if a private PyTorch API is missing or changed, and in any state at import."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def all_of(bias, mask):
 
 def check(got, wanted):
     for a, b in zip(got, wanted, strict=True):
-        # Only attention adds up, in an order that depends on who watches.
+        # Only attention computes sums, and their order depends on the active modes.
         assert torch.allclose(a, b, rtol=0, atol=1e-6) and a.dtype == b.dtype, (a, b)
 
 results = all_of(bias, mask)
@@ -108,7 +108,7 @@ RESTORE = "restore()"
 
 GONE = {
     "nothing": ("", ""),
-    # PyTorch itself does not compile without the first ones.
+    # PyTorch itself cannot compile without the first ones.
     "_dispatch_keys": ('hide(torch._C, "_dispatch_keys")', RESTORE),
     "_dispatch_keys, changed": ('hide(torch._C, "_dispatch_keys", lambda *a: 0 / 0)', RESTORE),
     "_dispatch_keys, other result": ('hide(torch._C, "_dispatch_keys", lambda *a: 7)', RESTORE),
@@ -126,7 +126,7 @@ GONE = {
     "register_pytree_node": ('hide(torch.utils._pytree, "register_pytree_node")', RESTORE),
     "guard_or_false": ('hide(torch.fx.experimental.symbolic_shapes, "guard_or_false")', RESTORE),
 }
-"""What is hidden before dmask is imported, and if it is needed again before anything compiles."""
+"""The APIs hidden before dmask is imported, and True if compiling needs them back."""
 
 
 def run(*parts: str) -> None:
@@ -167,7 +167,7 @@ def test_small_masks_stay_ops_without_pass_patterns(monkeypatch: pytest.MonkeyPa
 
 
 class Node:
-    """A symbolic number's node, as a release without hints has it."""
+    """The node of a symbolic number in a release without hints."""
 
 
 class HintedNode:

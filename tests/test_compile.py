@@ -35,7 +35,7 @@ def test_graphs_stay_within_budget_as_keys_grow(fn, dynamic: bool | None, budget
         expected = fn(bias)
         got = compiled(bias)
         assert (got is None and expected is None) or torch.equal(got, expected)
-    # A graph that only returns None is empty and not counted: the count may be below the budget.
+    # A graph that only returns None is not counted, so the count may be below the budget.
     assert counter.frame_count <= budget
 
 

@@ -1,4 +1,4 @@
-"""`python -m dmask`: its model, its checks, and that each of them can fail."""
+"""`python -m dmask`: its model and its checks, each of which can fail."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUICK = ["--backend", "aot_eager", "--context", "32", "--window-size", "8"]
 
 
 def run(*argv: str) -> tuple[int, str, str]:
-    """The exit code of the demo, and what it wrote."""
+    """The exit code of the demo and its output."""
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         code = demo.main([*QUICK, *argv])
     return code, out.getvalue(), err.getvalue()
@@ -34,14 +34,14 @@ def run(*argv: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def _less_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less to evaluate on and less to sample, for runs that are all about the rest."""
+    """Shortens evaluation and sampling, for runs that test other parts."""
     corpus = text.python_reference()
     corpus = Corpus(corpus.train, corpus.held_out[:4000])
     monkeypatch.setattr(text, "python_reference", lambda: corpus)
     monkeypatch.setattr(demo, "SAMPLE_LENGTH", 20)
 
 
-# ------------------------------------------------------------------ the whole
+# ------------------------------------------------------------------ the whole demo
 
 
 def test_trains_checks_and_reports(tmp_path: Path) -> None:
@@ -90,17 +90,20 @@ def test_importing_dmask_imports_no_demo() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--steps", "-1"], "--steps: expected an integer of at least 0, got '-1'"),
-        (["--steps", "many"], "--steps: expected an integer of at least 0, got 'many'"),
+        (["--steps", "-1"], "--steps: expected an integer >= 0, got '-1'"),
+        (["--steps", "many"], "--steps: expected an integer >= 0, got 'many'"),
         (["--batch-size", "0"], "--batch-size: expected an integer from 1 to 256, got '0'"),
-        (["--batch-size", "200", "--context", "200"], "--batch-size: times --context must be at"),
+        (
+            ["--batch-size", "200", "--context", "200"],
+            "--batch-size: batch size * context must be at",
+        ),
         (["--context", "1"], "--context: expected an integer from 2 to 2048, got '1'"),
-        (["--window-size", "0"], "--window-size: expected an integer of at least 1, got '0'"),
+        (["--window-size", "0"], "--window-size: expected an integer >= 1, got '0'"),
         (["--window-size", "32"], "--window-size: must be less than --context 32"),
         (["--backend", "eager"], "--backend: invalid choice: 'eager'"),
         (["--device", "nowhere"], "--device: cannot use 'nowhere': "),
         (["--device", "meta"], "--device: cannot use 'meta': "),
-        (["--seed", str(2**63)], "--seed: expected an integer of at least 0"),
+        (["--seed", str(2**63)], "--seed: expected an integer >= 0"),
         (["--output", __file__], "--output: "),
     ],
 )
@@ -199,7 +202,7 @@ def test_attention_sees_the_keys_of_the_mask_and_no_others() -> None:
     assert mask.sum(-1).tolist() == [min(q + 1, window_size) for q in range(length)]
     for q in range(length):
         (gradient,) = torch.autograd.grad(output[0, q].square().sum(), x, retain_graph=True)
-        # The query comes from byte q, kept as a key or not.
+        # The query comes from byte q, whether it is kept as a key or not.
         seen = mask[q] | (torch.arange(length) == q)
         assert (gradient[0] != 0).any(-1).tolist() == seen.tolist()
 
@@ -218,7 +221,7 @@ def test_scores_learn() -> None:
 
 
 def layers() -> list[Tensor]:
-    # In halves, so that rows tie.
+    # Multiples of one half, so that rows tie.
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(3, 2, 1, 20, generator=generator).mul(4).round() / 2 for _ in range(2)]
 

@@ -1,4 +1,4 @@
-"""Every error of the contract: its type and its text, eager and compiled."""
+"""Every error of the contracts: its type and its text, eager and compiled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MASK = torch.ones(2, 8, dtype=torch.bool)
 
 
 def create(**changes: Any) -> Callable[[], object]:
-    """One call of create_mask that is right but for `changes`."""
+    """Returns a call to create_mask that is valid except for `changes`."""
     arguments = {
         "attention_bias": BIAS,
         "attention_mask": MASK,
@@ -140,7 +140,7 @@ def test_the_texts() -> None:
         "\n".join(lines),
         """\
 bias of integers
-    TypeError: attention_bias must have a floating dtype, got torch.int64
+    TypeError: attention_bias must have a floating-point dtype, got torch.int64
 bias not 4-D
     ValueError: attention_bias must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 3, 8)
 float mask
@@ -158,7 +158,7 @@ mask of another batch
 4-D mask of another length
     ValueError: attention_mask of shape (2, 1, 3, 7) contradicts key_len=8: dimension 3 must be 8 or 1
 heads that do not divide
-    ValueError: shapes (2, 2, 3, 8) and (2, 3, 3, 8) of attention_bias and attention_mask do not broadcast: of the head counts 2 and 3 neither divides the other
+    ValueError: shapes (2, 2, 3, 8) and (2, 3, 3, 8) of attention_bias and attention_mask do not broadcast: neither of the head counts 2 and 3 divides the other
 batch_size against the bias
     ValueError: attention_bias of shape (2, 2, 3, 8) contradicts batch_size=3: dimension 0 must be 3 or 1
 query_len against the bias
@@ -166,19 +166,19 @@ query_len against the bias
 key_len against the bias
     ValueError: attention_bias of shape (2, 2, 3, 8) contradicts key_len=9: dimension 3 must be 9 or 1
 negative size
-    ValueError: batch_size must not be negative, got -1
+    ValueError: batch_size must be non-negative, got -1
 two devices
-    ValueError: attention_bias and attention_mask must be on one device, got cpu and meta
+    ValueError: attention_bias and attention_mask must be on the same device, got cpu and meta
 window of 0
     ValueError: window_size must be at least 1, got 0
 window of None
-    ValueError: type 'topk' needs a window_size, got None
+    ValueError: type 'topk' requires window_size, got None
 block of 0
     ValueError: block_size must be at least 1, got 0
 floor out of range
-    ValueError: min_dtype must be a number that torch.float16 can hold (-65504 to 65504), got -100000
+    ValueError: min_dtype must be a number that torch.float16 can represent (-65504 to 65504), got -100000
 floor NaN
-    ValueError: min_dtype must be a number that torch.float32 can hold, got nan
+    ValueError: min_dtype must be a number that torch.float32 can represent, got nan
 unknown type
     ValueError: unknown type 'tpok'; expected one of ('block_topk', 'ratio', 'relu', 'topk', 'topp')
 unknown tie_break
@@ -186,13 +186,13 @@ unknown tie_break
 unknown option
     ValueError: unknown 'relu' option 'p'; expected one of ()
 topk_mask: 2-D mask
-    ValueError: attention_mask must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 8); create_mask takes (B, S) masks too
+    ValueError: attention_mask must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 8); create_mask also accepts (B, S) masks
 topk_mask: no broadcast
     ValueError: shapes (2, 2, 3, 8) and (2, 1, 1, 5) of attention_bias and attention_mask do not broadcast: dimension 3 is 8 and 5
 topk_mask: window of 0
     ValueError: window_size must be at least 1, got 0
 dynamic_mask: bias of integers
-    TypeError: attention_bias must have a floating dtype, got torch.int32
+    TypeError: attention_bias must have a floating-point dtype, got torch.int32
 relu_mask: float mask
     TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
 topk_indices: window of 0
@@ -206,29 +206,29 @@ block_smooth: block of 0
 block_smooth: no broadcast
     ValueError: shapes (2, 2, 3, 8) and (2, 2, 3, 5) of mask and attention_mask do not broadcast: dimension 3 is 8 and 5
 topp: p of 0
-    ValueError: p must be above 0 and at most 1, got 0.0
+    ValueError: p must be greater than 0 and at most 1, got 0.0
 ratio: above 1
-    ValueError: ratio must be above 0 and at most 1, got 1.5
+    ValueError: ratio must be greater than 0 and at most 1, got 1.5
 block_topk: block of 0
     ValueError: key_block must be at least 1, got 0
 block_topk: pool
     ValueError: unknown pool 'min'; expected one of ('max', 'mean')
 block_topk: no window
-    ValueError: type 'block_topk' needs a window_size, got None
+    ValueError: type 'block_topk' requires window_size, got None
 option of another type
     TypeError: option 'p' must be an int, float, bool or str, got list
 select: bias of integers
-    TypeError: attention_bias must have a floating dtype, got torch.int32
+    TypeError: attention_bias must have a floating-point dtype, got torch.int32
 select: window of 0
     ValueError: window_size must be at least 1, got 0
 select: sinks and local
-    ValueError: sinks and local count inside window_size=4, got 3 + 2
+    ValueError: sinks + local must be at most window_size=4, got 3 + 2
 select: negative sinks
-    ValueError: sinks must not be negative, got -1
+    ValueError: sinks must be non-negative, got -1
 select: float mask
     TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
 select: mask heads
-    ValueError: shapes (2, 2, 3, 8) and (2, 3, 3, 8) of attention_bias and attention_mask do not broadcast: of the head counts 2 and 3 neither divides the other
+    ValueError: shapes (2, 2, 3, 8) and (2, 3, 3, 8) of attention_bias and attention_mask do not broadcast: neither of the head counts 2 and 3 divides the other
 select: query_len against the bias
     ValueError: attention_bias of shape (2, 2, 3, 8) contradicts query_len=5: dimension 2 must be 5 or 1
 select: float key_lengths
@@ -238,15 +238,15 @@ select: 2-D key_lengths
 select: key_lengths of another batch
     ValueError: key_lengths of shape (3,) contradicts batch_size=2: dimension 0 must be 2 or 1
 select: two devices
-    ValueError: attention_bias and key_lengths must be on one device, got cpu and meta
+    ValueError: attention_bias and key_lengths must be on the same device, got cpu and meta
 select: floor NaN
-    ValueError: min_dtype must be a number that torch.float32 can hold, got nan
+    ValueError: min_dtype must be a number that torch.float32 can represent, got nan
 mask_mod: heads
     ValueError: num_heads must be a multiple of the 2 heads of the selection, got 3
 to_block_mask: block of 0
     ValueError: BLOCK_SIZE of a query block must be at least 1, got 0
 kept_indices: bounds
-    ValueError: threshold and cutoff must have one shape, got (2, 2, 3) and (1, 2, 8)
+    ValueError: threshold and cutoff must have the same shape, got (2, 2, 3) and (1, 2, 8)
 mask_from_indices: float
     TypeError: indices must be int32 or int64, got torch.float32
 mask_from_indices: 3-D
@@ -256,7 +256,7 @@ mask_from_indices: past the end
 mask_from_indices: block past the end
     ValueError: indices must be below 2, the number of keys or blocks, got 2
 mask_from_indices: negative
-    ValueError: key_len must not be negative, got -1
+    ValueError: key_len must be non-negative, got -1
 mask_from_indices: block of 0
     ValueError: block_size must be at least 1, got 0
 mask_from_indices: 2-D mask
@@ -266,21 +266,21 @@ mask_from_indices: mask length
 attention: unknown backend
     ValueError: unknown backend 'flash'; expected one of ('eager', 'sdpa')
 attention: window without bias
-    ValueError: window_size needs an attention_bias to choose keys by, got None
+    ValueError: window_size requires attention_bias, got None
 attention: 3-D query
     ValueError: query, key and value must be 4-D [B, H, L, D], got shapes ((4, 3, 8), (2, 2, 5, 8), (2, 2, 5, 8))
 attention: head size
-    ValueError: key must have the batch and head size of query, got shapes ((2, 4, 3, 16), (2, 2, 5, 8), (2, 2, 5, 8))
+    ValueError: key must match the batch and head size of query, got shapes ((2, 4, 3, 16), (2, 2, 5, 8), (2, 2, 5, 8))
 attention: value length
-    ValueError: value must have the batch, heads and length of key, got shapes ((2, 4, 3, 8), (2, 2, 5, 8), (2, 2, 6, 8))
+    ValueError: value must match the batch, heads and length of key, got shapes ((2, 4, 3, 8), (2, 2, 5, 8), (2, 2, 6, 8))
 attention: heads
-    ValueError: key heads must divide query heads, got 2 and 3
+    ValueError: the number of query heads must be divisible by the number of key heads, got 3 and 2
 attention: bias heads
-    ValueError: attention_bias of shape (2, 3, 1, 5) must have a number of heads that divides 4, got 3
+    ValueError: the number of heads of attention_bias must divide 4, got 3 (shape (2, 3, 1, 5))
 attention: float mask
     TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
 attention: mask heads
-    ValueError: attention_mask of shape (2, 3, 1, 5) must have a number of heads that divides 4, got 3""",
+    ValueError: the number of heads of attention_mask must divide 4, got 3 (shape (2, 3, 1, 5))""",
     )
 
 
@@ -300,7 +300,7 @@ def test_the_text_survives_compilation(name: str) -> None:
 def test_maybe_asks_for_a_floating_bias_only_where_there_is_a_window() -> None:
     integers = torch.zeros(1, 1, 1, 8, dtype=torch.int64)
     assert dmask.maybe_create_mask(integers, None, 1, 1, 8, None) is None
-    with pytest.raises(TypeError, match="attention_bias must have a floating dtype"):
+    with pytest.raises(TypeError, match="attention_bias must have a floating-point dtype"):
         dmask.maybe_create_mask(integers, None, 1, 1, 8, 4)
 
 

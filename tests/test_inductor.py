@@ -74,10 +74,10 @@ def test_a_size_is_a_hint_and_not_a_guard() -> None:
 
 
 def test_a_mask_stays_an_op_next_to_flex_attention() -> None:
-    """On the CPU, flex_attention miscompiles captured tensors that a scatter made."""
+    """On the CPU, flex_attention miscompiles captured tensors that a scatter produced."""
     query, key, bias = scores(2, 2, 16, 16), scores(2, 2, 64, 16), scores(2, 2, 16, 64)
     assert bias.numel() <= FEW_SCORES  # small enough to be replaced anywhere else
-    value = key.sin()  # torch 2.9 refuses equal buffers
+    value = key.sin()  # torch 2.9 rejects equal buffers
 
     def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         kept = create(bias)

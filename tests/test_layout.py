@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = {"dispatch", "spec", "strategy"}
 """Files of `dmask/contracts/` that are not about one op."""
 WITHOUT_KERNEL = {"create_mask"}
-"""Ops that only choose among the kernels of others."""
+"""Ops that only choose among the kernels of other ops."""
 
 
 def stems(folder: str) -> set[str]:
@@ -49,7 +49,7 @@ def test_every_test_of_one_op_has_a_contract() -> None:
 
 
 def test_kernels_of_other_backends_have_a_reference() -> None:
-    """A backend may have files of its own; those with the stem of a contract need a reference."""
+    """Files of a backend that share the stem of a contract need a reference."""
     backends = [folder for folder in (ROOT / "dmask" / "kernels").iterdir() if folder.is_dir()]
     assert {"cpu", "reference"} <= {folder.name for folder in backends}
     reference = stems("dmask/kernels/reference")

@@ -1,4 +1,4 @@
-"""The examples of the README run, each in a process of its own, as a reader would try them."""
+"""Runs each example of the README in a separate process."""
 
 from __future__ import annotations
 

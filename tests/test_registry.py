@@ -49,12 +49,14 @@ STRATEGIES = {"above": above, "first": first, "floored": floored, "numbered": nu
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    for name, function in STRATEGIES.items():
-        dmask.register_strategy(name, function)
-    yield
-    for name in STRATEGIES:
-        if name in dmask.strategies():
-            dmask.unregister_strategy(name)
+    try:
+        for name, function in STRATEGIES.items():
+            dmask.register_strategy(name, function)
+        yield
+    finally:
+        for name in STRATEGIES:
+            if name in dmask.strategies():
+                dmask.unregister_strategy(name)
 
 
 BIAS = scores(1, 2, 3, 16)
@@ -195,19 +197,19 @@ wrong type of option
 wrong bool
     ValueError: 'above' option 'strict' must be bool, got '1'
 missing option
-    ValueError: type 'numbered' needs the options ('count',)
+    ValueError: type 'numbered' requires the options ('count',)
 fraction for an int
     ValueError: 'numbered' option 'count' must be int, got '1.5'
 missing window
-    ValueError: type 'first' needs a window_size, got None
+    ValueError: type 'first' requires window_size, got None
 duplicate
-    ValueError: type 'above' is registered already, as one of ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
+    ValueError: type 'above' is already registered; registered types are ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
 duplicate of a built-in
-    ValueError: type 'topk' is registered already, as one of ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
+    ValueError: type 'topk' is already registered; registered types are ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
 name of another op
-    ValueError: a type must be an identifier for which no op dmask::<type>_mask exists, got 'create'
+    ValueError: type must be an identifier, and op dmask::<type>_mask must not exist, got 'create'
 no identifier
-    ValueError: a type must be an identifier for which no op dmask::<type>_mask exists, got 'top-k'
+    ValueError: type must be an identifier, and op dmask::<type>_mask must not exist, got 'top-k'
 unknown
     ValueError: unknown type 'nobody'; expected one of ('above', 'block_topk', 'first', 'floored', 'numbered', 'ratio', 'relu', 'topk', 'topp')
 built-in

@@ -1,4 +1,4 @@
-"""Small inputs that once went wrong, with others of their kind."""
+"""Small inputs that once gave wrong results, and similar inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import Mode
 ROW = torch.tensor([0.3, 0.1, 0.2, 0.4]).view(1, 1, 1, 4)
 
 
-# ------------------------------------------------------------------ remembered plans
+# ------------------------------------------------------------------ cached plans
 
 
 @pytest.mark.parametrize("wrong", [2.0, True, torch.tensor(2), [2]])
@@ -58,7 +58,7 @@ def test_a_floor_of_any_number_type_is_one_floor() -> None:
 def test_block_means_are_exact_enough_and_never_overflow(
     dtype: torch.dtype, scores: list[float], mode: Mode
 ) -> None:
-    """The last block is the row's own, the second one has the better mean."""
+    """The last block is at the row's position; the second block has the better mean."""
     bias = torch.tensor(scores, dtype=torch.float64).to(dtype).view(1, 1, 1, 6)
 
     def make(bias: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def test_each_query_keeps_its_own_block(
     assert kept.shape == (1, 1, 16, 16)
     for query in range(16):
         own = kept[0, 0, query, query // 4 * 4 : query + 1]
-        assert own.all() or block_size == 4  # smoothing counts the forbidden keys of a block
+        assert own.all() or block_size == 4  # smoothing also counts forbidden keys
     # The op has no argument for the number of queries: one row, the last one.
     assert torch.ops.dmask.block_topk_mask(bias, None, 4, key_block=4).shape == (1, 1, 1, 16)
 
@@ -278,7 +278,7 @@ def test_a_block_larger_than_the_row_is_the_row(size: int) -> None:
 
 
 def test_an_op_that_is_held_across_unregister_fails() -> None:
-    """In a process of its own: a call into freed memory would end it."""
+    """Runs in a separate process, because a call into freed memory would crash it."""
     program = """
 import torch, dmask
 

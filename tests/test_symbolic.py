@@ -1,4 +1,4 @@
-"""Sizes that nothing is known about while tracing: `mark_unbacked`, and numbers out of tensors."""
+"""Sizes that are unknown while tracing: `mark_unbacked`, and numbers read from tensors."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_an_unbacked_dimension(name: str, place: int, dim: int) -> None:
         _skip_unbacked_heads()
     marked = [tensor.clone() for tensor in tensors]
     mark_unbacked(marked[place], dim)
-    if name == "block_smooth":  # of one mask both are made
+    if name == "block_smooth":  # both are made from one mask
         mark_unbacked(marked[1 - place], dim)
     compiled = torch.compile(fn, fullgraph=True, backend="eager")
     assert torch.equal(compiled(*marked), fn(*tensors))
 
 
 def _skip_unbacked_heads() -> None:
-    """Skips where PyTorch repeats no heads by a size that nothing is known about."""
+    """Skips cases in which PyTorch cannot repeat heads by an unbacked size."""
     if torch.__version__ < "2.13":
         pytest.skip("repeat_interleave by an unbacked size needs torch 2.13")
 

@@ -1,8 +1,8 @@
-"""What each op costs, compared with the code that users write without it.
+"""Measures each op against the code that users write without it.
 
-One file per op, with the stem of its contract. Its `cases` yields pairs of functions: a call of
-dmask, and a readable alternative that returns the same. `tests/test_benchmarks.py` checks that the
-results are equal.
+One file per op, with the stem of its contract. Its `cases` yields pairs of functions: a call to
+dmask, and a readable alternative that returns the same result. `tests/test_benchmarks.py` checks
+that the results are equal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Result = Tensor | tuple[Tensor, ...]
 
 
 class Case(NamedTuple):
-    """A call, and an alternative with the same result."""
+    """A call to dmask and an alternative with the same result."""
 
     name: str
     alternative: str

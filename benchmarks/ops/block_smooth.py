@@ -23,6 +23,6 @@ def cases(inputs: Inputs) -> Iterator[Case]:
 
 
 def smoothed(mask: Tensor) -> Tensor:
-    """Keeps the blocks of which more than half is kept."""
+    """Keeps the blocks in which more than half of the keys are kept."""
     count = mask.unflatten(-1, (-1, BLOCK)).sum(dim=-1)
     return (2 * count > BLOCK).repeat_interleave(BLOCK, dim=-1)

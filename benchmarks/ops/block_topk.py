@@ -23,7 +23,7 @@ def cases(inputs: Inputs) -> Iterator[Case]:
 
 
 def best_blocks(bias: Tensor, window_size: int) -> Tensor:
-    """Keeps the block of each query's own position, and the best others."""
+    """Keeps the block at each query's position and the best other blocks."""
     query_len, key_len = bias.shape[-2:]
     pooled = bias.unflatten(-1, (-1, BLOCK)).amax(dim=-1)
     own = (torch.arange(query_len, device=bias.device) + key_len - query_len) // BLOCK

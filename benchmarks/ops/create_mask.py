@@ -1,4 +1,4 @@
-"""`create_mask`: a mask of the padding and the scores."""
+"""`create_mask`: a mask from padding and scores."""
 
 from __future__ import annotations
 

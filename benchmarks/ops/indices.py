@@ -36,7 +36,7 @@ def cases(inputs: Inputs) -> Iterator[Case]:
 
 
 def sorted_topk(bias: Tensor, mask: Tensor, window_size: int) -> Tensor:
-    """Returns the best keys in ascending order, then -1."""
+    """Returns the best keys in ascending order, padded with -1."""
     key_len, floor = bias.shape[-1], torch.finfo(bias.dtype).min
     values, keys = bias.masked_fill(~mask, floor).topk(window_size, dim=-1, sorted=False)
     keys = keys.masked_fill(values == floor, key_len).sort(dim=-1).values
@@ -44,13 +44,13 @@ def sorted_topk(bias: Tensor, mask: Tensor, window_size: int) -> Tensor:
 
 
 def indices_of(mask: Tensor, width: int) -> Tensor:
-    """Returns the kept keys in ascending order, then -1."""
+    """Returns the kept keys in ascending order, padded with -1."""
     keys = mask.byte().argsort(dim=-1, descending=True, stable=True)[..., :width]
     return keys.masked_fill(~mask.gather(-1, keys), -1).int()
 
 
 def scattered(indices: Tensor, key_len: int) -> Tensor:
-    """Returns the mask of the keys; -1 goes to a column that is cut off."""
+    """Returns the mask of the keys. -1 goes to an extra column, which is cut off."""
     keys = indices.long().masked_fill(indices < 0, key_len)
     shape = (*indices.shape[:-1], key_len + 1)
     mask = torch.zeros(shape, dtype=torch.bool, device=indices.device)

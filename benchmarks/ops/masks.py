@@ -1,4 +1,4 @@
-"""`as_bool`: an integer mask of 0 and 1 as a bool one."""
+"""`as_bool`: converts an integer mask of 0 and 1 to bool."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def cases(inputs: Inputs) -> Iterator[Case]:
 
 def checked(mask: Tensor) -> Tensor:
     if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError("the mask has other values than 0 and 1")
+        raise ValueError("the mask has values other than 0 and 1")
     return mask.bool()

@@ -1,4 +1,4 @@
-"""`ratio_mask`: a share of each row's keys."""
+"""`ratio_mask`: the best fraction of each row's keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`select`: one threshold per row, and the mask that it makes."""
+"""`select`: a threshold per row, and the mask that it defines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cases(inputs: Inputs) -> Iterator[Case]:
 
 
 def threshold_mask(bias: Tensor, mask: Tensor, window_size: int) -> Tensor:
-    """Keeps the scores that reach the smallest of the best ones."""
+    """Keeps the scores that reach the smallest of the `window_size` best scores."""
     floor = torch.finfo(bias.dtype).min
     scores = bias.masked_fill(~mask, floor)
     threshold = scores.topk(window_size, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""`topk_mask`: the best keys of each row, by either tie rule."""
+"""`topk_mask`: the best keys of each row, with both tie rules."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def _lowest(bias: Tensor, window_size: int) -> Case:
 
 
 def sorted_mask(bias: Tensor, window_size: int) -> Tensor:
-    """Of equal scores, a stable sort takes the lower index first."""
+    """Returns the mask with ties to the lowest index, by a stable sort."""
     best = bias.sort(dim=-1, descending=True, stable=True).indices[..., :window_size]
     return torch.zeros_like(bias, dtype=torch.bool).scatter_(-1, best, True)

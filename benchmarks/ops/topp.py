@@ -1,4 +1,4 @@
-"""`topp_mask`: the fewest keys that hold a share of the softmax."""
+"""`topp_mask`: the smallest set of keys with a given softmax mass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
 """Compiles and calls code, records what Dynamo does, and turns that into a report.
 
-Private: the public names are those of `compile_checks` itself.
+This package is private: the public names are in `compile_checks`.
 """

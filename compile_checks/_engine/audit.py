@@ -1,8 +1,8 @@
 """Audits a function or module: compiles it, calls it and reports what Dynamo did.
 
-A graph break does not fail; it only makes a model slower. The same is true of a frame that Dynamo
-gave up on, and of a function that it never saw. All of them are findings here, so that a test can
-assert `report.ok`.
+A graph break raises no error; it only makes a model slower. The same is true of a frame that Dynamo
+gave up on and of a function that it never compiled. The audit reports all of them as findings, so
+that a test can assert `report.ok`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def audit(
         args, kwargs: the inputs of both calls.
         dynamic: as in `torch.compile`.
         backward: if True, back-propagates the sum of all floating-point outputs that require grad.
-            As in any backward, gradients are added to `.grad`.
+            As usual, gradients accumulate in `.grad`.
         backend: a backend of `torch.compile`. Graph breaks do not depend on it. `"aot_eager"` adds
             functionalization and the fake kernels of ops.
-        fullgraph: as in `torch.compile`. A break ends the audit, as a finding.
+        fullgraph: as in `torch.compile`. A break ends the audit and becomes a finding.
         compare: if True, also runs the code in eager mode, on copies of the inputs and the module,
             and compares results, gradients and mutated inputs. Integers and booleans must be equal.
             Floating-point tensors may differ by 1e-9 (float64), 1e-4 (float32), 1e-2 (float16) or
@@ -57,15 +57,15 @@ def audit(
             See `captured_graphs` of a report for both forms.
 
     Returns:
-        A report. It is `ok` if all code was compiled into graphs and the second call ran the graphs
-        of the first. Its `notes` say what could not be checked, such as results that eager mode
-        itself does not reproduce.
+        A report. It is `ok` if all code was compiled into graphs and the second call reused the
+        graphs of the first. Its `notes` say what could not be checked, such as results that differ
+        between two eager runs.
 
     Raises:
         TypeError: if `fn` is an async function. Calling it would only create a coroutine.
         ValueError: for an unknown gate.
-        Exception: anything that `fn` raises. The compiler is reset and its settings are restored,
-            as after any audit.
+        Exception: anything that `fn` raises. The compiler is still reset and its settings are
+            restored.
 
     >>> import torch
     >>> audit(torch.nn.ReLU(), (torch.ones(3),)).ok
@@ -99,13 +99,13 @@ def audit_calls(
     gates: Collection[Gate] = DEFAULT_GATES,
     expected_graph: ExpectedGraph | None = None,
 ) -> AuditReport:
-    """Audits a sequence of calls, which it makes twice. See `audit` for the other arguments.
+    """Audits a sequence of calls, which it runs twice. See `audit` for the other arguments.
 
     Args:
         calls: `Step`s, each with its own budget of recompiles; or pairs `(args, kwargs)`, which may
             recompile nothing; or a function that creates either, called for each round of calls.
         max_graphs: the number of graphs that all calls together may compile, recompiles included.
-            The budgets of the steps are then ignored. `None` allows as many as the code needs.
+            If given, it replaces the budgets of the steps. `None` sets no limit.
 
     >>> import torch
     >>> from compile_checks import Step

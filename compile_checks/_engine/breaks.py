@@ -17,9 +17,9 @@ _STACK = re.compile(r"User code traceback:|^from user code:$", re.MULTILINE)
 
 
 def break_of(error: BaseException | None, payload: str, compile_id: str = "") -> GraphBreak:
-    """Returns the break that an exception describes, or a record of the trace without one."""
+    """Returns the break that an exception describes, or else a record of the trace."""
     stack: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
-    # A break on a branch is logged while its code is being traced, with no exception in flight.
+    # Dynamo logs a break on a branch while it is still tracing, with no exception in flight.
     reason = reason_in(payload if stack is None else str(_cause_of(error)))
     place = place_of(_compat.traced_stack() or _stack_in(payload) if stack is None else stack)
     return GraphBreak(
@@ -37,7 +37,7 @@ def break_of(error: BaseException | None, payload: str, compile_id: str = "") ->
 def _cause_of(error: BaseException | None) -> BaseException | None:
     """Returns the original break.
 
-    Torch 2.9 wraps a break in a generator in the error that it cannot inline the generator's
+    If a generator breaks, torch 2.9 wraps the break in an error about inlining the generator's
     consumer. The text of that error has the address of a code object, which differs in each run.
     """
     skip = error.__cause__ if error else None

@@ -1,4 +1,4 @@
-"""A backend that keeps a description of each graph and passes the graph on."""
+"""A backend that records a description of each graph and passes the graph on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CapturingBackend:
 
     @property
     def compiler(self) -> Backend:
-        """What `torch.compile` takes: this, or the named backend if its function is unknown."""
+        """The backend to pass to `torch.compile`: self, or the name if its function is unknown."""
         if self._lookup is None and isinstance(self.backend, str):
             return self.backend
         return self
@@ -66,7 +66,7 @@ class CapturingBackend:
         compiler: Any = self.backend if self._lookup is None else self._lookup(self.backend)
         return compiler(graph, inputs)
 
-    # Dynamo keeps one cache for each backend, by identity.
+    # Dynamo keeps a separate cache for each backend object.
     __hash__ = object.__hash__
 
 
@@ -80,7 +80,7 @@ def name_of(backend: Backend) -> str:
 
 
 def canonical(graph: Graph) -> str:
-    """Returns a graph as text that does not depend on names: one numbered line per node.
+    """Returns a graph as text that does not depend on variable names: one numbered line per node.
 
     >>> print(canonical(torch.fx.symbolic_trace(lambda x: x.sin() + 1).graph))
     %0 = input
@@ -126,7 +126,7 @@ def _overloads(graph: GraphModule) -> Iterator[torch._ops.OpOverload]:
 
 
 def _name(node: Node) -> str:
-    """Returns the name that a person would write, such as `sin` or `mylib.myop`."""
+    """Returns the readable name of a call, such as `sin` or `mylib.myop`."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         return str(target.overloadpacket)

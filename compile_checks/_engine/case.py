@@ -1,4 +1,4 @@
-"""Audits with a name, in one mode or in several."""
+"""Named audits, in one mode or in several."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ALL_MODES: Final[tuple[Mode, ...]] = tuple(
         ("eager", "aot_eager", "inductor"), (False, True), (None, True, False), (False, True)
     )
 )
-"""Every combination. Each default mode comes right before its fullgraph mode."""
+"""Every combination. Each default mode immediately precedes its fullgraph mode."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """An audit with a name. The other fields are the arguments of `audit_calls`."""
+    """A named audit. The other fields are the arguments of `audit_calls`."""
 
     name: str
     fn: Callable[..., Any]
@@ -34,7 +34,7 @@ class Case:
     backward: bool = False
     max_graphs: int | None = None
     covers: str = ""
-    """The name that this case covers, out of those that must be covered (`required`)."""
+    """The required name that this case covers, if any."""
     fullgraph: bool = False
     backend: str = "aot_eager"
     compare: bool = True
@@ -57,7 +57,7 @@ class Case:
         )
 
     def run(self) -> AuditReport:
-        """Audits the case. An exception becomes a finding, so that other cases still run."""
+        """Audits the case. Turns an exception into a finding, so that other cases still run."""
         try:
             report = audit_calls(
                 self.fn,

@@ -3,7 +3,8 @@
 The eager code runs on copies of everything, with the same random numbers. Booleans and integers
 must be equal. Two floating-point tensors may differ by `TOLERANCES[dtype]` times the largest
 magnitude in the tensor, or times `SMALL` if that is larger. Compiled code may sum in another order,
-so that an element near zero means nothing by itself, and a gradient that cancels out is noise.
+so the relative error of a single element near zero is meaningless, and a gradient that cancels out
+is noise.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ TOLERANCES: Final[Mapping[torch.dtype, float]] = {
     torch.float16: 1e-2,
     torch.bfloat16: 4e-2,
 }
-"""The largest difference, relative to the largest magnitude of the tensor. A complex dtype has that
-of its parts. All other dtypes have the largest of these."""
+"""The largest difference, relative to the largest magnitude of the tensor. A complex dtype uses the
+tolerance of its parts. All other dtypes use the largest of these."""
 
 SMALL: Final = 0.1
 
@@ -36,11 +37,11 @@ Leaves = dict[str, Any]
 
 
 class NotComparableError(Exception):
-    """Says why eager and compiled code cannot be compared. The code itself is not wrong."""
+    """Raised if eager and compiled code cannot be compared. It does not mean the code is wrong."""
 
 
 class Reference:
-    """Repeats in eager mode what the compiled code ran."""
+    """Repeats the compiled calls in eager mode."""
 
     def __init__(self, fn: Callable[..., Any], steps: Sequence[Step], *, backward: bool) -> None:
         """Copies everything that the calls may change.
@@ -53,7 +54,7 @@ class Reference:
         self._fn, self._steps = copied(fn, steps)
 
     def differences(self, index: int, step: Step, result: Any) -> list[str]:
-        """Returns what differs after a call in which the compiled code returned `result`.
+        """Returns the differences after a call in which the compiled code returned `result`.
 
         Args:
             index, step: the call, with the inputs as the compiled code left them.
@@ -90,10 +91,10 @@ class Reference:
 def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:
     """Back-propagates the sum of all floating-point outputs that require grad.
 
-    Returns True if there are any.
+    Returns True if there are any such outputs.
 
     Args:
-        into: the leaves whose `.grad` it adds to. `None` means all.
+        into: the leaves that accumulate gradients. `None` means all.
     """
     outputs = [
         tensor.sum()
@@ -106,7 +107,7 @@ def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:
 
 
 def own_gradients(fn: Callable[..., Any], step: Step) -> None:
-    """Copies gradients out of the memory of CUDA graphs, which the next call overwrites."""
+    """Clones gradients out of the memory of CUDA graphs, which the next call overwrites."""
     for tensor in _leaf_tensors(fn, step):
         if tensor.grad is not None:
             tensor.grad = tensor.grad.clone()
@@ -150,7 +151,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _state(fn: Callable[..., Any], step: Step) -> Leaves:
-    """Returns everything that a call may have changed, with the gradients."""
+    """Returns everything that a call may have changed, including gradients."""
     state = {
         **leaves(_module(fn), "module"),
         **leaves(list(step.args), "args"),
@@ -178,16 +179,16 @@ def _module(fn: Callable[..., Any]) -> torch.nn.Module | None:
 def copied(
     fn: Callable[..., Any], inputs: Sequence[Step]
 ) -> tuple[Callable[..., Any], Sequence[Step]]:
-    """Returns copies of the inputs and of the module. A function is returned as it is.
+    """Returns copies of the inputs and of the module. A function is returned unchanged.
 
-    What the originals share, the copies share too.
+    Copies share objects in the same way as the originals.
 
     Raises:
         NotComparableError: if something cannot be copied.
     """
     original = _module(fn), inputs
     tensors = _tensors(original)
-    # `deepcopy` can copy only leaves.
+    # `deepcopy` can copy only leaf tensors.
     memo: dict[int, Any] = {
         id(t): t.detach().clone().requires_grad_().clone() for t in tensors if not t.is_leaf
     }
@@ -217,7 +218,7 @@ def _differences(compiled: Leaves, eager: Leaves) -> list[str]:
 
 
 def _difference(compiled: Any, eager: Any) -> str:
-    """Returns how two leaves differ, or `""` if they do not."""
+    """Describes how two leaves differ. Returns `""` if they do not."""
     if isinstance(compiled, Tensor) and isinstance(eager, Tensor):
         return _tensor_difference(compiled.detach(), eager.detach())
     if type(compiled) is not type(eager):

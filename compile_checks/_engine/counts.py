@@ -7,12 +7,12 @@ from typing import Any
 from compile_checks import _compat
 from compile_checks._engine.places import place_of
 
-# Dynamo's reason for a step back to the last statement that it can resume from.
+# The reason that Dynamo gives when it steps back to the last statement it can resume from.
 _STEPPED_BACK = "step_unsupported"
 
 
 class Counts:
-    """What Dynamo's counters have counted since this was created. None if a counter is missing."""
+    """Counts of Dynamo's counters since this object was created. None if a counter is missing."""
 
     def __init__(self) -> None:
         self._graphs_before = self._total_graphs()
@@ -41,10 +41,10 @@ class Counts:
 
     @property
     def stepped_back(self) -> dict[tuple[str, str], tuple[str, int]]:
-        """The frames, by file and name, in which Dynamo stepped back to before the break.
+        """The frames, by file and name, in which Dynamo stepped back to a point before the break.
 
-        `graph_break_reasons` has the first line of the statement that it stepped back to. The break
-        may be further down in that statement, or in a property that it reads.
+        `graph_break_reasons` has the first line of the statement that Dynamo stepped back to. The
+        break may be further down in that statement, or in a property that the statement reads.
         """
         frames = (r.user_stack[-1] for r in self._new() if r.reason == _STEPPED_BACK)
         return {(f.filename, f.name): (f.filename, f.lineno or 0) for f in frames}

@@ -1,6 +1,6 @@
 """The values that an audit returns: frozen dataclasses that convert to and from JSON.
 
-This is the leaf of the package: every other module imports it, and it imports none of them.
+This module is a leaf of the package: it imports no other module of it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ YOURS: Final = "yours"
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to compile and call a function."""
+    """The settings used to compile and call a function."""
 
     fullgraph: bool = False
     dynamic: bool | None = None
@@ -61,7 +61,7 @@ class Mode:
 class GraphBreak:
     """A place where Dynamo ended a graph and continued in Python or in a new graph.
 
-    There is one for each time Dynamo met the break. Findings merge those with the same place.
+    There is one object for each time Dynamo hit the break. Findings merge breaks at the same place.
     """
 
     reason: str
@@ -76,9 +76,9 @@ class GraphBreak:
     hint: str = ""
     """Dynamo's advice, one hint per line."""
     owner: str = ""
-    """`"yours"`, `"torch"`, `"python"` or the installed package that the broken code belongs to."""
+    """`"yours"`, `"torch"`, `"python"` or the installed package that contains the code."""
     compile_id: str = ""
-    """The compilation that the break ended. Its captured graph comes before the break."""
+    """The compilation that the break ended. Its captured graph precedes the break."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class Recompile:
     line: int
     """The first line of the frame."""
     category: Category = "other"
-    """What changed since the latest failed compilation. `guard` and `argument` refer to it too."""
+    """What changed since the latest compilation. `guard` and `argument` describe that change."""
     guard: str = ""
-    """The failed guard in Dynamo's words: `tensor 'x' size mismatch at 0. expected 3, actual 4`."""
+    """The failed guard, in Dynamo's text: `tensor 'x' size mismatch at 0. expected 3, actual 4`."""
     argument: str = ""
     """The argument, global or attribute in the guard, such as `x` or `self.n`."""
     owner: str = ""
@@ -105,9 +105,9 @@ class CapturedGraph:
     """A graph that Dynamo captured."""
 
     compile_id: str
-    """Frame and compilation, such as `0/1`. Resume functions are frames of their own."""
+    """Frame and compilation, such as `0/1`. Each resume function is a separate frame."""
     frame: str
-    """The name of the function or of its resume function."""
+    """The name of the function or resume function."""
     file: str
     line: int
     """The first line of the frame."""
@@ -134,7 +134,7 @@ class Finding:
     source: str = ""
     owner: str = ""
     count: int = 1
-    """How many times it happened. Resume functions and repeated inlining count too."""
+    """How many times it happened, including in resume functions and at each inlined call."""
     case: str = field(default="", compare=False)
     """The name of the audited case, if it has one."""
     guard: str = ""
@@ -142,7 +142,7 @@ class Finding:
     category: Category = ""
 
     def __str__(self) -> str:
-        """Returns one line with place, kind and headline.
+        """Returns a line with the place, kind and headline.
 
         >>> print(Finding("export", "it has a loop", file="model.py", line=7, count=2))
         model.py:7: export: it has a loop (2 times)
@@ -185,7 +185,7 @@ def headline(reason: str) -> str:
 
 @dataclass(frozen=True, repr=False)
 class AuditReport:
-    """What Dynamo did and which parts of it are problems."""
+    """What Dynamo did, and the problems among it."""
 
     graphs: int = 0
     """The number of compiled graphs."""
@@ -193,7 +193,7 @@ class AuditReport:
     recompiles: tuple[Recompile, ...] = ()
     findings: tuple[Finding, ...] = ()
     mode: Mode | None = field(default=None, compare=False)
-    """How the code was compiled and called. None if the audit only watched."""
+    """How the code was compiled and called. None for a report of `watch`."""
     captured_graphs: tuple[CapturedGraph, ...] = field(default=(), compare=False)
     """The graphs in the order of their compilation."""
     notes: tuple[str, ...] = field(default=(), compare=False)

@@ -12,9 +12,9 @@ from compile_checks._engine.capture import Backend
 Gate = Literal["cudagraph", "export", "host-sync", "opcheck", "pt2"]
 GATES: Final[tuple[Gate, ...]] = get_args(Gate)
 DEFAULT_GATES: Final[tuple[Gate, ...]] = ("pt2",)
-"""Those that cost nothing."""
+"""The gates that cost nothing."""
 CUDA_GATES: Final[tuple[Gate, ...]] = ("cudagraph", "host-sync")
-"""Those that need a GPU."""
+"""The gates that need a GPU."""
 
 ExpectedGraph = str | Mapping[str, int]
 """The canonical text of all graphs, separated by empty lines; or the number of calls of each op."""
@@ -24,9 +24,9 @@ def check_names(gates: Iterable[str], backend: Backend) -> None:
     """Raises a `ValueError` for an unknown gate, or for one that the backend does not support."""
     for gate in gates:
         if gate not in GATES:
-            raise ValueError(f"unknown gate {gate!r}; expected some of {GATES}")
+            raise ValueError(f"unknown gate {gate!r}; expected one of {GATES}")
         if gate == "cudagraph" and backend != "inductor":
-            raise ValueError(f"gate 'cudagraph' needs backend 'inductor', got {backend!r}")
+            raise ValueError(f"gate 'cudagraph' requires backend 'inductor', got {backend!r}")
 
 
 def has_gpu() -> bool:

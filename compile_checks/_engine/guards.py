@@ -1,4 +1,4 @@
-"""Reads a failed guard: what changed, and which argument it is about.
+"""Parses a failed guard into what changed and which argument it concerns.
 
 Dynamo's trace has a failed guard only as a line of text. The line is a sentence about a tensor
 (`tensor 'x' size mismatch at index 0. expected 3, actual 4`), a sentence about the global state, or
@@ -55,7 +55,7 @@ _GLOBAL = (
 
 
 def latest(reasons: Iterable[str]) -> str:
-    """Returns the reason for the newest compilation, which says what changed since then.
+    """Returns the reason for the newest compilation. It says what changed most recently.
 
     >>> latest(["0/0: tensor 'x' size mismatch", "0/1: 2 <= x.size()[0]"])
     '0/1: 2 <= x.size()[0]'
@@ -69,7 +69,7 @@ def _age(reason: str) -> int:
 
 
 def read_guard(reason: str) -> FailedGuard:
-    """Returns the guard in a reason of a recompile.
+    """Parses the guard in the reason for a recompile.
 
     >>> read_guard("0/0: tensor 'x' size mismatch at index 0. expected 3, actual 4").category
     'size'
@@ -119,7 +119,7 @@ def _code_category(guard: str, tree: ast.expr) -> Category:
 
 
 def _compared(tree: ast.expr) -> Iterator[object]:
-    """Yields the constants that a guard compares with. Constants in a subscript do not count."""
+    """Yields the constants that a guard compares against, except those in subscripts."""
     match tree:
         case ast.Compare(left=left, comparators=others):
             for operand in (left, *others):
@@ -158,7 +158,7 @@ def _sources(tree: ast.expr) -> Iterator[str]:
 
 
 def as_called(argument: str, parameters: Sequence[str]) -> str:
-    """Returns the name of a parameter if Dynamo only saw `*args` and `**kwargs` passed on.
+    """Returns the name of a parameter if Dynamo only saw forwarded `*args` and `**kwargs`.
 
     >>> as_called("args[1].shape", ["x", "y"]), as_called("kwargs['y']", ["x", "y"])
     ('y.shape', 'y')
@@ -173,7 +173,7 @@ def as_called(argument: str, parameters: Sequence[str]) -> str:
 
 
 def _pretty(source: str) -> str:
-    """Returns the source of a guarded value as a person would write it.
+    """Returns the source of a guarded value in readable form.
 
     >>> _pretty("L['self']._modules['linear']._parameters['weight']")
     'self.linear.weight'

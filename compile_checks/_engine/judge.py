@@ -26,7 +26,7 @@ from compile_checks.rules import (
 
 @dataclass(frozen=True)
 class Allowance:
-    """The number of recompiles that some compilations may include."""
+    """The number of recompiles that a group of compilations may include."""
 
     compilations: Sequence[Compilation]
     recompiles: int = 0
@@ -41,10 +41,10 @@ def report(
     captures: Iterable[Capture] = (),
     parameters: Sequence[str] = (),
 ) -> AuditReport:
-    """Returns what Dynamo did, and the findings that follow from that alone.
+    """Returns a report on what Dynamo did, with the findings that follow from that alone.
 
     Args:
-        allowances: the budgets of recompiles, which count if `max_graphs` is `None`.
+        allowances: the budgets of recompiles, used only if `max_graphs` is `None`.
         max_graphs: the number of graphs that may be compiled, recompiles included.
         parameters: the names of the parameters of the audited function.
     """
@@ -55,7 +55,7 @@ def report(
         findings += recompile_limit.check(compilation, parameters)
         findings += fallback.check(compilation)
     if max_graphs is None:
-        findings += _beyond(allowances, parameters)
+        findings += _over_budget(allowances, parameters)
     else:
         findings += graph_budget.check(graphs, max_graphs, recompiles)
     findings += nothing_compiled.check(graphs)
@@ -68,7 +68,7 @@ def report(
     )
 
 
-def _beyond(allowances: Iterable[Allowance], parameters: Sequence[str]) -> Iterator[Finding]:
+def _over_budget(allowances: Iterable[Allowance], parameters: Sequence[str]) -> Iterator[Finding]:
     for allowance in allowances:
         recompiles = recompiles_in(allowance.compilations, parameters)
         yield from recompile.check(recompiles, allowance.recompiles, allowance.what)
@@ -95,7 +95,7 @@ def recompiles_in(
 def captured(
     compilations: Iterable[Compilation], captures: Iterable[Capture] = ()
 ) -> tuple[CapturedGraph, ...]:
-    """Returns the graphs, with what the capturing backend saw of each one."""
+    """Returns the graphs, each with what the capturing backend recorded about it."""
     seen: Mapping[str, Capture] = {capture.compile_id: capture for capture in captures}
     nothing = Capture("", "", (), ())
     return tuple(

@@ -1,4 +1,4 @@
-"""Finds the line to show for a stack, and the owner of the code that failed there."""
+"""Finds the line to show for a stack, and the owner of the code that failed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Place:
     line: int
     source: str
     owner: str
-    """The owner of the innermost frame, where the code failed. That frame is not always shown."""
+    """The owner of the innermost frame, where the code failed. `line` may be in an outer frame."""
 
     def of(self, finding: Finding) -> Finding:
-        """Returns the finding at this place."""
+        """Returns a copy of the finding with this place."""
         return replace(
             finding, file=self.file, line=self.line, source=self.source, owner=self.owner
         )
@@ -64,7 +64,7 @@ def owner_of(file: str) -> str:
 
 @functools.cache
 def _torch() -> str:
-    """Returns the directory of torch without importing it: readers of reports need no torch."""
+    """Returns the directory of torch without importing it: reading reports does not need torch."""
     spec = find_spec("torch")
     return "torch" + os.sep if spec is None else os.path.dirname(spec.origin or "") + os.sep
 
@@ -90,7 +90,7 @@ def place_of_error(error: BaseException) -> Place:
 
 
 def place_of_code(fn: Callable[..., Any]) -> Place:
-    """Returns the first line of a function or of a module's `forward`; no place for C code."""
+    """Returns the first line of a function or a module's `forward`; an empty place for C code."""
     import torch
 
     called: Any = type(fn).forward if isinstance(fn, torch.nn.Module) else fn

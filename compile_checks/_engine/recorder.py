@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps copies of the inputs of the first call of each wanted op."""
+    """Keeps copies of the inputs of the first call to each wanted op."""
 
     def __init__(self, wanted: set[torch._ops.OpOverload]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -14,11 +14,11 @@ from compile_checks._engine.trace import ARTIFACTS, RECORDS, Trace
 
 
 class _Handlers(list[logging.Handler]):
-    """The handlers of the trace's logger. The list looks empty for records that nobody reads.
+    """The handlers of the trace's logger. The list looks empty for records that no handler reads.
 
     PyTorch builds a record whenever its logger has a handler, even if the handler ignores it:
     thirty records for one small graph, with the text of every graph and guard. That took 8% of a
-    compilation by `aot_eager`; the records that are read take 2%.
+    compilation with `aot_eager`; building only the records that are read takes 2%.
     """
 
     def __init__(self, handlers: Iterable[logging.Handler]) -> None:
@@ -40,15 +40,15 @@ class _Handlers(list[logging.Handler]):
 def record() -> Iterator[Trace]:
     """Records Dynamo's structured trace for the duration of a block.
 
-    The loggers are restored afterwards. That includes torch's own handler, which removes itself at
-    the first record if it has no directory to write to.
+    The loggers are restored afterwards, including torch's own handler, which removes itself at the
+    first record if it has no directory to write to.
     """
     logger = _compat.trace_logger()
     handlers, level, disabled = logger.handlers, logger.level, logger.disabled
     before, trace = [*handlers], Trace()
     logger.handlers = _Handlers([*before, trace])
     logger.setLevel(logging.DEBUG)
-    logger.disabled = False  # logging.config disables the loggers that it does not know
+    logger.disabled = False  # logging.config disables loggers that it does not know
     try:
         if not logger.isEnabledFor(logging.DEBUG):
             raise RuntimeError("logging.disable() hides Dynamo's trace, which an audit reads")
@@ -63,9 +63,9 @@ def record() -> Iterator[Trace]:
 
 
 def _debug_log_of(trace: Trace) -> AbstractContextManager[Any]:
-    """Shows Dynamo's debug log to a trace, and passes on what was passed on before.
+    """Passes Dynamo's debug log to a trace, and to the logger's handlers as before.
 
-    This parses no text. A step back is recognized by its constant message, and the break is the
+    This parses no text. It recognizes a step back by its constant message. The break is the
     exception that Dynamo is handling at that time, which no function of Dynamo takes or returns.
     Setting the logger's level instead would make its children print the bytecode and the source.
     """

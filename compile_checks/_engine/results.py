@@ -1,6 +1,7 @@
 """The results of one run of the command, and the identity of a finding across runs.
 
-Baselines judge these values and outputs render them. Like `findings`, this imports no torch.
+Baselines judge these values and outputs render them. Like `findings`, this module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import NamedTuple
 from compile_checks._engine.findings import AuditReport, Finding, headline
 
 _SITE_PACKAGES = re.compile(r".*/(?:site|dist)-packages/")
-# What changes from run to run within the same finding: addresses, measured differences and the
-# numbers of compilations, such as `0/1: `.
+# The parts of a finding that change from run to run: addresses, measured differences and the
+# ids of compilations, such as `0/1: `.
 _VOLATILE = re.compile(r"\b\d+/\d+: |0x[0-9a-fA-F]+|\b\d+\.\d+(?:e[+-]?\d+)?\b|\b\d+e[+-]?\d+\b")
 
 
@@ -42,7 +43,7 @@ class CaseResult:
     seconds: float = 0.0
     file: str = ""
     line: int = 0
-    """The definition of the audited callable, for findings that have no place."""
+    """The line that defines the audited callable, for findings that have no place."""
 
     def place(self, finding: Finding) -> tuple[str, int]:
         """Returns the file and line to show a finding at. The file is empty if unknown."""
@@ -75,9 +76,9 @@ class Results:
 
 
 class Identity(NamedTuple):
-    """What two findings share if they are the same, even if lines were moved between runs.
+    """The fields that identify a finding across runs, even if its line has moved.
 
-    Two places with the same text in one file share an identity; the baseline counts them.
+    Two places with the same text in one file have the same identity; the baseline counts them.
     """
 
     kind: str
@@ -85,7 +86,7 @@ class Identity(NamedTuple):
     source: str
     headline: str
     case: str
-    """Empty if there is a file: a break belongs to its place, whichever case met it."""
+    """Empty if there is a file: a break belongs to its place, not to the case that found it."""
 
     def fingerprint(self) -> str:
         """Returns a short digest.

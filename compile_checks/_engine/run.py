@@ -1,4 +1,4 @@
-"""Makes the calls of one audit and collects its findings and notes."""
+"""Runs the calls of one audit and collects its findings and notes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Run:
     """The break at which `fullgraph=True` raised."""
 
     def make(self, calls: Calls) -> None:
-        """Makes all calls twice: first to compile, then to see that nothing is recompiled."""
+        """Runs all calls twice: first to compile, then to verify that nothing is recompiled."""
         compiled = torch.compile(
             self.fn,
             fullgraph=self.mode.fullgraph,
@@ -82,7 +82,7 @@ class Run:
             self.findings += no_gradient.check(gradients)
 
     def report(self, max_graphs: int | None) -> AuditReport:
-        """Returns what Dynamo did and the findings about that."""
+        """Returns a report on what Dynamo did."""
         compilations, captures = self.trace.compilations, self.backend.captures
         names = _parameters(self.fn)
         report = judge.report(compilations, self.allowances, max_graphs, captures, names)
@@ -92,7 +92,7 @@ class Run:
             found = [f for f in found if f.kind != nothing_compiled.RULE.id]
         if self.refused is None:
             return replace(report, findings=tuple(found))
-        # The break is why nothing was compiled.
+        # Nothing was compiled because of the break, so report only the break.
         consequences = (nothing_compiled.RULE.id, fallback.RULE.id)
         found = [f for f in found if f.kind not in consequences]
         breaks = report.graph_breaks or (self.refused,)
@@ -149,17 +149,17 @@ class Run:
         watched = "host-sync" in self.gates and gates.has_gpu()
         with host_sync.check(self.findings) if watched else nullcontext():
             for index, step in enumerate(steps):
-                yield self._call(compiled, step, f"{step.label(index)}, made again,", 0)[1]
+                yield self._call(compiled, step, f"{step.label(index)}, repeated,", 0)[1]
         if watched and not any(f.kind == host_sync.RULE.id for f in self.findings):
             for index, step in enumerate(steps):
-                name = f"{step.label(index)}, made a third time,"
+                name = f"{step.label(index)}, repeated again,"
                 call = partial(self._call, compiled, step, name, 0)
                 self.findings += host_sync.check_call(call)
 
     def _call(
         self, compiled: Callable[..., Any], step: Step, name: str, recompiles: int
     ) -> tuple[Any, bool]:
-        """Makes a call. Returns its result, and True if there was something to back-propagate."""
+        """Makes a call. Returns its result, and True if it had outputs to back-propagate."""
         before = len(self.trace.compilations)
         seed()
         result = compiled(*step.args, **step.kwargs)
@@ -181,7 +181,7 @@ class Run:
         if self.mode.backend != "inductor":
             return nullcontext()
         return _compat.inductor_options(
-            fallback_random=self.compare,  # or its random numbers would differ from eager mode
+            fallback_random=self.compare,  # otherwise its random numbers differ from eager mode
             cudagraphs="cudagraph" in self.gates,
         )
 
@@ -192,7 +192,7 @@ class Run:
 
 
 def _same_steps(calls: Calls) -> tuple[Step, ...]:
-    """Returns the steps. If a function creates them from random numbers, they are always equal."""
+    """Returns the steps, with the seed reset so that random inputs are always the same."""
     seed()
     return steps_of(calls)
 

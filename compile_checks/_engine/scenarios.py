@@ -1,4 +1,4 @@
-"""Calls that are made in turn, each with its own budget of recompiles."""
+"""Sequences of calls, each with its own recompile budget."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Step:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     recompiles: int = 0
-    """The number of frames that it may recompile. First compilations do not count."""
+    """The number of frames that the call may recompile. First compilations do not count."""
     name: str = ""
 
     def label(self, index: int) -> str:
-        """Returns what findings call this step.
+        """Returns the name of this step in findings.
 
         >>> Step().label(0), Step(name="decode").label(1)
         ('call 1', 'call 2 (decode)')
@@ -30,7 +30,7 @@ class Step:
 
 
 Calls = Sequence[Step | Call] | Callable[[], Sequence[Step | Call]]
-"""The calls of a scenario, or a function that creates them. Use a function if the calls change
+"""The calls of a scenario, or a function that creates them. Use a function if the calls modify
 their inputs, such as a cache: it is called again for each round of calls."""
 
 

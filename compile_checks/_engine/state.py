@@ -12,8 +12,8 @@ import torch
 
 from compile_checks import _compat
 
-# Stances that hide recompiles. One that turns the compiler off stays: it is a finding if nothing
-# is compiled.
+# Stances that hide recompiles. A stance that turns the compiler off is left on, because the audit
+# reports it as `nothing-compiled`.
 _HIDING = ("fail_on_recompile", "eager_on_recompile", "eager_then_compile")
 
 
@@ -30,7 +30,7 @@ def clean_compiler() -> Iterator[None]:
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())
         stack.enter_context(warnings.catch_warnings())
-        # Dynamo's warnings become findings. As errors, they would stop the audit before that.
+        # Dynamo's warnings become findings. Raised as errors, they would end the audit first.
         warnings.filterwarnings("ignore", module=r"torch\.")
         torch.compiler.reset()
         stack.callback(torch.compiler.reset)
@@ -51,6 +51,6 @@ def seed() -> None:
 
 
 def _devices() -> list[int]:
-    """Returns the CUDA devices whose generators exist. Asking for others would initialize CUDA."""
+    """Returns the CUDA devices with generators, or none if querying them would initialize CUDA."""
     ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return [*range(torch.cuda.device_count())] if ready else []

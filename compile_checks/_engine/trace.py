@@ -1,13 +1,13 @@
 """Turns Dynamo's structured trace into Python objects while Dynamo compiles.
 
 Dynamo keeps several counts of its graph breaks, and each misses some kind of break. Its structured
-trace, the records that `TORCH_TRACE` writes to disk, has them all. The handler below takes the
-records from their logger. They contain user stacks only as text, but Dynamo logs each one while it
-deals with the event, so the handler can ask for the stack itself.
+trace, the records that `TORCH_TRACE` writes to disk, has them all. The handler below receives the
+records from their logger. A record contains the user stack only as text, but Dynamo logs it while
+it processes the event, so the handler can get the stack itself.
 
-Torch 2.9 has no record of its own for two kinds of break. If nothing of a frame could be compiled,
+Torch 2.9 has no dedicated record for two kinds of break. If no part of a frame could be compiled,
 there is only the record of the error. If Dynamo steps back to the last statement that it can resume
-from, there is only a line in its debug log. A break that is recorded in both ways is added once.
+from, there is only a line in its debug log. A break that is reported twice is added once.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class Compilation:
     file: str = ""
     line: int = 0
     started: bool = False
-    """False past the recompile limit: Dynamo rejects the frame before it starts."""
+    """False past the recompile limit: Dynamo then rejects the frame before it starts."""
     ended: bool = False
     graph: str | None = None
     """The graph as readable Python."""
     breaks: list[GraphBreak] = field(default_factory=list)
     breaks_met: int = 0
-    """The number of times Dynamo met a break. After a restart it meets the same breaks again."""
+    """The number of times Dynamo hit a break. After a restart it hits the same breaks again."""
     recompile_reasons: tuple[str, ...] | None = None
     failure: str | None = None
     """Why there is no compiled code for this frame."""
     skipped: bool = False
-    """True if Dynamo skipped the frame. For a break in a loop, torch 2.9 gives no failure."""
+    """True if Dynamo skipped the frame. For a break in a loop, torch 2.9 reports no failure."""
 
     @property
     def has_graph(self) -> bool:
@@ -114,15 +114,16 @@ class Trace(logging.Handler):
                 self._end(metadata, metrics)
 
     def add_logged(self, record: logging.LogRecord) -> None:
-        """Reads a record of Dynamo's debug log and adds its break, if it describes one."""
+        """Reads a record of Dynamo's debug log and adds the break that it describes, if any."""
         stepped_back = record.exc_info and record.msg == "step triggered compile"
         if stepped_back and (compile_id := _compat.current_compile_id()):
             self._add_unlogged(self._current(vars(compile_id)), sys.exc_info()[1])
 
     def _begin(self, metadata: Mapping[str, Any]) -> Compilation:
-        """Returns the compilation of a frame's first record.
+        """Returns the compilation that a frame's first record belongs to.
 
-        Ids start over after `torch.compiler.reset()`: a compilation that has ended is another one.
+        Ids start over after `torch.compiler.reset()`, so a record with the id of a compilation that
+        has ended begins a new one.
         """
         compilation = self._current(metadata)
         if not (compilation.ended or compilation.started):
@@ -146,7 +147,7 @@ class Trace(logging.Handler):
         if metrics.get("fail_type") is not None:
             compilation.failure = metrics.get("fail_reason") or metrics["fail_type"]
         compilation.skipped = metrics.get("graph_op_count", 0) is None  # 0 for a graph without ops
-        # Past the recompile limit the code has no name. The frame's earlier compilations have it.
+        # Past the recompile limit, the record has no code name. Earlier compilations have it.
         if metrics.get("co_filename") is not None:
             compilation.name = metrics.get("co_name", "")
             compilation.file = metrics["co_filename"]
@@ -158,7 +159,7 @@ class Trace(logging.Handler):
         known = None if error is self._outer_error else error
         graph_break = break_of(known, payload, compilation.compile_id)
         compilation.breaks_met += 1
-        # Dynamo may restart within one compilation and meet the same break again.
+        # Dynamo may restart within one compilation and hit the same break again.
         if graph_break not in compilation.breaks:
             compilation.breaks.append(graph_break)
 
@@ -182,7 +183,7 @@ def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
 def _reasons(payload: str) -> tuple[str, ...]:
     """Returns the reasons of a recompile.
 
-    The payload is a JSON list, or since torch 2.13 plain text if there is one reason.
+    The payload is a JSON list. Since torch 2.13, a single reason is plain text.
     """
     reasons = json.loads(payload) if payload.startswith("[") else [payload]
     return tuple(reason.strip() for reason in reasons)

@@ -21,7 +21,7 @@ class Watch:
         self._max_graphs = max_graphs
 
     def report(self) -> AuditReport:
-        """Returns a report on what was recorded so far."""
+        """Returns a report on everything recorded so far."""
         compilations = self._trace.compilations
         report = judge.report(compilations, [judge.Allowance(compilations)], self._max_graphs)
         return replace(report, notes=_compat.notes())
@@ -33,7 +33,7 @@ def watch(*, max_graphs: int | None = None) -> Iterator[Watch]:
 
     Args:
         max_graphs: the number of graphs that the block may compile, recompiles included. `None`
-            allows as many as its code needs, but no recompile.
+            sets no limit on graphs, but allows no recompiles.
 
     >>> import torch
     >>> with watch() as watched:

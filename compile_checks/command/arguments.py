@@ -22,14 +22,14 @@ parameters that returns (callable, inputs) or a list of cases. Without a target,
 the command audits the targets in the table [tool.compile_checks] of the nearest
 pyproject.toml.
 """
-_EPILOG = "Exit status: 0 if there are no findings, 1 if there are, 2 for wrong usage."
+_EPILOG = "Exit status: 0 for no findings, 1 for findings, 2 for usage errors."
 
 
 def parse(argv: Sequence[str] | None = None) -> Namespace:
     """Returns the arguments.
 
     Raises:
-        SystemExit: with status 2 for wrong usage.
+        SystemExit: with status 2 for usage errors.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -45,11 +45,13 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("target", nargs="*", help="what to audit")
+    parser.add_argument(
+        "target", nargs="*", help="what to audit (default: the targets in pyproject.toml)"
+    )
     parser.add_argument(
         "--required",
         metavar="MODULE:CALLABLE",
-        help="a callable that returns names; each must be the `covers` of a case",
+        help="callable that returns names; each must be the `covers` of some case",
     )
     _add_modes(parser)
     _add_running(parser)
@@ -59,10 +61,12 @@ def _parser() -> ArgumentParser:
 
 
 def _add_modes(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("how to compile (default: as each case says)")
+    group = parser.add_argument_group("how to compile (default: as defined by each case)")
     group.add_argument("--mode", choices=("default", "fullgraph", "all"))
     group.add_argument("--dynamic", choices=("auto", "true", "false", "all"))
-    group.add_argument("--backward", action="store_true", default=None, help="audit a backward too")
+    group.add_argument(
+        "--backward", action="store_true", default=None, help="also audit a backward"
+    )
     group.add_argument(
         "--backend", type=_backend, help="backend of torch.compile (default: aot_eager)"
     )
@@ -70,15 +74,15 @@ def _add_modes(parser: ArgumentParser) -> None:
         "--budget",
         type=positive,
         metavar="N",
-        help="the number of graphs that the calls of a case may compile together, recompiles "
-        "included (default: as many as the code needs, but no recompile)",
+        help="maximum number of graphs that the calls of a case may compile in total, recompiles "
+        "included (default: any number of graphs, but no recompiles)",
     )
     group.add_argument(
         "--gate",
         action="append",
         default=[],
         choices=GATES,
-        help="run this check too; can be repeated",
+        help="also run this check; may be repeated",
     )
 
 
@@ -104,18 +108,22 @@ def _add_files(parser: ArgumentParser) -> None:
 
 
 def _add_baseline(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("findings that are accepted for now")
-    group.add_argument("--baseline", type=Path, metavar="FILE", help="accept the findings in it")
+    group = parser.add_argument_group("known findings")
     group.add_argument(
-        "--update-baseline", action="store_true", help="write the findings of this run to it"
+        "--baseline", type=Path, metavar="FILE", help="accept the findings listed in FILE"
     )
-    group.add_argument("--reason", help="why new findings are accepted")
+    group.add_argument(
+        "--update-baseline",
+        action="store_true",
+        help="write the findings of this run to the baseline",
+    )
+    group.add_argument("--reason", help="reason for accepting new findings")
     group.add_argument(
         "--expires",
         type=_day,
         default=date.today() + timedelta(days=_DAYS),
         metavar="YYYY-MM-DD",
-        help=f"the last day on which new findings are accepted (default: in {_DAYS} days)",
+        help=f"last day on which new findings are accepted (default: in {_DAYS} days)",
     )
 
 
@@ -136,13 +144,13 @@ def _check(parser: ArgumentParser, arguments: Namespace) -> None:
         file: Path | None = getattr(arguments, name)
         if file is not None:
             try:
-                file.open("a").close()  # an audit takes a while, so fail before it
+                file.open("a").close()  # fail now, not after a long audit
             except OSError as error:
                 parser.error(f"argument --{name}: {error}")
 
 
 def positive(text: str) -> int:
-    """Returns a positive integer from the command line."""
+    """Parses a positive integer from the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a positive integer, got {text!r}")
     return int(text)

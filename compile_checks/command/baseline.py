@@ -1,7 +1,7 @@
 """The baseline: a reviewed file of findings that are accepted for now.
 
-Findings in the file pass and all others fail. An entry fails too if it has expired or if its
-finding is gone, so the file can only shrink unless somebody updates it.
+Findings in the file pass and all others fail. An entry also fails if it has expired or if its
+finding is gone, so the file never grows or goes stale unnoticed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from compile_checks.rules import baseline_expired, baseline_vanished
 
 FILE_VERSION = 1
 _NAME = "baseline"
-"""The name of the case that has the findings about the file itself."""
+"""The name of the case that reports findings about the file itself."""
 
 Places = Mapping[Identity, list[tuple[str, int]]]
 """The distinct places (file, line) of each finding."""
 
 
 class BaselineError(ValueError):
-    """Says which file is not a valid baseline, and why."""
+    """Raised for an invalid baseline file."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Entry:
     headline: str
     case: str
     places: int
-    """The number of places in the file at which this line is accepted."""
+    """The number of places in the file where this line is accepted."""
     cases: tuple[str, ...]
-    """The cases that met it. Only a run of all of them can show that it has vanished."""
+    """The cases that found it. Only a run of all of them can show that it has vanished."""
     torch: str
-    """The release that it was accepted with. Only that release can show that it has vanished."""
+    """The torch release it was accepted with. Only that release can show that it has vanished."""
     reason: str
     expires: date
     """The last day on which it is accepted."""
@@ -55,7 +55,7 @@ class Entry:
         return Identity(self.kind, self.file, self.source, self.headline, self.case)
 
     def describes(self, results: Results) -> bool:
-        """True if a run must meet the finding, or the finding has vanished."""
+        """True if this run would have found the finding if it still occurred."""
         ran = {case.name for case in results.cases}
         return ran.issuperset(self.cases) and self.torch == _release(results.torch)
 
@@ -92,7 +92,7 @@ class Baseline:
             raise BaselineError(f"{path}: {error}") from None
 
     def save(self, path: Path) -> None:
-        """Writes a file, sorted so that its history is readable."""
+        """Writes a file with sorted entries, which keeps diffs small."""
         ordered = sorted(self.entries, key=lambda entry: (entry.file, entry.identity))
         listed = [{**asdict(entry), "expires": entry.expires.isoformat()} for entry in ordered]
         text = json.dumps({"version": FILE_VERSION, "findings": listed}, indent=2)
@@ -124,17 +124,17 @@ class Baseline:
 
         Args:
             results: the results before `judge`.
-            reason, expires: for entries that are new or have expired.
+            reason, expires: the values for entries that are new or have expired.
         """
         alive = [entry for entry in self.entries if entry.expires >= today]
         entries = {entry.identity: entry for entry in alive if not entry.describes(results)}
         before = {entry.identity: entry for entry in alive}
-        met_by = defaultdict(set)
+        found_by = defaultdict(set)
         for case, finding in results.findings():
-            met_by[identity(case.name, finding)].add(case.name)
+            found_by[identity(case.name, finding)].add(case.name)
         for key, places in _places(results).items():
             old = before.get(key)
-            cases, count = met_by[key], len(places)
+            cases, count = found_by[key], len(places)
             if old is not None and not old.describes(results):
                 cases, count = cases | set(old.cases), max(count, old.places)
             entries[key] = Entry(
@@ -173,7 +173,7 @@ def _entry(item: Any) -> Entry:
         raise BaselineError(f"expected an entry with {', '.join(names)}, got {item!r}")
     for name in ("kind", "file", "source", "headline", "case", "torch", "reason", "expires"):
         _check(item, name, "a string", isinstance(item[name], str))
-    _check(item, "reason", "a string that is not empty", item["reason"] != "")
+    _check(item, "reason", "a non-empty string", item["reason"] != "")
     _check(item, "places", "a positive integer", type(item["places"]) is int and item["places"] > 0)
     cases = item["cases"]
     are_names = isinstance(cases, list) and all(isinstance(case, str) for case in cases)

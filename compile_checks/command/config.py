@@ -25,7 +25,7 @@ or list the targets of the project in its pyproject.toml:
 
 
 class ConfigError(Exception):
-    """Says what is wrong with a configuration file, or that there is nothing to audit."""
+    """Raised for an invalid configuration file, or if there is nothing to audit."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ def _config(file: Path, table: Any) -> Config:
         raise ConfigError(f"{where}: expected a table, got {table!r}")
     for key in table:
         if key not in _KEYS:
-            raise ConfigError(f"{where}: unknown key {key!r}; expected some of {', '.join(_KEYS)}")
+            raise ConfigError(f"{where}: unknown key {key!r}; expected one of {', '.join(_KEYS)}")
     targets, required = table.get("targets", []), table.get("required", "")
     if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
         raise ConfigError(f"{where}: 'targets': expected a list of strings, got {targets!r}")
     if not isinstance(required, str):
         raise ConfigError(f"{where}: 'required': expected a string, got {required!r}")
     if not targets:
-        raise ConfigError(f"{where}: nothing to audit, 'targets' is empty. {NO_TARGET}")
+        raise ConfigError(f"{where}: nothing to audit: 'targets' is empty. {NO_TARGET}")
     return Config(file, tuple(targets), required)

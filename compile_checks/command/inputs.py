@@ -1,4 +1,4 @@
-"""Turns the inputs that a target names into calls."""
+"""Turns the inputs of a target into calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compile_checks.command.modules import TargetError, guarded
 
 
 def calls_of(target: str, inputs: Any) -> Calls:
-    """Returns inputs as calls. A function is called for each mode and each round of calls."""
+    """Converts inputs to calls. A function is called again for each mode and round of calls."""
     made = inputs
     if inspect.isroutine(inputs):
         made = guarded(f"{target}: {inputs.__name__}() raised", inputs)
@@ -38,12 +38,12 @@ def _listed(inputs: Any) -> list[Step | Call]:
 
 
 def example_inputs(target: str, found: Any, module: ModuleType) -> Calls:
-    """Returns the calls for a function or module that is a target itself.
+    """Returns the calls for a function or module that is itself the target.
 
-    They come from its attribute `example_inputs`, or from that of its file.
+    They come from `example_inputs` of the function or module, or else of its file.
 
     Raises:
-        TargetError: if it needs inputs and there are none, or if they do not fit.
+        TargetError: if it needs inputs and there are none, or if they do not fit its signature.
     """
     inputs = getattr(found, "example_inputs", None)
     if inputs is None:
@@ -56,7 +56,7 @@ def example_inputs(target: str, found: Any, module: ModuleType) -> Calls:
 
 
 def _check_fit(target: str, found: Any, calls: Calls) -> None:
-    """Raises if the arguments do not fit. The `example_inputs` of a file may fit only some."""
+    """Raises if the inputs do not fit. A file's `example_inputs` may fit only some targets."""
     try:
         signature = inspect.signature(_called(found))
     except ValueError:  # some builtins have no signature
@@ -65,7 +65,9 @@ def _check_fit(target: str, found: Any, calls: Calls) -> None:
         for step in steps_of(calls):
             signature.bind(*step.args, **step.kwargs)
     except TypeError as error:
-        raise TargetError(f"{target}: example_inputs does not fit: {error}") from None
+        raise TargetError(
+            f"{target}: example_inputs does not match the signature: {error}"
+        ) from None
 
 
 def _called(found: Any) -> Any:
@@ -78,10 +80,10 @@ def _needs_inputs(target: str, found: Any, module: ModuleType) -> str:
     made = f"{name}()" if isinstance(getattr(module, name, None), type) else name
     given = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
     return (
-        f"{target} needs inputs: {given}. Add to {Path(module.__file__ or name).name} either\n"
+        f"{target} requires inputs: {given}. Add to {Path(module.__file__ or name).name} either\n"
         f"    def example_inputs():\n"
         f"        return {given}\n"
-        f"or a factory, and name that instead of {name}:\n"
+        f"or a factory, and pass its name instead of {name}:\n"
         f"    def audited():\n"
         f"        return {made}, {given}"
     )

@@ -1,4 +1,4 @@
-"""Reads cases in plain form: mappings whose keys are the fields of `Case`.
+"""Reads cases written as mappings whose keys are the fields of `Case`.
 
 A project can describe its cases in this form without importing this package.
 """
@@ -43,7 +43,7 @@ def _is_graph(value: Any) -> bool:
 
 
 FIELDS: Final[Mapping[str, _Field]] = {
-    "name": _Field("a string that is not empty", lambda value: _is_text(value) and value != ""),
+    "name": _Field("a non-empty string", lambda value: _is_text(value) and value != ""),
     "fn": _Field("a callable", callable),
     "inputs": _Field("inputs", lambda value: True),
     "dynamic": _Field("True, False or None", lambda value: value is None or _is_flag(value)),
@@ -53,7 +53,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "fullgraph": _Field("True or False", _is_flag),
     "backend": _Field("the name of a backend", _is_text),
     "compare": _Field("True or False", _is_flag),
-    "gates": _Field(f"a list of some of {', '.join(GATES)}", _are_gates),
+    "gates": _Field(f"a list with any of {', '.join(GATES)}", _are_gates),
     "expected_graph": _Field("a string, or a mapping of ops to their counts", _is_graph),
 }
 """The keys: the fields of `Case`, with `inputs` in place of `calls`."""
@@ -64,14 +64,14 @@ def case_of(mapping: Mapping[Any, Any], where: str, calls_of: Callable[[str, Any
 
     Args:
         where: the target and the position in its list. It is the default name of the case.
-        calls_of: turns inputs into calls. Its first argument is what errors should name.
+        calls_of: turns inputs into calls. Its first argument is the name to show in errors.
 
     Raises:
         TargetError: for an unknown key, a missing `fn` or a value of the wrong type.
     """
     for key, value in mapping.items():
         if key not in FIELDS:
-            raise TargetError(f"{where}: unknown key {key!r}; expected some of {', '.join(FIELDS)}")
+            raise TargetError(f"{where}: unknown key {key!r}; expected one of {', '.join(FIELDS)}")
         if not FIELDS[key].accepts(value):
             expected = FIELDS[key].expected
             raise TargetError(f"{where}: {key!r}: expected {expected}, got {_shown(value)}")

@@ -22,7 +22,7 @@ FORMS = "path/to/file.py::name or package.module:name"
 
 
 class TargetError(Exception):
-    """Says why a target cannot be audited. The command prints the text without a traceback."""
+    """Raised for a target that cannot be audited. The command prints it without a traceback."""
 
 
 def imported(where: str, root: Path = Path()) -> ModuleType:
@@ -30,7 +30,7 @@ def imported(where: str, root: Path = Path()) -> ModuleType:
 
     Args:
         where: a path that ends in `.py`, or the name of a module.
-        root: the folder that paths are relative to and that modules are looked up in first.
+        root: the folder that paths are relative to, and the first folder to search for modules.
 
     Raises:
         TargetError: if it does not exist, or if importing it fails.
@@ -50,19 +50,19 @@ def imported(where: str, root: Path = Path()) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Imports a file, or as a submodule if it is in a package, so that relative imports work."""
+    """Imports a file. In a package it is imported as a submodule, so that relative imports work."""
     root, name = path.parent, path.stem
     while (root / "__init__.py").is_file():
         root, name = root.parent, f"{root.name}.{name}"
     if str(root) not in sys.path:
-        sys.path.insert(0, str(root))  # as if Python ran the file
+        sys.path.insert(0, str(root))  # as Python does when it runs the file
     if "." in name:
         return importlib.import_module(name)
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
     if known is not None:
-        name = f"audited_{name}"  # such as a `json.py`
+        name = f"audited_{name}"  # a user's `json.py`, for example
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"there is no loader for {path.suffix} files")
@@ -76,7 +76,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
-    """Calls the user's code. An error is shown with the user's frames only."""
+    """Calls the user's code. If it raises, the error shows only the user's frames."""
     try:
         return function(*args)
     except (Exception, SystemExit) as error:
@@ -89,14 +89,14 @@ def guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
 
 
 def similar(name: str, module: ModuleType) -> str:
-    """Returns the end of a message about a missing name: a suggestion and what there is."""
+    """Returns the end of a message about a missing name: a suggestion and the available names."""
     close = difflib.get_close_matches(name, _offered(module), n=1)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     return f" in {module.__name__}{guess}; {offers(module)}"
 
 
 def offers(module: ModuleType) -> str:
-    """Returns what a module contains that can be audited, as text."""
+    """Returns a text that lists the names in a module that can be audited."""
     names = _offered(module)
     return f"it contains: {', '.join(names)}" if names else "it contains nothing to audit"
 

@@ -30,7 +30,7 @@ _DYNAMIC: Mapping[str, Sequence[bool | None]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Options that override the fields of the cases. `None` keeps a case's own value."""
+    """Options that override the fields of the cases. `None` keeps the value of each case."""
 
     mode: Literal["default", "fullgraph", "all", None] = None
     dynamic: Literal["auto", "true", "false", "all", None] = None
@@ -38,7 +38,7 @@ class Options:
     backend: str | None = None
     budget: int | None = None
     gates: Collection[Gate] = ()
-    """In addition to those of the cases."""
+    """Gates to run in addition to those of the cases."""
 
     def modes(self, case: Case) -> tuple[Mode, ...]:
         """Returns the modes to audit a case in, default before fullgraph."""
@@ -93,7 +93,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to audit. It can be pickled, so that other processes can create the same tasks."""
+    """A plan of what to audit. Picklable, so that other processes can create the same tasks."""
 
     targets: tuple[str, ...]
     options: Options = Options()
@@ -102,7 +102,7 @@ class Plan:
     root: Path = Path()
     """The folder that the paths of targets are relative to."""
     required_root: Path = Path()
-    """The same for `required`."""
+    """The folder that `required` is looked up in."""
 
     def tasks(self) -> list[Task]:
         """Creates the tasks, always in the same order.
@@ -120,8 +120,8 @@ class Plan:
         """Returns a result for each required name that no task covers.
 
         Args:
-            tasks: those of all targets. They are loaded before the names are listed, so that the
-                result does not depend on the order in which modules register what is required.
+            tasks: the tasks of all targets. They are loaded before the names are listed, so that
+                the result does not depend on the order in which modules register their names.
 
         Raises:
             TargetError: if the required names cannot be loaded.

@@ -25,7 +25,7 @@ from compile_checks.rules import crash, timeout
 from compile_checks.rules import error as errors
 
 MakeTasks = Callable[[], Sequence[Task]]
-"""Creates the tasks in each process, always in the same order. It can be pickled."""
+"""Creates the tasks in each process, always in the same order. It must be picklable."""
 
 
 def run(
@@ -42,10 +42,10 @@ def run(
     Args:
         make_tasks: creates `tasks` in another process.
         jobs: the number of processes that share the tasks.
-        isolate: if True, each task has its own process. What a case leaves behind in its process
-            does not affect other cases, and a crash is a finding.
+        isolate: if True, each task runs in its own process. State that a case leaves behind does
+            not affect other cases, and a crash becomes a finding.
         timeout: the number of seconds that a task may take in a worker process. A task that takes
-            longer is killed, which is a finding.
+            longer is killed and reported as a finding.
     """
     if isolate or jobs > 1:
         pool = _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate, timeout=timeout)
@@ -59,7 +59,7 @@ def run(
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Reserves standard output for the report, and hides Dynamo's warnings unless logs are on."""
+    """Reserves standard output for the report. Hides Dynamo's warnings unless logs are enabled."""
     logger = logging.getLogger("torch._dynamo")
     level = logger.level
     try:
@@ -92,7 +92,7 @@ class _Worker:
     task: int
     """The number of the task that it is running."""
     began: float = math.inf
-    """When it reported that it begins. Starting a process and importing torch may take long."""
+    """When it reported that the task began. Starting a process and importing torch take time."""
 
 
 class _Pool:
@@ -119,7 +119,7 @@ class _Pool:
             while self._waiting or self._workers:
                 while self._waiting and len(self._workers) < self._jobs:
                     self._start()
-                for connection in wait(list(self._workers), self._patience()):
+                for connection in wait(list(self._workers), self._seconds_to_wait()):
                     self._receive(cast(Connection, connection))
                 self._end_overdue()
         finally:
@@ -128,12 +128,12 @@ class _Pool:
         return [result for number in sorted(self._results) for result in self._results[number]]
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        context = multiprocessing.get_context("spawn")  # forking a process with threads may hang
         connection, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._jobs)
         process = context.Process(target=_work, args=(theirs, self._make_tasks, threads))
         process.start()
-        theirs.close()  # so that the connection ends with the process
+        theirs.close()  # so that the connection closes when the process exits
         self._workers[connection] = _Worker(process, -1)
         self._hand_out(connection)
 
@@ -164,8 +164,8 @@ class _Pool:
         worker.process.join()
         del self._workers[connection]
 
-    def _patience(self) -> float | None:
-        """Returns the seconds until the first task may be overdue."""
+    def _seconds_to_wait(self) -> float | None:
+        """Returns the number of seconds until the first task may be overdue."""
         if self._timeout is None:
             return None
         ends = (worker.began + self._timeout for worker in self._workers.values())
@@ -178,7 +178,7 @@ class _Pool:
         now = time.monotonic()
         for connection, worker in list(self._workers.items()):
             if now - worker.began >= self._timeout and not connection.poll():
-                worker.process.kill()  # it may hang where it ignores other signals
+                worker.process.kill()  # a hung process may ignore other signals
                 worker.process.join()
                 del self._workers[connection]
                 finding = timeout.finding(self._timeout)
@@ -195,14 +195,14 @@ class _Pool:
 
 
 def _send(connection: Connection, number: int | None) -> None:
-    with contextlib.suppress(OSError):  # the process has died, which the next `recv` shows
+    with contextlib.suppress(OSError):  # the process has died; the next `recv` detects it
         connection.send(number)
 
 
 def _work(connection: Connection, make_tasks: MakeTasks, threads: int) -> None:
-    """Runs the tasks whose numbers a process receives, until it receives `None`.
+    """Runs in a worker: receives task numbers and runs those tasks until it receives `None`.
 
-    The process sends `None` when it begins a task, then the results.
+    The worker sends `None` when it begins a task, then the results.
     """
     torch.set_num_threads(threads)
     try:

@@ -1,9 +1,9 @@
-"""Loads what a target names: `path/to/file.py::name` or `package.module:name`.
+"""Loads a target: `path/to/file.py::name` or `package.module:name`.
 
 The name is a function, a `torch.nn.Module` (an instance, or a class that needs no arguments) or a
 factory: a function without parameters that returns `(callable, inputs)` or a list of cases. A case
-in that list is such a pair, a `Case`, or a mapping with the fields of one. Everything but factories
-gets its inputs from `example_inputs`.
+in that list is such a pair, a `Case`, or a mapping with the fields of one. Targets other than
+factories get their inputs from `example_inputs`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = ["TargetError", "definition", "load", "load_names"]
 
 
 def load(target: str, root: Path = Path()) -> list[Case]:
-    """Returns the cases of a target: one, or those in its list.
+    """Returns the cases of a target: one case, or all cases of a list.
 
     Args:
-        root: the folder that paths are relative to and that modules are looked up in first.
+        root: the folder that paths are relative to, and the first folder to search for modules.
 
     Raises:
         TargetError: if the file, module or name does not exist, if importing or calling it fails,
             if it cannot be audited, or if its inputs are unknown.
     """
-    seed()  # random weights are the same in each process
+    seed()  # so that random weights are the same in each process
     module, found = _find(target, root)
     cases = _resolved(target, found, module)
     try:
@@ -56,10 +56,10 @@ def load(target: str, root: Path = Path()) -> list[Case]:
 
 
 def load_names(source: str, root: Path = Path()) -> tuple[str, ...]:
-    """Returns the names that a callable lists as `required`.
+    """Returns the required names from a callable.
 
     Raises:
-        TargetError: if it cannot be loaded or called, or returns something else than strings.
+        TargetError: if it cannot be loaded or called, or does not return strings.
     """
     _, found = _find(source, root)
     if not callable(found):
@@ -75,7 +75,7 @@ def load_names(source: str, root: Path = Path()) -> tuple[str, ...]:
 
 
 def _find(target: str, root: Path) -> tuple[ModuleType, Any]:
-    """Returns the module of a target and what its name refers to."""
+    """Returns the module of a target and the object that its name refers to."""
     where, name = _split(target)
     module = imported(where, root)
     if not name:
@@ -118,7 +118,7 @@ def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
 
 
 def _check_made(target: str, made: Any) -> None:
-    """Raises for what no factory means to return. Other values may be the result of a function."""
+    """Rejects malformed results of a factory. Other values may come from a plain function."""
     almost = isinstance(made, tuple) and made and callable(made[0]) and not is_pair(made)
     if almost or inspect.isgenerator(made):
         what = f"a tuple of {len(made)}" if almost else "a generator"
@@ -135,8 +135,8 @@ def _instance(target: str, found: type) -> Any:
         raise TargetError(f"{target}: expected a torch.nn.Module, got class {found.__name__}")
     if required := required_parameters(found):
         raise TargetError(
-            f"{target}: {found.__name__}({', '.join(required)}) needs arguments. "
-            f"Write a factory and name that:\n"
+            f"{target}: {found.__name__}({', '.join(required)}) requires arguments. "
+            f"Write a factory and pass its name instead:\n"
             f"    def audited():\n        return {found.__name__}(...), (x,)  # model, inputs"
         )
     return guarded(f"{target}() raised", found)

@@ -1,4 +1,4 @@
-"""Formats for the results of a run. Each is a function from results to text."""
+"""Output formats for the results of a run. Each is a function from results to text."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -13,16 +13,16 @@ Schema = dict[str, Any]
 def schema() -> Schema:
     """Returns the schema (draft 2020-12)."""
     document = _object(
-        "What `python -m compile_checks --json FILE` writes.",
+        "The report that `python -m compile_checks --json FILE` writes.",
         schema_version=_text(
-            "The first number changes if readers may break, the second if something is added."
+            "The major number changes if readers may break, the minor number if fields are added."
         )
         | {"pattern": r"^1\.\d+$"},
         tool={"const": "compile_checks"},
         torch=_text("The version of PyTorch."),
         python=_text("The version of Python."),
         ok=_flag("True if no case has findings, apart from known ones."),
-        summary=_text("One line for people."),
+        summary=_text("A one-line summary for people."),
         cases=_list("The cases in the order of the run.", _ref("case")),
     )
     return {
@@ -58,7 +58,7 @@ def _case() -> Schema:
         line=_number("The first line of the callable, or 0."),
         ok=_flag("True if the case has no findings."),
         graphs=_number("The number of compiled graphs."),
-        graph_breaks=_list("One for each time Dynamo met a break.", _ref("graph_break")),
+        graph_breaks=_list("One entry for each time Dynamo hit a break.", _ref("graph_break")),
         recompiles=_list("All recompiles, including those within the budget.", _ref("recompile")),
         findings=_list("The problems of the case.", _ref("finding")),
         mode={
@@ -73,7 +73,7 @@ def _case() -> Schema:
 
 def _mode() -> Schema:
     return _object(
-        "One way to compile and call.",
+        "The settings used to compile and call.",
         fullgraph={"type": "boolean"},
         dynamic={"type": ["boolean", "null"]},
         backward={"type": "boolean"},
@@ -123,7 +123,7 @@ def _captured_graph() -> Schema:
         line=_number(_FRAME_LINE),
         text=_text("The graph as readable Python."),
         canonical=_text("The graph without names, places and types."),
-        ops=_list("Pairs of an op and its number of calls.", pair),
+        ops=_list("Pairs of an op and the number of calls to it.", pair),
     )
 
 
@@ -140,7 +140,7 @@ def _finding(description: str, **more: Schema) -> Schema:
         **_place(),
         owner=_text(_OWNER),
         count=_number("The number of times it happened.") | {"minimum": 1},
-        case=_text("The name of the case in the audit."),
+        case=_text("The name of the audited case."),
         **_guard(),
         **more,
     )

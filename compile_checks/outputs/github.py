@@ -1,6 +1,7 @@
 """GitHub annotations: workflow commands on standard output that GitHub shows in the diff.
 
-They are escaped as in GitHub's own toolkit (`actions/toolkit`, `packages/core/src/command.ts`).
+They use the same escapes as GitHub's own toolkit (`actions/toolkit`,
+`packages/core/src/command.ts`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from compile_checks.outputs.text import details, printable
 
 
 def render(results: Results) -> str:
-    """Returns one line for each finding. GitHub shows the first ten of a step."""
+    """Returns one line for each finding. GitHub shows only the first ten of a step."""
     return "".join(_annotation(case, finding) for case, finding in results.findings())
 
 

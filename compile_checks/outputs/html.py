@@ -1,4 +1,4 @@
-"""A single HTML file that loads nothing: each break in its source, with the graphs around it."""
+"""A self-contained HTML file: each break in its source, with the graphs around it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Page:
             "article",
             tag("h3", kind, Markup(" "), f"{headline(finding.reason)}{times}"),
             self._excerpt(finding),
-            tag("p", RULES[finding.kind].cure),
+            tag("p", RULES[finding.kind].fix),
             _details(finding),
             *_surroundings(case.report, finding),
             folded("full message from PyTorch", tag("pre", rest)) if rest else Markup(),
@@ -96,7 +96,7 @@ class _Page:
             return Markup()
         place = f"{portable_path(finding.file)}:{finding.line}"
         lines = linecache.getlines(finding.file)
-        if not 0 < finding.line <= len(lines):  # such as code from `exec`
+        if not 0 < finding.line <= len(lines):  # code from `exec`, for example
             return join(tag("p", place), tag("pre", finding.source))
         first, last = max(finding.line - _CONTEXT, 1), min(finding.line + _CONTEXT, len(lines))
         link = tag("a", place, href=f"#{self._files[finding.file]}-{finding.line}")
@@ -144,12 +144,12 @@ def _surroundings(report: AuditReport, finding: Finding) -> Iterator[Markup]:
         and headline(b.reason) == headline(finding.reason)
     ]
     for compile_id in dict.fromkeys(ids):
-        before, after = _neighbours(report.captured_graphs, compile_id)
+        before, after = _neighbors(report.captured_graphs, compile_id)
         yield _graphs("graph before the break", before)
         yield _graphs("graph after the break", after)
 
 
-def _neighbours(
+def _neighbors(
     graphs: tuple[CapturedGraph, ...], compile_id: str
 ) -> tuple[tuple[CapturedGraph, ...], tuple[CapturedGraph, ...]]:
     """Returns the graph of a compilation, if it has one, and the graph after it."""

@@ -13,12 +13,12 @@ from compile_checks._engine.results import CaseResult, Known, Results, identity
 from compile_checks.outputs.text import dumped, total
 
 SCHEMA_VERSION = "1.0"
-"""The first number changes if readers may break, the second if something is added."""
+"""The major number changes if readers may break, the minor number if fields are added."""
 _MAJOR = SCHEMA_VERSION.partition(".")[0]
 
 
 def render(results: Results) -> str:
-    """Returns the report. `read` is the inverse."""
+    """Returns the results as JSON. `read` is the inverse."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "tool": "compile_checks",
@@ -45,7 +45,7 @@ def _case(case: CaseResult) -> dict[str, Any]:
 
 
 def read(text: str) -> Results:
-    """Returns the results in a report.
+    """Parses a report.
 
     Raises:
         ValueError: for another kind of document or an incompatible version.

@@ -1,4 +1,4 @@
-"""JUnit XML: a suite with one test case for each audited case."""
+"""JUnit XML: a test suite with one test case for each audited case."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _add_case(suite: ElementTree.Element, case: CaseResult) -> None:
         attributes |= {"file": printable(portable_path(case.file)), "line": str(case.line)}
     element = ElementTree.SubElement(suite, "testcase", attributes)
     if not case.report.ok:
-        # Readers of JUnit expect one failure per test, so it lists all findings.
+        # Readers of JUnit expect one failure per test, so one failure lists all findings.
         first, *others = case.report.findings
         more = f" (and {len(others)} more)" if others else ""
         failure = ElementTree.SubElement(

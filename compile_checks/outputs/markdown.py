@@ -67,7 +67,7 @@ def _detail(name: str, text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escapes Markdown, HTML and mentions, also for use in a table."""
+    """Escapes Markdown, HTML and mentions. The result is also safe in a table."""
     plain = html.escape(" ".join(printable(text).split()), quote=False)
     return _SPECIAL.sub(r"\\\1", plain)
 

@@ -1,4 +1,4 @@
-"""Builds HTML. Text that is not markup is escaped."""
+"""Builds HTML and escapes all text that is not markup."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Markup(str):
 
 
 def tag(name: str, *children: str, **attributes: str) -> Markup:
-    """Returns an element. An attribute's name may end in `_`, as in `class_`.
+    """Returns an element. A trailing `_` in an attribute's name is removed, as in `class_`.
 
     >>> tag("a", "x < y", tag("b", "&"), href='"', class_="link")
     '<a href="&quot;" class="link">x &lt; y<b>&amp;</b></a>'
@@ -31,7 +31,7 @@ def join(*children: str) -> Markup:
 
 
 def folded(summary: str, *children: str) -> Markup:
-    """Returns an element that shows its children when it is clicked."""
+    """Returns an element that shows its children when clicked."""
     return tag("details", tag("summary", summary), *children)
 
 

@@ -35,7 +35,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "id": rule.id,
         "shortDescription": _message(rule.summary),
         "fullDescription": _message(rule.cause),
-        "help": _message(f"{rule.cause}\n\n{rule.cure}"),
+        "help": _message(f"{rule.cause}\n\n{rule.fix}"),
         "defaultConfiguration": {"level": "error"},
     }
 

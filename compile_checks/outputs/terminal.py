@@ -54,7 +54,7 @@ class Table:
         for line in _wrapped(str(finding), indent=2):
             yield self._paint(line, _BOLD)
         plain = replace(finding, case="", count=1)
-        if plain in self._explained:  # in another case or mode
+        if plain in self._explained:  # already shown for another case or mode
             return
         self._explained.add(plain)
         if finding.source:
@@ -77,7 +77,7 @@ def render(results: Results) -> str:
 
 
 def _wrapped(text: str, *, indent: int) -> list[str]:
-    """Wraps text to the width of the table. Paths stay whole, so that terminals can link them."""
+    """Wraps text to the width of the table. Keeps paths whole, so that terminals can link them."""
     return textwrap.wrap(
         printable(text),
         WIDTH,

@@ -10,11 +10,11 @@ from compile_checks._engine.findings import YOURS, Finding
 from compile_checks._engine.results import Results
 
 # Control characters and line separators except tab and newline, and lone surrogates. A terminal
-# obeys them, readers of lines may split at them, and XML or UTF-8 cannot represent some of them.
+# obeys them, line readers may split at them, and XML or UTF-8 cannot represent some of them.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 GRAPH_BREAK_SITE = "https://meta-pytorch.github.io/compile-graph-break-site/gb/"
-"""PyTorch's site with a page on each of its graph breaks."""
+"""PyTorch's site with a page for each kind of graph break."""
 
 
 def printable(text: str) -> str:
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def dumped(document: Any) -> str:
-    r"""Returns a document as strict JSON, without the lone surrogates of undecodable file names.
+    r"""Serializes a document as strict JSON, without lone surrogates from undecodable file names.
 
     >>> print(dumped(["\udc80"]), end="")
     [
@@ -71,7 +71,7 @@ def graph_break_page(finding: Finding) -> str:
 
 
 def details(finding: Finding) -> list[tuple[str, str]]:
-    """Returns what is known of a finding besides its place, kind and headline, as named texts.
+    """Returns the details of a finding besides its place, kind and headline, as named texts.
 
     >>> details(Finding("recompile", "size of x", guard="size of x", owner="einops", argument="x"))
     [('argument', 'x'), ('owner', 'einops')]

@@ -1,6 +1,6 @@
-"""The table of all rules. One rule is one file: what it means, its cause, its cure and its check.
+"""The table of all rules. Each rule is one file: its meaning, its cause, its fix and its check.
 
-Importing this imports no torch: the checks that need torch import it when they run.
+Importing this module does not import torch: the checks that need torch import it when they run.
 """
 
 from __future__ import annotations

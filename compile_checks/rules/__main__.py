@@ -28,8 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Checks that the documents generated from the rules are up to date.",
         allow_abbrev=False,
     )
-    parser.add_argument("--write", action="store_true", help="write them instead")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="their folder (default: docs)")
+    parser.add_argument("--write", action="store_true", help="write the documents instead")
+    parser.add_argument(
+        "--docs", type=Path, default=DOCS, help="folder of the documents (default: docs)"
+    )
     arguments = parser.parse_args(argv)
     if not arguments.docs.is_dir():
         parser.error(f"argument --docs: no such folder: {arguments.docs}")

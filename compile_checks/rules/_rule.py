@@ -14,14 +14,14 @@ class Rule:
 
     id: Kind
     summary: str
-    """What is wrong, as a phrase for a table."""
+    """The problem in a few words, for a table."""
     cause: str
-    cure: str
+    fix: str
 
     def finding(self, reason: str, hint: str = "", **fields: Any) -> Finding:
         """Returns a finding of this kind.
 
         Args:
-            reason, hint, fields: the other fields of `Finding`.
+            reason, hint, fields: the remaining fields of `Finding`.
         """
         return Finding(self.id, reason, hint, **fields)

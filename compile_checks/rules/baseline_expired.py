@@ -12,7 +12,7 @@ RULE = Rule(
     id="baseline-expired",
     summary="a baseline entry has expired",
     cause="The last day of a baseline entry has passed, so it no longer accepts its finding.",
-    cure="Fix the finding, or accept it again: `--update-baseline --reason ... --expires ...`.",
+    fix="Fix the finding, or accept it again: `--update-baseline --reason ... --expires ...`.",
 )
 
 

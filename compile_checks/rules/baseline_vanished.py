@@ -11,7 +11,7 @@ RULE = Rule(
     id="baseline-vanished",
     summary="a baseline entry accepts a finding that no longer occurs",
     cause="The accepted finding is gone, or occurs at fewer places than the baseline accepts.",
-    cure="Run again with `--update-baseline` to remove the entry, so that the finding cannot come "
+    fix="Run again with `--update-baseline` to remove the entry, so that the finding cannot come "
     "back unnoticed.",
 )
 

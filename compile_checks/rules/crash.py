@@ -1,4 +1,4 @@
-"""Cases that end their worker process."""
+"""Cases that crash their worker process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from compile_checks.rules._rule import Rule
 
 RULE = Rule(
     id="crash",
-    summary="the process of a case ended before the case did",
+    summary="the case's process exited before the case finished",
     cause="The process died from a segmentation fault, a signal or `os._exit`.",
-    cure="Run only that case under `python -X faulthandler`.",
+    fix="Run only that case under `python -X faulthandler`.",
 )
 
 
 def finding(exit_code: int) -> Finding:
-    """Returns a finding for an exit code of `multiprocessing`, which is negative for a signal."""
+    """Returns the finding for an exit code of `multiprocessing`, which is negative for a signal."""
     status = f"exited with status {exit_code}"
     how = f"was killed by signal {-exit_code}" if exit_code < 0 else status
     return RULE.finding(f"the process of this case {how}")

@@ -19,20 +19,20 @@ RULE = Rule(
     summary="Inductor ran a compiled graph without CUDA graphs",
     cause="Inductor could not use CUDA graphs, for example because of a CPU tensor, a mutated "
     "input or a dynamic shape.",
-    cure="Fix what the reason names, or compile without `mode='reduce-overhead'`.",
+    fix="Fix what the reason names, or compile without `mode='reduce-overhead'`.",
 )
 
 
 @contextmanager
 def check(found: list[Finding], compilations: Iterable[Compilation]) -> Iterator[None]:
-    """Adds a finding for each reason why Inductor skips CUDA graphs within a block.
+    """Adds a finding for each reason for which Inductor skips CUDA graphs within a block.
 
-    Inductor reports a reason to the metrics of the compilation in progress. If it finds out at run
-    time, no compilation is in progress and Inductor drops the reason.
+    Inductor reports a reason to the metrics of the compilation in progress. If the reason arises at
+    run time, no compilation is in progress and Inductor drops it.
 
     Args:
-        found: where the findings go.
-        compilations: those of the block. A finding has the place of the compilation in progress.
+        found: the list to add the findings to.
+        compilations: the compilations of the block. They provide the places of the findings.
     """
     from compile_checks import _compat
 
@@ -49,7 +49,7 @@ def check(found: list[Finding], compilations: Iterable[Compilation]) -> Iterator
 
 
 class _Metrics:
-    """The metrics that Inductor's CUDA graphs see: always in progress."""
+    """Metrics that record every reason. To Inductor they always appear to be in progress."""
 
     def __init__(self, reasons: Counter[tuple[str, str]], actual: Any) -> None:
         self._reasons, self._actual = reasons, actual

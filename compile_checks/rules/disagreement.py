@@ -1,8 +1,8 @@
-"""Counts of PyTorch that differ from the structured trace.
+"""PyTorch's counters that disagree with the structured trace.
 
-No counter of graph breaks is right on its own, but what each one misses is known. If a counter says
-something that neither the trace nor the known misses explain, the trace has missed something or
-PyTorch has changed. Somebody should look at it.
+No counter of graph breaks is complete, but what each one misses is known. If neither the trace nor
+the known misses explain a count, the trace has missed something or PyTorch has changed. Either one
+needs a person to look at it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 RULE = Rule(
     id="disagreement",
     summary="PyTorch's own counters differ from the audit for an unknown reason",
-    cause="A counter of PyTorch counted something that its structured trace does not show, or the "
-    "other way around.",
-    cure="Read `TORCH_LOGS=graph_breaks,recompiles` for the case, and report it to this project.",
+    cause="A counter of PyTorch counted something that its structured trace does not show, or vice "
+    "versa.",
+    fix="Read `TORCH_LOGS=graph_breaks,recompiles` for the case, and open an issue in this "
+    "project.",
 )
-_HINT = "one of the two misses something: read TORCH_LOGS=graph_breaks,recompiles, and report it"
+_HINT = "one of the two missed something: read TORCH_LOGS=graph_breaks,recompiles, and report it"
 
-# Since torch 2.13, `fullgraph=True` captures numbers and shapes that depend on data, where the
-# default mode breaks the graph and suggests these options.
+# Since torch 2.13, `fullgraph=True` captures data-dependent numbers and shapes. The default mode
+# breaks the graph there and suggests these options.
 _CAPTURED = ("capture_scalar_outputs", "capture_dynamic_output_shape_ops")
 
 
@@ -50,8 +51,8 @@ def check(
     received = {capture.compile_id for capture in captures} - {""}
     if received - traced:
         yield _differs("the backend", len(received), len(traced), "graphs")
-    # The counter misses breaks on branches and breaks whose frame is skipped, and drops others when
-    # Dynamo tries another way. Fewer breaks than in the trace are normal.
+    # The counter misses breaks on branches and breaks whose frame is skipped, and forgets others
+    # when Dynamo retries. A count below that of the trace is normal.
     met = sum(c.breaks_met for c in started)
     if counts.breaks is not None and counts.breaks > met:
         yield _differs("counters['graph_break']", counts.breaks, met, "graph breaks")
@@ -63,7 +64,7 @@ def _differs(who: str, counted: int | None, traced: int, what: str) -> Finding:
 
 
 def _misplaced(started: Sequence[Compilation], counts: Counts) -> Iterator[Finding]:
-    """Compares places: `graph_break_reasons` has every break from which a frame resumed."""
+    """Compares places: `graph_break_reasons` lists every break after which a frame resumed."""
     if counts.reasons is None:
         return
     listed, stepped = set(counts.reasons), counts.stepped_back

@@ -10,8 +10,8 @@ RULE = Rule(
     id="error",
     summary="the audited code raised an exception",
     cause="The code raised an exception while it was audited.",
-    cure="Call the code without `torch.compile` first: the inputs may be wrong. If that works, the "
-    "compiler caused the error, and its text says where.",
+    fix="Call the code without `torch.compile` first: the inputs may be wrong. If that works, the "
+    "compiler caused the error, and its message says where.",
 )
 
 

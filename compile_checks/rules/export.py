@@ -16,7 +16,7 @@ RULE = Rule(
     id="export",
     summary="torch.export rejects the code",
     cause="`torch.export` needs one graph of the whole function, with shapes that it can express.",
-    cure="Remove the graph breaks first. Then mark dynamic dimensions and use `torch._check`.",
+    fix="Remove the graph breaks first. Then mark dynamic dimensions and use `torch._check`.",
 )
 _HINT = "torch.export needs one graph of the whole function for any data"
 
@@ -25,7 +25,7 @@ def check(fn: Callable[..., Any], step: Step) -> Iterator[Finding]:
     """Yields a finding if `torch.export.export` rejects the code with the inputs of a call."""
     import torch
 
-    class Exported(torch.nn.Module):  # torch.export takes only modules
+    class Exported(torch.nn.Module):  # torch.export accepts only modules
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             return fn(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Frames that Dynamo gave up on without a graph break."""
+"""Frames that Dynamo gave up on without reporting a graph break."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 RULE = Rule(
     id="fallback",
     summary="Dynamo gave up on a frame, which ran in eager mode",
-    cause="A frame contains something that Dynamo can neither compile nor break the graph at, so "
-    "the whole frame runs in eager mode.",
-    cure="Move what the reason names out of the compiled function.",
+    cause="A frame contains code that Dynamo cannot compile and cannot break the graph at, so the "
+    "whole frame runs in eager mode.",
+    fix="Move what the reason names out of the compiled function.",
 )
 
 

@@ -11,18 +11,18 @@ from compile_checks.rules._rule import Rule
 RULE = Rule(
     id="graph-break",
     summary="a graph ended before the code did",
-    cause="Dynamo cannot put a line into a graph. It ends one graph there and starts another after "
+    cause="Dynamo cannot capture a line of code. It ends one graph there and starts another after "
     "it.",
-    cure="Follow the hint and PyTorch's page on the break. Often `torch.where`, `torch.cond` or a "
+    fix="Follow the hint and PyTorch's page on the break. Often `torch.where`, `torch.cond` or a "
     "constant can replace `.item()`. Move code that only logs out of the compiled function.",
 )
 
 
 def check(breaks: Iterable[GraphBreak]) -> Iterator[Finding]:
-    """Yields one finding for each place and headline, in the order in which they first occurred.
+    """Yields one finding for each place and headline, in order of first occurrence.
 
-    A helper breaks once at each place where it is inlined and once on its own, and a resume
-    function may break where its function broke. That is a single line to fix.
+    A helper breaks once at each place where it is inlined, and once when it is compiled separately.
+    A resume function may break at the same line as its function. All of these are one line to fix.
     """
     merged: dict[tuple[str, int, str], Finding] = {}
     for b in breaks:

@@ -9,10 +9,10 @@ from compile_checks.rules._rule import Rule
 
 RULE = Rule(
     id="graph-budget",
-    summary="the calls compiled more graphs than they may",
-    cause="Something that changes between the calls was compiled in as a constant.",
-    cure="See which guard failed. Pass tensors instead of numbers, use `dynamic=True`, or raise "
-    "the budget if the graphs are intended.",
+    summary="the calls compiled more graphs than allowed",
+    cause="A value that changes between the calls was compiled in as a constant.",
+    fix="Check which guard failed. Pass tensors instead of numbers, use `dynamic=True`, or "
+    "raise the budget if the graphs are intended.",
 )
 
 

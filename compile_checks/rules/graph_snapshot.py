@@ -13,7 +13,7 @@ RULE = Rule(
     id="graph-snapshot",
     summary="the captured graph is not the expected one",
     cause="The captured graph differs from the one given as `expected_graph`.",
-    cure="If the change is intended, update the expected graph. If not, the diff shows what "
+    fix="If the change is intended, update the expected graph. If not, the diff shows what "
     "changed.",
 )
 _HINT = "check the diff, then update the expected graph"

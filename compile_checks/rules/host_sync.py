@@ -18,7 +18,7 @@ RULE = Rule(
     id="host-sync",
     summary="the host waits for the GPU during a call",
     cause="Code such as `.item()` or `.cpu()` makes the host wait for the GPU during a call.",
-    cure="Keep the value on the GPU, or read it after the call.",
+    fix="Keep the value on the GPU, or read it after the call.",
 )
 _HINT = "keep the value on the GPU, or copy it with non_blocking=True"
 _SYNCED = "called a synchronizing CUDA operation"
@@ -26,7 +26,7 @@ _SYNCED = "called a synchronizing CUDA operation"
 
 @contextmanager
 def check(found: list[Finding]) -> Iterator[None]:
-    """Adds a finding for each place within a block where the host waits for the GPU."""
+    """Adds a finding for each place in a block where the host waits for the GPU."""
     import torch
 
     before, show = torch.cuda.get_sync_debug_mode(), warnings.showwarning
@@ -52,8 +52,8 @@ def check(found: list[Finding]) -> Iterator[None]:
 def check_call(call: Callable[[], object]) -> Iterator[Finding]:
     """Yields a finding for the first place in a call where the host waits for the GPU.
 
-    Compiled graphs call ops without going through Python's warnings, so `check` misses those. An
-    error ends the call at the first one.
+    Compiled graphs call ops without going through Python's warnings, so `check` misses their syncs.
+    This function turns a sync into an error, which ends the call at the first one.
     """
     import torch
 

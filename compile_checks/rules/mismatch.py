@@ -13,14 +13,14 @@ RULE = Rule(
     id="mismatch",
     summary="eager and compiled code give different results",
     cause="Eager and compiled results differ by more than the tolerance.",
-    cure="If the code is not random, the compiler or the fake kernel of a custom op is wrong. "
+    fix="If the code is not random, the compiler or the fake kernel of a custom op is wrong. "
     "Bisect: `backend='eager'`, then `'aot_eager'`, then `'inductor'`.",
 )
 _HINT = "find the cause: try backend='eager', 'aot_eager' and 'inductor' in turn"
 
 
 def check(fn: Callable[..., Any], call: str, differences: Sequence[str]) -> Iterator[Finding]:
-    """Yields a finding with all differences between eager and compiled code after a call."""
+    """Yields a finding that lists all differences between eager and compiled code after a call."""
     if differences:
         first, *others = differences
         more = f", and {len(others)} more" if others else ""

@@ -1,4 +1,4 @@
-"""Audits of a backward without anything to differentiate."""
+"""Backward audits in which no output requires grad."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RULE = Rule(
     id="no-gradient",
     summary="a backward was requested, but no output requires grad",
     cause="A backward was requested, but no output of a call requires grad.",
-    cure="Set `requires_grad=True` on an input or a parameter, or audit without a backward.",
+    fix="Set `requires_grad=True` on an input or a parameter, or audit without a backward.",
 )
 
 

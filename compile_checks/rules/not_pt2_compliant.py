@@ -15,7 +15,7 @@ RULE = Rule(
     id="not-pt2-compliant",
     summary="an op in the graph is not tagged as compliant with torch.compile",
     cause="The author of a custom op has not tagged it as compliant with `torch.compile`.",
-    cure="Check the op with `torch.library.opcheck`, then define it with "
+    fix="Check the op with `torch.library.opcheck`, then define it with "
     "`tags=torch.Tag.pt2_compliant_tag`.",
 )
 _HINT = "check it with torch.library.opcheck, then tag it torch.Tag.pt2_compliant_tag"

@@ -12,12 +12,12 @@ RULE = Rule(
     summary="no graph was compiled",
     cause="Dynamo compiled no graph: the code computes no tensor, its frame was skipped, or the "
     "compiler is turned off.",
-    cure="Look for `torch.compiler.disable`, a `force_eager` stance, or a graph break in a loop, "
+    fix="Look for `torch.compiler.disable`, a `force_eager` stance, or a graph break in a loop, "
     "which makes Dynamo skip the frame.",
 )
 
 
 def check(graphs: int) -> Iterator[Finding]:
-    """Yields a finding if there are no graphs."""
+    """Yields a finding if no graph was compiled."""
     if graphs == 0:
         yield RULE.finding("no graph was compiled")

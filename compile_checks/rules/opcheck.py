@@ -17,7 +17,7 @@ RULE = Rule(
     summary="a custom op in the graph fails torch.library.opcheck",
     cause="A custom op violates the contract of `torch.library`: its schema, fake kernel or "
     "autograd registration is wrong.",
-    cure="The reason names the check that failed. Fix that part of the op's registration.",
+    fix="The reason names the check that failed. Fix that part of the op's registration.",
 )
 _HINT = "https://docs.pytorch.org/docs/stable/library.html#torch.library.opcheck"
 

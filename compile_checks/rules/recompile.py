@@ -10,15 +10,15 @@ from compile_checks.rules._rule import Rule
 
 RULE = Rule(
     id="recompile",
-    summary="Dynamo compiled a frame again, more often than the call may",
+    summary="Dynamo compiled a frame again, more often than the call allows",
     cause="A guard failed: an argument that was compiled in as a constant has changed.",
-    cure="The guard names the argument. Mark a size dynamic (`torch._dynamo.mark_dynamic`), pass a "
+    fix="The guard names the argument. Mark a size dynamic (`torch._dynamo.mark_dynamic`), pass a "
     "tensor instead of a number, keep an object's identity, or allow the recompile in a budget.",
 )
 
 
 def check(recompiles: Sequence[Recompile], allowed: int, what: str) -> Iterator[Finding]:
-    """Yields a finding for each recompile of a call that had more of them than allowed.
+    """Yields a finding for each recompile of a call if there were more than allowed.
 
     Args:
         what: what the budget is for, such as `call 2`.

@@ -1,4 +1,4 @@
-"""Frames that Dynamo left to eager mode past the recompile limit."""
+"""Frames that run in eager mode because Dynamo hit the recompile limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 RULE = Rule(
     id="recompile-limit",
-    summary="Dynamo left a frame to eager mode after too many recompiles",
-    cause="Dynamo recompiled a frame so often that it gave up and runs the frame in eager mode.",
-    cure="Remove the cause of the recompiles. Raising `torch._dynamo.config.recompile_limit` only "
+    summary="Dynamo fell back to eager mode for a frame after too many recompiles",
+    cause="Dynamo recompiled a frame so often that it gave up. The frame now runs in eager mode.",
+    fix="Remove the cause of the recompiles. Raising `torch._dynamo.config.recompile_limit` only "
     "hides it.",
 )
 _HINT = "make what changes dynamic, or raise torch._dynamo.config.recompile_limit"
@@ -31,9 +31,9 @@ def check(compilation: Compilation, parameters: Sequence[str]) -> Iterator[Findi
     c = compilation
     if c.started or c.failure is None:
         return
-    finding = RULE.finding(f"left to eager mode: {c.failure}", _HINT)
+    finding = RULE.finding(f"fell back to eager mode: {c.failure}", _HINT)
     if r := c.recompile(parameters):
-        reason = f"left to eager mode: {'; '.join(r.reasons)}"
+        reason = f"fell back to eager mode: {'; '.join(r.reasons)}"
         finding = RULE.finding(
             reason, _HINT, guard=r.guard, argument=r.argument, category=r.category
         )

@@ -1,4 +1,4 @@
-"""Blocks of a finished mask kept or dropped whole: the op `block_smooth`."""
+"""Smoothing of a finished mask by whole blocks of keys: the op `block_smooth`."""
 
 from __future__ import annotations
 

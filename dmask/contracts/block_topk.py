@@ -1,4 +1,4 @@
-"""Whole blocks of keys by pooled score: the strategy `"block_topk"`, the op `block_topk_mask`."""
+"""Top blocks of keys by pooled score: the strategy `"block_topk"` and its op `block_topk_mask`."""
 
 from __future__ import annotations
 

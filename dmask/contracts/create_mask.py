@@ -1,4 +1,4 @@
-"""Any strategy by name, for masks of any accepted shape: the op `create_mask`."""
+"""Masks by any strategy, from 2-D or 4-D masks: the op `create_mask`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _smoothed(
     attention_bias: Tensor,
     attention_mask: Tensor | None,
 ) -> Tensor:
-    """Smooths a mask, and then removes the forbidden keys that smoothing let through."""
+    """Smooths a mask, then removes the forbidden keys that smoothing added."""
     kept = make(attention_bias, attention_mask)
     smooth: Tensor = block_smooth.KERNEL.choose(kept.device, kept.dtype)(kept, block_size)
     bias, allowed = shapes.align(attention_bias, attention_mask, shape)

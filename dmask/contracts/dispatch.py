@@ -1,8 +1,8 @@
-"""The one place that chooses a kernel, and the path around the dispatcher for plain tensors.
+"""Chooses kernels, and bypasses the dispatcher for plain tensors.
 
 A *backend* is a folder of `dmask/kernels/`. A kernel is a function that has the same name in the
 same file of every backend that implements it: `kernels/reference/topk.py` and
-`kernels/cpu/topk.py` both define `topk_mask`. Modules are imported with the first call that needs
+`kernels/cpu/topk.py` both define `topk_mask`. Modules are imported by the first call that needs
 them.
 """
 
@@ -24,55 +24,55 @@ from dmask.contracts.spec import OpSpec
 
 
 class Backend(NamedTuple):
-    """A folder of kernels, and the tensors it is for."""
+    """A folder of kernels, and the tensors that it supports."""
 
     name: str
     device: str
     dtypes: tuple[torch.dtype, ...]
     usable: Callable[[torch.device], bool] = lambda device: True
-    """Tells if a device can run the kernels at all."""
+    """Returns True if a device can run the kernels."""
 
 
 TRITON_SWITCH = "DMASK_TRITON"
-"""The environment variable that, set to 0, leaves CUDA tensors to the reference."""
+"""Set this environment variable to 0 to use the reference kernels on CUDA."""
 
 
 def _runs_triton(device: torch.device) -> bool:
     if os.environ.get(TRITON_SWITCH) == "0":
         return False
-    return _lacks_for_triton(device) is None
+    return _why_no_triton(device) is None
 
 
 @cache
-def _lacks_for_triton(device: torch.device) -> str | None:
-    """Returns what a device lacks to run Triton kernels. Says so once, in a debug log."""
-    lack = None
+def _why_no_triton(device: torch.device) -> str | None:
+    """Returns why a device cannot run Triton kernels, or None if it can. Logs the reason once."""
+    why = None
     try:
         import_module("triton")
         if torch.version.hip is not None:
-            lack = "no kernels for ROCm"
+            why = "no kernels for ROCm"
         elif torch.cuda.get_device_capability(device) < (8, 0):
-            lack = "a compute capability below 8.0"
-    except Exception as error:  # no Triton, or one that does not work here
-        lack = repr(error)
-    if lack is not None:
-        logging.getLogger("dmask").debug("Triton kernels are not used on %s: %s", device, lack)
-    return lack
+            why = "a compute capability below 8.0"
+    except Exception as error:  # Triton is missing or does not work here
+        why = repr(error)
+    if why is not None:
+        logging.getLogger("dmask").debug("Triton kernels are not used on %s: %s", device, why)
+    return why
 
 
 CPU = Backend("cpu", "cpu", (torch.float32, torch.bfloat16, torch.float16, torch.float64))
 TRITON = Backend("triton", "cuda", (torch.float32, torch.bfloat16, torch.float16), _runs_triton)
 BACKENDS = {backend.name: backend for backend in (CPU, TRITON)}
-"""All backends but `"reference"`, which supports every device and dtype."""
+"""All backends except `"reference"`, which supports every device and dtype."""
 
 FEW_SCORES = 2**12
-"""Up to this many scores, a few operations of PyTorch take less time on the CPU than the way to
-compiled loops does.
+"""Up to this many scores, a few PyTorch operations on the CPU take less time than the overhead of
+calling a compiled loop.
 """
 
 
 class Kernel:
-    """A kernel by name, in the backends that have it. Functions are loaded at first use.
+    """A kernel, and the backends that implement it. Functions are loaded at first use.
 
     Args:
         path: `"<file>.<function>"`, as in `"topk.topk_mask"`.
@@ -91,7 +91,7 @@ class Kernel:
         """Picks the fastest function for this device and dtype.
 
         Args:
-            scores: how many scores there are, if the reference is the faster way for a few.
+            scores: the number of scores. Give it if the reference is faster for few scores.
         """
         for backend in self._backends:
             fits = device.type == backend.device and dtype in backend.dtypes
@@ -102,7 +102,7 @@ class Kernel:
 
     @property
     def reference(self) -> Callable[..., Any]:
-        """The readable function, for every device and dtype."""
+        """The reference function, for every device and dtype."""
         return self._load("reference")
 
     def _load(self, backend: str) -> Callable[..., Any]:
@@ -115,8 +115,8 @@ class Kernel:
 def call(spec: OpSpec, *args: Any) -> Any:
     """Calls an op with all its arguments, by position.
 
-    Plain tensors skip the dispatcher: at decode sizes, its way to a Python kernel takes half as
-    long as the mask.
+    Plain tensors bypass the dispatcher. At decode sizes, dispatching to a Python kernel takes half
+    as long as computing the mask.
     """
     if not is_dynamo_compiling():
         tensors = spec.tensors_of(args)
@@ -126,7 +126,7 @@ def call(spec: OpSpec, *args: Any) -> Any:
 
 
 def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
-    """True if the dispatcher would only select the kernel."""
+    """True if the dispatcher would do nothing but select the kernel."""
     return plain_check()(spec.tensors_of(args))
 
 

@@ -64,7 +64,7 @@ def _check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
 
 
 def check_composed(mask: TensorMeta, indices: TensorMeta, key_len: int, block_size: int) -> Shape:
-    """Checks a mask that is composed with one made of indices; returns the shape of both."""
+    """Checks a mask to combine with a mask made from indices. Returns their broadcast shape."""
     _check_indices(indices, key_len, block_size)
     named = indices._replace(shape=(*indices.shape[:3], key_len))
     if not mask.dtype.is_floating_point:

@@ -1,4 +1,4 @@
-"""`as_bool`: an integer mask as a bool one. Its values are checked when the op runs."""
+"""Integer masks converted to bool: the op `as_bool`, which checks the values when it runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AS_BOOL = OpSpec("as_bool(Tensor attention_mask) -> Tensor", _plan)
 
 
 def to_bool(mask: Tensor) -> Tensor:
-    """Returns a mask as bool, for public functions that compute with it themselves."""
+    """Converts a mask to bool, for public functions that use it in plain operations."""
     if mask.dtype is torch.bool:
         return mask
     converted: Tensor = call(AS_BOOL, mask)

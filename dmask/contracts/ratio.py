@@ -1,4 +1,4 @@
-"""A share of each row's keys: the strategy `"ratio"` and its op `ratio_mask`."""
+"""The best fraction of each row's keys: the strategy `"ratio"` and its op `ratio_mask`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One selection as two numbers per row: the op `select`, and what the ops that read it share."""
+"""A selection as two numbers per row: the op `select`, and checks for ops that take one."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SELECTED = (
     "Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, "
     "Tensor? key_lengths, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor"
 )
-"""The parameters of the ops that read a selection."""
+"""The parameters of the ops that take a selection."""
 
 
 class Checked(NamedTuple):
-    """A checked selection: the shape of its rows, what they see, and the floor."""
+    """A checked selection: its shape, its restrictions by position, and its floor."""
 
     shape: Shape
-    """`[B, H, Lq, Lk]`, where `Lq` is 1 if all rows are alike."""
+    """`[B, H, Lq, Lk]`, where `Lq` is 1 if all rows are the same."""
     positions: Positions
     floor: float
 
     def inputs(self, bias: Tensor, mask: Tensor | None, lengths: Tensor | None) -> SelectionInputs:
-        """Brings the tensors of the selection together."""
+        """Brings the tensors of the selection to a common shape."""
         bias, allowed = shapes.align(bias, mask, self.shape)
         if bias.dtype not in RANKED:
             bias = ranked(bias)
@@ -46,7 +46,7 @@ class Checked(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The planned `select`, in two steps: `Selection` holds what comes of the first."""
+    """A planned call of `select`, in two steps. `Selection` keeps the result of the first one."""
 
     checked: Checked
     kernel: Callable[..., tuple[Tensor, Tensor]]
@@ -100,10 +100,10 @@ SPEC = OpSpec(
 
 
 def select(*args: Any) -> tuple[SelectionInputs, Tensor, Tensor]:
-    """Selects; takes the arguments of the op.
+    """Calls `select` with the arguments of the op.
 
     Returns:
-        The inputs brought together, and the threshold and cutoff of each row.
+        The inputs in a common shape, and the threshold and cutoff of each row.
     """
     bias, _, mask, _, _, lengths, *_ = args
     if not is_dynamo_compiling() and dispatch.is_direct(SPEC, args):
@@ -134,7 +134,7 @@ def _check_always_kept(window_size: int, sinks: int, local: int) -> None:
     validation.check_not_negative("local", local)
     if known(sinks + local > window_size):
         raise ValueError(
-            f"sinks and local count inside window_size={window_size}, got {sinks} + {local}"
+            f"sinks + local must be at most window_size={window_size}, got {sinks} + {local}"
         )
 
 
@@ -147,8 +147,8 @@ def _sizes_of(
     """Checks the tensors of a selection against each other.
 
     Returns:
-        The broadcast shape of bias and restrictions, and `query_len`: as given, or what the tensors
-        say.
+        The broadcast shape of bias and restrictions, and `query_len`: as given, or taken from the
+        tensors.
     """
     batch, _, queries, keys = bias.shape
     if mask is not None and known(batch == 1):
@@ -170,7 +170,7 @@ def _sizes_of(
 
 
 def _check_bounds(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta) -> None:
-    """Checks the threshold and cutoff of `select` against the bias that they were made of."""
+    """Checks the threshold and cutoff of `select` against the bias."""
     validation.check_bias(bias)
     for name, tensor in (("threshold", threshold), ("cutoff", cutoff)):
         if len(tensor.shape) != 3:
@@ -178,7 +178,7 @@ def _check_bounds(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta) -
         validation.check_device(tensor, bias, "attention_bias", name)
     if any(known(a != b) for a, b in zip(threshold.shape, cutoff.shape, strict=True)):
         raise ValueError(
-            f"threshold and cutoff must have one shape, got {tuple(threshold.shape)} "
+            f"threshold and cutoff must have the same shape, got {tuple(threshold.shape)} "
             f"and {tuple(cutoff.shape)}"
         )
 
@@ -195,7 +195,7 @@ def read_selection(
     local: int,
     floor: float,
 ) -> Checked:
-    """Checks the arguments of an op that reads a selection."""
+    """Checks the arguments of an op that takes a selection."""
     _check_bounds(bias, threshold, cutoff)
     positions = Positions(query_len, bias.shape[3], is_causal, sinks, local)
     shape = (bias.shape[0], threshold.shape[1], query_len, bias.shape[3])

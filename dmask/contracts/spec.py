@@ -1,7 +1,7 @@
-"""What an op is made of, and how it is registered: `OpSpec` and `define`.
+"""Describes an op (`OpSpec`) and registers it (`define`).
 
-`define` uses `Library.define` and `Library.impl` rather than `torch.library.custom_op`: an op made
-so costs a third of the call overhead and works under `torch.func.grad` and `jvp`, where `custom_op`
+`define` uses `Library.define` and `Library.impl` rather than `torch.library.custom_op`. Such an op
+has a third of the call overhead, and works under `torch.func.grad` and `jvp`, where `custom_op`
 requires a `setup_context`.
 """
 
@@ -27,28 +27,28 @@ NAMESPACE = "dmask"
 
 
 class Plan(NamedTuple):
-    """A checked call: what it returns, and the function that computes it."""
+    """A checked call: a description of its result, and the function that computes it."""
 
     result: TensorMeta | tuple[TensorMeta, ...]
     run: Callable[..., Any]
-    """Takes the tensors of the call in the order of the schema, `None` where one is missing."""
+    """Takes the tensors of the call in the order of the schema, with `None` for missing ones."""
 
 
 @dataclass(frozen=True, eq=False)
 class OpSpec:
-    """What an op promises."""
+    """The contract of an op."""
 
     schema: str
-    """The only place of an op's defaults."""
+    """The schema of the op. Defaults are defined only here."""
     plan: Callable[..., Plan]
-    """Checks a call and plans it. Takes all arguments by position, tensors as `TensorMeta`, and so
-    runs on fake tensors exactly as on real ones: a compiled call fails with the text of the eager
-    one, before any work.
+    """Checks a call and plans it. Takes all arguments by position, with tensors as `TensorMeta`. It
+    thus runs on fake tensors exactly as on real ones, and a compiled call fails with the same
+    message as an eager one, before any work is done.
     """
     differentiable: bool = True
-    """False for an op with floating results that have no gradient. Autograd has to be told."""
+    """False for an op with floating-point results that have no gradient."""
     small: Callable[..., Tensor] | None = None
-    """The readable operations that replace the op where Inductor compiles a small mask."""
+    """Plain operations that replace the op when Inductor compiles a small mask."""
 
     @cached_property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class OpSpec:
 
     @cached_property
     def types(self) -> str:
-        """The types and names of the parameters, as `check_types` takes them."""
+        """The types and names of the parameters, in the format of `check_types`."""
         texts = [f"{p.type}{'?' * p.optional} {p.name}" for p in self.parameters]
         count = sum(not p.keyword_only for p in self.parameters)
         if count < len(texts):
@@ -68,8 +68,8 @@ class OpSpec:
         return ", ".join(texts)
 
     @cached_property
-    def right_types(self) -> set[tuple[type, ...]]:
-        """Types of arguments that passed `check_types`, and so will pass again."""
+    def valid_types(self) -> set[tuple[type, ...]]:
+        """Types of arguments that have passed `check_types`."""
         return set()
 
     @cached_property
@@ -79,7 +79,7 @@ class OpSpec:
 
     @cached_property
     def tensors_of(self) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-        """Returns the tensors among all arguments."""
+        """A function that picks the tensors from all arguments."""
         first, *others = self.tensors
         return itemgetter(first, *others) if others else itemgetter(slice(first, first + 1))
 
@@ -89,7 +89,7 @@ class OpSpec:
         return getattr(getattr(torch.ops, NAMESPACE), self.name).default
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """Returns all arguments of a call by position: the dispatcher leaves out defaults."""
+        """Returns all arguments of a call by position. Adds defaults that the dispatcher drops."""
         if len(args) == len(self.parameters):
             return args
         given = dict(zip([p.name for p in self.parameters], args, strict=False)) | kwargs
@@ -98,8 +98,8 @@ class OpSpec:
     def planned(self, args: tuple[Any, ...]) -> Plan:
         """Returns the plan of a call with these arguments.
 
-        A model makes the same call per layer and per token, and checks cost as much as a small
-        mask. So plans are remembered, as FlashInfer separates `plan` from `run`.
+        A model repeats the same call for each layer and token, and checks cost as much as a small
+        mask. Plans are therefore cached, similar to `plan` and `run` in FlashInfer.
         """
         described = list(args)
         for i in self.tensors:
@@ -108,8 +108,8 @@ class OpSpec:
                 # Not TensorMeta(...): its __new__ is a Python function.
                 described[i] = _new_meta(TensorMeta, (tensor.shape, tensor.dtype, tensor.device))
         try:
-            return _remembered(self, *described)
-        except TypeError:  # an argument that cannot be hashed; the checks name it
+            return _cached(self, *described)
+        except TypeError:  # an unhashable argument; the checks name it
             pass
         return _checked(self, *described)
 
@@ -119,27 +119,27 @@ _new_meta = tuple.__new__
 
 def _checked(spec: OpSpec, *args: Any) -> Plan:
     types = tuple(map(type, args))
-    if types not in spec.right_types:
+    if types not in spec.valid_types:
         args = arguments.check_types(spec.types, args)
         if tuple(map(type, args)) == types:
-            spec.right_types.add(types)
+            spec.valid_types.add(types)
     return spec.plan(*args)
 
 
-# typed: 2, 2.0 and True are equal, and only one of them is a size.
-_remembered = lru_cache(maxsize=4096, typed=True)(_checked)
-forget_plans = _remembered.cache_clear
+# typed=True, because 2, 2.0 and True are equal but only one of them is a valid size.
+_cached = lru_cache(maxsize=4096, typed=True)(_checked)
+forget_plans = _cached.cache_clear
 
 
 # ------------------------------------------------------------------ registration
 
 
 def define(spec: OpSpec, library: Library) -> None:
-    """Registers an op: the one caller of `torch.library`.
+    """Registers an op. This is the only caller of `torch.library`.
 
-    The kernel runs on every device and sees no autograd: masks and indices have no gradient. Under
-    `vmap` the new dimension is folded into the batch, which is right for every op whose batch
-    entries do not depend on each other.
+    The kernel runs on every device, below autograd: masks and indices have no gradient. The vmap
+    rule folds the mapped dimension into the batch, which is correct for every op that treats batch
+    entries independently.
     """
     qualname = f"{NAMESPACE}::{spec.name}"
 
@@ -158,7 +158,7 @@ def define(spec: OpSpec, library: Library) -> None:
 
 
 def fragment() -> Library:
-    """Returns a library to define ops in. Its ops live as long as it does."""
+    """Returns a library to define ops in. Its ops live as long as the library."""
     return Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
@@ -175,7 +175,7 @@ def _fake(spec: OpSpec) -> Callable[..., Any]:
         try:
             result = spec.plan(*described).result
         except (TypeError, ValueError):
-            spec.plan(*map(validation.with_hints, described))  # the same error, with numbers
+            spec.plan(*map(validation.with_hints, described))  # raises the same error, with numbers
             raise
         if isinstance(result, TensorMeta):
             return like.new_empty(result.shape, dtype=result.dtype)
@@ -185,7 +185,7 @@ def _fake(spec: OpSpec) -> Callable[..., Any]:
 
 
 def _fold_rule(spec: OpSpec) -> Callable[..., Any]:
-    """Returns the vmap rule of an op with tensors `[B|1, ...]`, and perhaps their `batch_size`."""
+    """Returns the vmap rule of an op with tensors `[B|1, ...]`, and optionally a `batch_size`."""
     names = [parameter.name for parameter in spec.parameters]
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any, **kwargs: Any) -> Any:
@@ -210,7 +210,7 @@ def _fold_rule(spec: OpSpec) -> Callable[..., Any]:
 
 
 def _stack(tensor: Tensor, dim: int | None, count: int) -> Tensor:
-    """Returns `[count, B|1, ...]`, for a tensor that is mapped over or not."""
+    """Returns a tensor, mapped or not, as `[count, B|1, ...]`."""
     return tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 

@@ -1,8 +1,8 @@
-"""What every strategy promises, and the op `<name>_mask` that comes of it.
+"""The contract that all strategies share, and the op `<name>_mask` of each.
 
-A strategy chooses keys for a bias and a mask that are already brought together. Its contract is the
-schema of its op and a `choose` function, which checks what is the strategy's own and picks how the
-mask is made. All strategies share the checks of tensors, window and floor.
+A strategy chooses keys for a bias and a mask that already have a common shape. Its contract is the
+schema of its op and a `choose` function, which checks the options of the strategy and returns the
+function that makes the mask. All strategies share the checks of tensors, window and floor.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MaskFunction = Callable[[Tensor, Tensor | None], Tensor]
 """Makes the mask of a bias and a bool mask that broadcast against each other."""
 
 CALL_ARGUMENTS = ("window_size", "min_dtype", "tie_break")
-"""The arguments that `create_mask` passes to the strategies that name them. Every other parameter
-of a strategy is an option of its own.
+"""The arguments that `create_mask` passes to strategies that declare them. Every other parameter of
+a strategy is an option.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Strategy:
-    """A way to choose keys, by name."""
+    """A named method of choosing keys."""
 
     name: str
     schema: str
@@ -41,9 +41,9 @@ class Strategy:
     tensors. Returns the function that makes the mask.
     """
     builtin: bool = True
-    """dmask's own strategies cannot be unregistered."""
+    """True for dmask's strategies, which cannot be unregistered."""
     by_position: bool = False
-    """True if rows differ by their position alone, so that a mask needs a row per query."""
+    """True if the result of a row depends on its position, so that a mask needs a row per query."""
     small: Callable[..., Tensor] | None = None
     """See `OpSpec`."""
 
@@ -58,7 +58,7 @@ class Strategy:
 
     @cached_property
     def options(self) -> tuple[str, ...]:
-        """The names of the parameters that are the strategy's own."""
+        """The names of the strategy's options."""
         return tuple(name for name in self.parameters if name not in CALL_ARGUMENTS)
 
     def arguments(self, call: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Strategy:
 
         Args:
             call: the `CALL_ARGUMENTS`.
-            own: the options that were given.
+            own: the given options.
         """
         arguments, missing = {}, []
         for name, parameter in self.parameters.items():
@@ -75,9 +75,9 @@ class Strategy:
             if arguments[name] is REQUIRED:
                 missing.append(name)
             if arguments[name] is None and not parameter.optional:
-                raise ValueError(f"type {self.name!r} needs a {name}, got None")
+                raise ValueError(f"type {self.name!r} requires {name}, got None")
         if missing:
-            raise ValueError(f"type {self.name!r} needs the options {tuple(missing)!r}")
+            raise ValueError(f"type {self.name!r} requires the options {tuple(missing)!r}")
         return arguments
 
 
@@ -89,7 +89,7 @@ def plan_mask(
     floor: float,
     arguments: Mapping[str, Any],
 ) -> Plan:
-    """Plans a mask of `shape`, for tensors that are checked but not yet brought together."""
+    """Plans a mask of `shape`, for checked tensors that may not have a common shape yet."""
     run = strategy.choose(bias, shape, floor, **arguments)
     if not shapes.fits(bias, mask, shape):
         run = partial(_align_and_run, run, shape)

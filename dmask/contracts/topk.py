@@ -31,12 +31,12 @@ def _choose(
 ) -> MaskFunction:
     limit: float | Tensor = floor
     scores = math.prod(shape)
-    # With ties to the lowest index, the reference sorts: never the faster way. And comparing a
-    # symbolic number would make a guard.
+    # With tie_break="lowest" the reference sorts, which is never faster. Comparing a symbolic
+    # number would add a guard.
     few_pay = tie_break == "torch" and isinstance(scores, int)
     topk_mask = KERNEL.choose(bias.device, bias.dtype, scores if few_pay else None)
     if topk_mask is KERNEL.reference and few_pay and bias.device.type == "cpu":
-        # To compare with a number, PyTorch makes a tensor of it each time: longer than the rest.
+        # PyTorch converts a number to a tensor for every compare, which takes longer than the rest.
         limit = torch.tensor(floor, dtype=ranked_dtype(bias.dtype), device="cpu")
     return partial(topk_mask, window_size=window_size, floor=limit, tie_break=tie_break)
 
@@ -49,7 +49,7 @@ def small_topk_mask(
     key_len: int | None = None,
     **others: Any,
 ) -> Tensor:
-    """Returns what the op computes, in readable operations. Its arguments are checked."""
+    """Computes the result of the op with plain operations, for arguments that are checked."""
     if attention_mask is not None and attention_mask.dtype is not torch.bool:
         attention_mask = as_bool_later(attention_mask)
     bias, mask = validation.meta(attention_bias), validation.optional_meta(attention_mask)

@@ -1,4 +1,4 @@
-"""The smallest set of keys that holds a share of the softmax: strategy `"topp"`, op `topp_mask`."""
+"""The smallest set of keys with a given softmax mass: the strategy `"topp"`, op `topp_mask`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A byte-level language model whose queries attend to the keys that a dynamic mask keeps.
 
-It is the attention of Hugging Face's Doge at a small scale. Scores come from the values, one per
-key and KV head. Each query keeps the `window_size` keys of its past that score best. Their scores
-are added to its logits, and learn through them.
+A small version of the attention in Hugging Face's Doge. The values determine the scores, one per
+key and KV head. Each query keeps the `window_size` past keys with the highest scores. The scores
+are added to the logits, which gives them gradients.
 
 Shape legend: `B` batch, `L` length, `H` query heads, `KVH` key/value heads, `D` head size.
 """
@@ -19,7 +19,7 @@ VOCABULARY = 256
 
 
 class DynamicMaskSelfAttention(nn.Module):
-    """Grouped-query attention from each byte to at most `window_size` bytes up to itself."""
+    """Grouped-query attention from each byte to at most `window_size` bytes up to that byte."""
 
     def __init__(self, width: int, heads: int, kv_heads: int, window_size: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class DynamicMaskSelfAttention(nn.Module):
         self.value = nn.Linear(width, kv_heads * self.head_dim, bias=False)
         self.output = nn.Linear(width, width, bias=False)
         self.dt = nn.Linear(kv_heads * self.head_dim, kv_heads)
-        # Not zero as in Doge: all scores would tie, and `dt` would get no gradient.
+        # Doge starts from zero, but then all scores tie and `dt` gets no gradient.
         self.A = nn.Parameter(torch.ones(kv_heads))
 
     def forward(self, x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,8 +49,8 @@ class DynamicMaskSelfAttention(nn.Module):
 
     def scores(self, value: Tensor) -> Tensor:
         """Scores the keys by their values: maps `[B, L, KVH * D]` to `[B, KVH, 1, L]`."""
-        # Contiguous: if the input of softplus and its gradient differ in layout, its backward has
-        # other strides than PyTorch (2.9 to 2.15) traces.
+        # Contiguous, because if the input of softplus and its gradient differ in layout, the
+        # strides of its backward differ from those that PyTorch (2.9 to 2.15) traces.
         dt = self.dt(value).transpose(1, 2).contiguous()
         return (self.A[:, None] * F.softplus(dt)).unsqueeze(2)
 
@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Predicts each next byte of a text of at most `context` bytes."""
+    """Predicts the next byte at each position of a text of at most `context` bytes."""
 
     rotation: Tensor
 
@@ -130,7 +130,7 @@ def rotary_embedding(context: int, head_dim: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotates `[B, heads, L, D]` by position: query times key then depends on their distance."""
+    """Rotates `[B, heads, L, D]` by position, so that query times key depends on their distance."""
     cos, sin = rotation[:, : x.shape[2]]
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)

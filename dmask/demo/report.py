@@ -25,7 +25,7 @@ class Parity(NamedTuple):
     entries: int
     differing: int
     tied_rows: int
-    """How many rows have equal scores at the last place, where the tie rule decides."""
+    """The number of rows in which scores tie at the last rank, so that the tie rule decides."""
 
 
 # ------------------------------------------------------------------ masks
@@ -37,7 +37,7 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
 
 
 def made_mask(scores: Tensor, window_size: int) -> Tensor:
-    """Returns the mask that the attention makes of scores `[B, KVH, 1, L]`: `[B, KVH, L, L]`."""
+    """Returns the mask that attention creates from scores `[B, KVH, 1, L]`: `[B, KVH, L, L]`."""
     batch, _, _, length = scores.shape
     causal = causal_mask(length, scores.device)
     return dmask.create_mask(scores, causal, batch, length, length, window_size)
@@ -50,7 +50,7 @@ def inlined_scores(scores: Tensor) -> Tensor:
 
 
 def inlined_mask(scores: Tensor, window_size: int) -> Tensor:
-    """Returns the same mask, made as attention modules inline it."""
+    """Returns the same mask, created with the code that attention modules inline."""
     masked = inlined_scores(scores)
     values, indices = torch.topk(masked, window_size, dim=-1, sorted=False)
     kept = values != torch.finfo(scores.dtype).min
@@ -58,7 +58,7 @@ def inlined_mask(scores: Tensor, window_size: int) -> Tensor:
 
 
 def tied_rows(scores: Tensor, window_size: int) -> Tensor:
-    """Flags rows where more keys than fit the window reach its lowest score, `[B, KVH, L]`."""
+    """Flags rows in which too many keys reach the lowest score in the window, `[B, KVH, L]`."""
     masked = inlined_scores(scores)
     last = masked.topk(window_size, dim=-1).values[..., -1:]
     return ((masked >= last) & (masked > torch.finfo(scores.dtype).min)).sum(-1) > window_size
@@ -68,7 +68,7 @@ def compare(scores: Sequence[Tensor], window_size: int) -> list[Parity]:
     """Compares both masks of each layer and head, entry by entry.
 
     Args:
-        scores: of each layer, `[B, KVH, 1, L]`.
+        scores: the scores of each layer, `[B, KVH, 1, L]`.
     """
     rows = []
     for layer, layer_scores in enumerate(scores):
@@ -84,7 +84,7 @@ def compare(scores: Sequence[Tensor], window_size: int) -> list[Parity]:
 
 
 def table(rows: Sequence[Parity]) -> str:
-    """Formats one line per head, below a line of titles."""
+    """Formats a header and one line per head."""
     titles = ("layer", "KV head", "masks", "entries", "differing", "tied rows")
     lines = [titles, *(tuple(map(str, row)) for row in rows)]
     return "\n".join("".join(f"{cell:>12}" for cell in line) for line in lines)
@@ -96,8 +96,8 @@ def table(rows: Sequence[Parity]) -> str:
 def draw(mask: Tensor, columns: int = 64, shades: str = SHADES) -> str:
     """Draws a mask `[Lq, Lk]` with characters: queries downwards, keys to the right.
 
-    A character is about twice as high as wide. It covers several entries: blank if none is kept,
-    the last shade if all are.
+    A character is about twice as high as wide and covers several entries. It is blank if none is
+    kept, and the last shade if all are kept.
 
     >>> print(draw(torch.ones(4, 4, dtype=torch.bool).tril(), shades=ASCII_SHADES))
     #:
@@ -106,7 +106,7 @@ def draw(mask: Tensor, columns: int = 64, shades: str = SHADES) -> str:
     columns = min(columns, mask.shape[1])
     rows = min(max(columns // 2, 1), mask.shape[0])
     density = F.adaptive_avg_pool2d(mask.cpu().float()[None], (rows, columns))[0]
-    # Rounded up: a single kept key shows.
+    # Round up, so that a single kept key is visible.
     steps = (density * (len(shades) - 1)).ceil().int().tolist()
     return "\n".join("".join(shades[step] for step in line).rstrip() for line in steps)
 
@@ -124,7 +124,7 @@ def save_picture(masks: Sequence[Tensor], folder: Path) -> Path | None:
     """Writes the masks of all layers, each `[KVH, L, L]`, as a PNG.
 
     Returns:
-        Its path, or `None` if matplotlib is not installed.
+        The path of the file, or `None` if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -144,5 +144,5 @@ def save_picture(masks: Sequence[Tensor], folder: Path) -> Path | None:
 
 
 def readable(text: bytes) -> str:
-    """Escapes every byte but printable ASCII and line feeds, for any terminal."""
+    """Escapes all bytes except printable ASCII and line feeds, for any terminal."""
     return "".join(chr(b) if 32 <= b < 127 or b == 10 else f"\\x{b:02x}" for b in text)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 HELD_OUT = 0.1
-"""The fraction of the text that no training step sees."""
+"""The fraction of the text that is not used for training."""
 
 
 class Corpus(NamedTuple):
-    """The bytes of a text, uint8 `[length]`, split in two."""
+    """The bytes of a text, uint8 `[length]`, split into two parts."""
 
     train: Tensor
     held_out: Tensor
@@ -22,8 +22,8 @@ class Corpus(NamedTuple):
 def python_reference() -> Corpus:
     """Returns Python's language reference, with its end held out.
 
-    Topics repeat whole sections of each other. Each paragraph is used once, where it first occurs:
-    held-out text must not occur in the training text.
+    Topics repeat whole sections of each other. Only the first occurrence of a paragraph is kept, so
+    that held-out text does not occur in the training text.
     """
     paragraphs = dict.fromkeys(
         paragraph.strip("\n") for topic in topics.values() for paragraph in topic.split("\n\n")
@@ -34,7 +34,7 @@ def python_reference() -> Corpus:
 
 
 def unigram_entropy(text: Tensor) -> float:
-    """Returns bits per byte: the lowest loss of a model that only knows how often bytes occur.
+    """Returns bits per byte: the lowest loss of a model that knows only the frequency of bytes.
 
     >>> unigram_entropy(torch.tensor([0, 0, 1, 2], dtype=torch.uint8))
     1.5
@@ -45,9 +45,9 @@ def unigram_entropy(text: Tensor) -> float:
 
 
 def random_batch(text: Tensor, batch_size: int, context: int, generator: torch.Generator) -> Tensor:
-    """Returns sequences from random places of the text, int64 `[batch_size, context + 1]`.
+    """Returns sequences from random positions in the text, int64 `[batch_size, context + 1]`.
 
-    They are one byte longer than the context because each byte predicts its successor.
+    They are one byte longer than the context, because each byte predicts the next one.
     """
     starts = torch.randint(len(text) - context, (batch_size, 1), generator=generator)
     return text[starts + torch.arange(context + 1)].long()
@@ -56,7 +56,7 @@ def random_batch(text: Tensor, batch_size: int, context: int, generator: torch.G
 def ordered_batches(text: Tensor, batch_size: int, context: int) -> Tensor:
     """Returns the text in order, int64 `[batches, batch_size, context + 1]`.
 
-    Leaves out what does not fill a batch: a batch of another size would recompile.
+    Drops the last, incomplete batch, because a batch of another size would recompile.
     """
     sequences = text.unfold(0, context + 1, context)
     batches = len(sequences) // batch_size

@@ -17,18 +17,18 @@ from dmask.demo.text import ordered_batches, random_batch
 
 LEARNING_RATE = 3e-3
 WARM_UP = 0.1
-"""The fraction of steps in which the learning rate rises; it falls in the others."""
+"""The fraction of steps in which the learning rate rises. It falls in the remaining steps."""
 TEMPERATURE = 0.8
 
 
 def cxx_compiler() -> str | None:
-    """Returns the C++ compiler that Inductor calls for CPU code, or `None` if it is missing."""
+    """Returns the C++ compiler that Inductor uses for CPU code, or `None` if it is missing."""
     default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX", default))
 
 
 def bits_per_byte(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Returns the mean loss over `[B, L + 1]` bytes, where each predicts its successor."""
+    """Returns the mean loss over `[B, L + 1]` bytes, where each byte predicts the next one."""
     logits = model(tokens[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()) / math.log(2)
 
@@ -38,8 +38,8 @@ def evaluate(
 ) -> float:
     """Returns the mean loss over a text.
 
-    It runs with gradients: `no_grad` would need a second graph, which takes longer to compile than
-    it saves.
+    Runs with gradients, because `no_grad` would need a second graph, which takes longer to compile
+    than it saves.
     """
     batches = ordered_batches(text, batch_size, context).to(device)
     return sum(bits_per_byte(model, batch).item() for batch in batches) / len(batches)
@@ -80,7 +80,7 @@ def learning_rate(step: int, steps: int) -> float:
 def sample(model: nn.Module, prompt: Tensor, count: int, context: int, seed: int) -> bytes:
     """Continues a prompt, int64 `[L]`, by `count` bytes.
 
-    Use it in eager mode: every length is another shape.
+    Call this in eager mode, because every length is a new shape.
     """
     generator = torch.Generator().manual_seed(seed)
     tokens = prompt
@@ -94,7 +94,7 @@ def sample(model: nn.Module, prompt: Tensor, count: int, context: int, seed: int
 class Progress:
     """Shows the progress of training: a bar in a terminal, a line per tenth elsewhere.
 
-    It writes to stderr because it shows seconds: stdout is the same for every run.
+    Writes to stderr, because it shows seconds and stdout should be the same for every run.
     """
 
     def __init__(self, steps: int, stream: TextIO | None = None) -> None:
@@ -103,7 +103,7 @@ class Progress:
         self.start = time.monotonic()
 
     def show(self, done: int, loss: Tensor) -> None:
-        """Shows that `done` steps are done. Reads the loss only if it is shown."""
+        """Shows the number of completed steps. Reads the loss only if it is shown."""
         tenths = 10 * done // self.steps
         if self.stream.isatty():
             start, end = "\r", "\n" if done == self.steps else ""

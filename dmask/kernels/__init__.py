@@ -1,7 +1,7 @@
-"""How masks are computed: tensors in, tensors out.
+"""Kernels that compute masks: tensors in, tensors out.
 
-Kernels do not check their arguments or bring shapes together. Each takes scores or a bias whose
-last dimension is the keys, returns contiguous results and changes no input. A kernel has the same
-name in the same file of every folder that has it. `reference` is the reference implementation; the
-others are faster, and never import each other.
+Kernels do not check their arguments or broadcast shapes. Each takes scores or a bias whose last
+dimension is the keys, returns contiguous results and does not modify its inputs. A kernel has the
+same name and file in every folder that implements it. `reference` is the reference implementation.
+The others are faster, and never import each other.
 """

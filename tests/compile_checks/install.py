@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def python_path(folder: Path) -> str:
-    """Returns a `PYTHONPATH` with the project and the metadata that leads pytest to its plugin."""
+    """Returns a `PYTHONPATH` with the project and the metadata that lets pytest find its plugin."""
     entry_points = re.search(
         r'^\[project\.entry-points\.pytest11\]\n(\w+) = "([\w.]+)"$',
         (ROOT / "pyproject.toml").read_text(),

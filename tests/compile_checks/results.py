@@ -1,4 +1,4 @@
-"""Results for the report formats, with characters that each of them has to escape."""
+"""Results for the report formats, with characters that each format must escape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings other than graph breaks, and that an audit restores all state."""
+"""Findings other than graph breaks, and the state that an audit restores."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def test_an_audit_does_not_depend_on_what_was_compiled_before() -> None:
         assert audit(double, (torch.ones(4),)).ok
         with watch() as watched:
             torch.compile(double, backend="aot_eager")(torch.ones(4))
-    assert watched.report().ok  # and it leaves nothing compiled
+    assert watched.report().ok  # and no compiled code remains
 
 
 def built_records(*handlers: logging.Handler) -> set[str]:

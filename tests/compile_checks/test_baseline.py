@@ -309,7 +309,7 @@ ENTRY = {
         ),
         (
             json.dumps({"version": 1, "findings": [{**ENTRY, "reason": ""}]}),
-            "'reason': expected a string that is not empty, got ''",
+            "'reason': expected a non-empty string, got ''",
         ),
         (
             json.dumps({"version": 1, "findings": [{**ENTRY, "places": 0}]}),

@@ -56,7 +56,7 @@ def test_every_kind_is_found_on_its_line(name: str) -> None:
 def test_the_same_is_found_where_nobody_else_reads_the_trace(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PyTorch then builds only the records that an audit reads. By default, pytest reads all."""
+    """Makes PyTorch build only the records that an audit reads. By default, pytest reads all."""
     logger = logging.getLogger("torch.__trace")
     assert logger.handlers
     calls = [((torch.ones(3),), {}), ((torch.ones(4),), {})]
@@ -87,7 +87,7 @@ def test_the_reason_begins_with_what_happened(name: str, headline: str) -> None:
     assert "User code traceback" not in graph_break.reason
 
 
-# Since torch 2.13, exceptions have the kind. Before, only the headline has it.
+# Since torch 2.13, exceptions have the kind of break. Before, only the headline has it.
 IDS = {
     "branch": "GB0170",
     "item": "GB0124",
@@ -98,7 +98,7 @@ IDS = {
     "nonzero": "GB0036",
     "disabled": "GB0098",
 }
-# What `fullgraph=True` captures since torch 2.13.
+# Breaks that `fullgraph=True` captures since torch 2.13.
 CAPTURED = ("item", "nonzero")
 SINCE_2_13 = TorchVersion(torch.__version__) >= (2, 13)
 

@@ -1,4 +1,4 @@
-"""The audit with each private API of PyTorch missing or changed: it goes on and says what is off."""
+"""The audit with each private API of PyTorch missing or changed: it continues and adds a note."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_clean_code_is_clean_without_it(api: PrivateAPI, monkeypatch: pytest.Mon
     assert report.ok, report
     assert report.graphs == 1
     name = api.path.replace(":", ".")
-    said = f"{api.lost}: {name} is missing in torch {torch.__version__}"
+    said = f"{api.consequence}: {name} is missing in torch {torch.__version__}"
     assert notes_of(report) == [said]
 
 
@@ -118,7 +118,8 @@ def test_a_changed_one_is_not_used(api: PrivateAPI, monkeypatch: pytest.MonkeyPa
     assert report.ok, report
     (note,) = notes_of(report)
     assert (
-        note == f"{api.lost}: {api.path.replace(':', '.')} has changed in torch {torch.__version__}"
+        note
+        == f"{api.consequence}: {api.path.replace(':', '.')} has changed in torch {torch.__version__}"
     )
     assert "graph-break" in kinds(audited(breaks.branch, api))
 
@@ -137,7 +138,7 @@ def test_all_of_them_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert notes_of(watched.report()) == notes_of(report)
 
 
-# ------------------------------------------------------------------ what each fallback does
+# ------------------------------------------------------------------ fallbacks
 
 
 @pytest.mark.parametrize("api", [_compat.UNSUPPORTED, _compat.USER_ERROR], ids=path)
@@ -204,7 +205,7 @@ def test_a_backend_cannot_be_checked_without_their_list(monkeypatch: pytest.Monk
 PROGRAM = """
 import torch._inductor.cudagraph_utils
 
-torch.compile(torch.nn.ReLU())(torch.ones(1))  # PyTorch itself imports all that it needs
+torch.compile(torch.nn.ReLU())(torch.ones(1))  # PyTorch itself imports everything that it needs
 del torch._dynamo.utils.graph_break_reasons
 del torch._dynamo.list_backends
 del torch._inductor.cudagraph_utils.get_metrics_context
@@ -226,7 +227,7 @@ assert [f.kind for f in audit(broken, (x,)).findings] == ["graph-break"]
 
 
 def test_a_torch_that_lacks_some_of_them() -> None:
-    """The attributes are really deleted, those without which PyTorch itself still runs."""
+    """Deletes the attributes, except those that PyTorch itself needs to run."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
     )
@@ -245,7 +246,7 @@ PRIVATE = ("_dynamo", "_guards", "_inductor", "_logging")
 
 
 def reads_private(file: Path) -> list[str]:
-    """What a file imports or reads of PyTorch's private modules."""
+    """Returns the private PyTorch APIs that a file imports or reads."""
     found = []
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The table `[tool.compile_checks]`: where it is found, what it may say, what must be covered."""
+"""The table `[tool.compile_checks]`: lookup, validation and required names."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def required():
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stranger's project. The working directory is a folder within it."""
+    """A user's project. The working directory is a folder inside it."""
     folder = tmp_path / "project"
     (folder / "src" / "deep").mkdir(parents=True)
     (folder / "pyproject.toml").write_text(TABLE)
@@ -68,7 +68,7 @@ def error(folder: Path) -> str:
     return str(raised.value)
 
 
-# ------------------------------------------------------------------ a project of its own
+# ------------------------------------------------------------------ projects
 
 
 def test_the_bare_command_audits_the_project(
@@ -85,7 +85,7 @@ def test_the_bare_command_audits_the_project(
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_project_never_imports_dmask(project: Path, tmp_path: Path, jobs: str) -> None:
-    """Importing it raises, in worker processes too."""
+    """Importing the module raises, in worker processes too."""
     (tmp_path / "dmask.py").write_text("raise ImportError('dmask was imported')\n")
     command = [sys.executable, "-m", "compile_checks", "--jobs", jobs]
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
@@ -114,7 +114,7 @@ def test_targets_on_the_command_line_replace_the_table(project: Path) -> None:
 def test_required_on_the_command_line_replaces_that_of_the_table(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its path is relative to the working directory, those of the table to its file."""
+    """Its path is relative to the working directory; paths in the table, to the table's file."""
     Path("names.py").write_text("def names():\n    return {'op double'}\n")
 
     assert __main__.main(["--required", "names.py::names"]) == 0
@@ -122,7 +122,7 @@ def test_required_on_the_command_line_replaces_that_of_the_table(
 
 
 def test_the_nearest_table_counts(project: Path) -> None:
-    """A pyproject.toml without a table is passed over."""
+    """A pyproject.toml without the table is skipped."""
     (project / "src" / "pyproject.toml").write_text("[project]\nname = 'part'\n")
     assert config.nearest(Path.cwd()).file == project / "pyproject.toml"
 
@@ -220,12 +220,12 @@ def test_without_a_table_the_error_shows_an_example(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("target = ['m:f']", "unknown key 'target'; expected some of targets, required"),
+        ("target = ['m:f']", "unknown key 'target'; expected one of targets, required"),
         ("targets = 'm:f'", "'targets': expected a list of strings, got 'm:f'"),
         ("targets = ['m:f', 3]", "'targets': expected a list of strings, got ['m:f', 3]"),
         ("targets = ['m:f']\nrequired = ['m:g']", "'required': expected a string, got ['m:g']"),
-        ("required = 'm:g'", "nothing to audit, 'targets' is empty. Name a target, for example\n"),
-        ("targets = []", "nothing to audit, 'targets' is empty. Name a target, for example\n"),
+        ("required = 'm:g'", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
+        ("targets = []", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
     ],
 )
 def test_a_wrong_table_names_the_key_and_the_file(table: str, said: str, project: Path) -> None:

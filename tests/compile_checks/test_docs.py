@@ -1,4 +1,4 @@
-"""The pages on the audit, followed word for word: their files are written, their commands run."""
+"""Follows the pages on the audit literally: writes their files and runs their commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass
 class Reader:
-    """Does with each block what the sentence before it says, in a folder of its own."""
+    """Does with each block what the sentence before it says, in a temporary folder."""
 
     folder: Path
     python_path: str
@@ -73,7 +73,7 @@ class Reader:
         assert "pip install" in code
 
     def do_yaml(self, said: str, code: str) -> None:
-        """Its command must be right as it stands."""
+        """Runs the workflow's command unchanged."""
         command = re.search(r"run: >\n((?: {10}.*\n)+)", code)
         assert command is not None
         self.done.append(self.run(command[1].replace("$GITHUB_STEP_SUMMARY", "summary.md")))
@@ -115,12 +115,12 @@ def test_the_page_has_every_kind_with_its_cause_and_cure() -> None:
     page = (DOCS / "audit-findings.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
 
-    assert rows == [(r.id, r.summary, r.cause, r.cure) for r in RULES.values()]
+    assert rows == [(r.id, r.summary, r.cause, r.fix) for r in RULES.values()]
 
 
 @pytest.mark.parametrize("name", [*documents()])
 def test_the_generated_documents_are_up_to_date(name: str) -> None:
-    """Else `make generate` writes them."""
+    """If this fails, run `make generate`."""
     assert (DOCS / name).read_text() == documents()[name]
 
 

@@ -1,4 +1,4 @@
-"""The optional checks. Those that need a GPU run with a mock of it."""
+"""The optional checks. Those that need a GPU run with a mock."""
 
 from __future__ import annotations
 
@@ -42,12 +42,14 @@ def kinds(report: AuditReport) -> list[str]:
 
 
 def test_an_unknown_gate_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown gate 'pt3'; expected some of \('cudagraph', "):
+    with pytest.raises(ValueError, match=r"unknown gate 'pt3'; expected one of \('cudagraph', "):
         audit(torch.sin, (X,), gates=["pt3"])
 
 
 def test_cudagraphs_need_inductor() -> None:
-    with pytest.raises(ValueError, match="gate 'cudagraph' needs backend 'inductor', got 'eager'"):
+    with pytest.raises(
+        ValueError, match="gate 'cudagraph' requires backend 'inductor', got 'eager'"
+    ):
         audit(torch.sin, (X,), gates=["cudagraph"], backend="eager")
 
 
@@ -74,7 +76,7 @@ def test_opcheck_gets_the_inputs_of_the_graph(library: torch.library.Library) ->
     define(library, "good", tag=True)
     library.define("wrong(Tensor x) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
     library.impl("wrong", lambda x: x.clone(), "CompositeExplicitAutograd")
-    # This is right for three elements and wrong otherwise.
+    # This is correct for three elements and wrong otherwise.
     library._register_fake(
         "wrong", lambda x: torch.empty_like(x) if x.numel() == 3 else x.new_empty(1)
     )
@@ -316,7 +318,7 @@ def test_a_graph_that_is_compiled_without_cudagraph_is_found() -> None:
 
 
 def skipped_at_run_time() -> AuditReport:
-    """Mocks a GPU on which Inductor gives its reason while a graph runs."""
+    """Mocks a GPU on which Inductor reports its reason while a graph runs."""
     skip = torch.compiler.disable(lambda: log_cudagraph_skip_and_bump_counter("mutated inputs"))
 
     def fn(x: Tensor) -> Tensor:

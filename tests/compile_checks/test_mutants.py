@@ -80,7 +80,7 @@ def in_both_modes() -> AuditReport:
 
 
 def unbalanced() -> AuditReport:
-    """Audits with a counter that has more graphs than the trace."""
+    """Audits with a counter that counts more graphs than the trace."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Counts, "graphs", property(lambda self: 9))
         return audit(double, (X,))
@@ -110,7 +110,7 @@ def first(report: AuditReport) -> Finding:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A detector, its replacement, and what is no longer true with the replacement."""
+    """A detector, its replacement, and a check that fails with the replacement."""
 
     target: str
     """A module of `compile_checks` and a name in it, separated by a colon."""

@@ -102,7 +102,7 @@ def test_a_long_name_has_a_line_of_its_own() -> None:
 
 
 def results_with(text: st.SearchStrategy[str]) -> st.SearchStrategy[Results]:
-    """Returns the results of one case with a finding and a known finding, made of any text."""
+    """Returns the results of one case with a finding and a known finding that contain a text."""
     finding = st.builds(
         Finding,
         st.sampled_from(sorted(KINDS)),

@@ -11,7 +11,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """An empty project in an environment that has this one installed."""
+    """An empty project in an environment that has this package installed."""
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("PYTHONPATH", python_path(pytester.path / "installed"))
     pytester.makeini("[pytest]\naddopts = --strict-markers -W error -p no:cacheprovider\n")

@@ -1,4 +1,4 @@
-"""The table of rules: one file for each, and importing it needs no torch."""
+"""The table of rules: one file per rule, and importing it does not need torch."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_a_rule_has_the_name_of_its_file_and_all_texts(name: str) -> None:
     assert KINDS[rule.id] == rule.summary
     assert not rule.summary.endswith(".")
     assert rule.cause.endswith(".")
-    assert rule.cure.endswith(".")
+    assert rule.fix.endswith(".")
     assert rule.finding("why", "how", line=3) == Finding(rule.id, "why", "how", line=3)
 
 
 def test_the_engine_takes_the_ids_from_the_rules() -> None:
-    """Apart from gates, whose names are those of rules, and from doctests, which show findings."""
+    """Ignores gates, which share the names of rules, and doctests, which show findings."""
     ids = {*RULES} - {*GATES}
     shown = ("findings.py", "results.py")
 
@@ -55,7 +55,7 @@ def test_the_table_imports_no_torch(module: str) -> None:
 
 
 def test_no_module_has_the_name_of_a_public_one() -> None:
-    """A submodule, once imported, would replace it."""
+    """A submodule with the same name would replace it once imported."""
     modules = {file.stem for file in FOLDER.parent.iterdir()}
 
     assert not modules & {*compile_checks.__all__}

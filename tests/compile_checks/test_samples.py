@@ -1,12 +1,12 @@
-"""Kinds of graph break from PyTorch's registry, one file in `samples` for each.
+"""Kinds of graph breaks from PyTorch's registry, with one file in `samples` for each.
 
 Each file has a function `audited`. Each line that a report must name has a comment such as
 
     # finding: graph-break GB0124|GB0038 x2
 
 with the kind, its ids in PyTorch's registry (several if releases of PyTorch differ), and the count if it
-is not 1. `since 2.13` or `before 2.15` at the end limits a finding to those releases. A comment on a line
-of its own is a finding without a place.
+is not 1. `since 2.13` or `before 2.15` at the end limits a finding to those releases. A comment on a
+separate line is a finding without a place.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Expected:
     ids: frozenset[str]
 
     def is_met_by(self, finding: Finding) -> bool:
-        # Before torch 2.13, exceptions have no kind and the registry lacks some ids.
+        # Before torch 2.13, exceptions have no kind, and the registry lacks some ids.
         ids = self.ids if VERSION >= (2, 13) else self.ids | {""}
         return (self.kind, self.line, self.count) == (
             finding.kind,

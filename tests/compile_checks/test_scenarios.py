@@ -171,7 +171,7 @@ def test_a_bound_that_depends_on_a_size_is_one_of_the_size() -> None:
 @pytest.mark.parametrize(
     ("reason", "guard", "argument", "category"),
     [
-        # as torch 2.9 has it
+        # as in torch 2.9
         ("0/0: L['n'] == 2  # return x * n", "n == 2", "n", "int"),
         (
             "0/0: tensor 'L['self']._modules['linear']._parameters['weight']' dtype mismatch.",
@@ -285,7 +285,7 @@ def test_a_recompile_in_the_second_round_is_none_of_the_steps() -> None:
     report = audit_calls(counting, [Step((ones(3),), recompiles=9)])
 
     (finding,) = report.findings
-    assert finding.hint == "call 1, made again, had 1 recompile, at most 0 expected"
+    assert finding.hint == "call 1, repeated, had 1 recompile, at most 0 expected"
 
 
 def test_what_is_no_call_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""JSON reports fit the project's schema, and SARIF reports fit that of the standard."""
+"""JSON reports match the project's schema, and SARIF reports match the standard's schema."""
 
 from __future__ import annotations
 
@@ -187,4 +187,4 @@ def test_every_kind_has_a_cause_and_a_cure() -> None:
     assert list(RULES) == sorted(KINDS)
     for rule in RULES.values():
         assert rule.cause.endswith(".")
-        assert rule.cure.endswith(".")
+        assert rule.fix.endswith(".")

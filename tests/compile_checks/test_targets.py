@@ -1,4 +1,4 @@
-"""What a command line can name, and what it says where it cannot be audited."""
+"""The targets that a command line can name, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def example_inputs():
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A stranger's folder, which is the working directory."""
+    """A user's folder, which is the working directory."""
     before = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -157,7 +157,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def inputs(name: str) -> list[tuple[list[Any], list[str]]]:
-    """For each call the lengths of its positional and the names of its keyword arguments."""
+    """Returns the lengths of positional arguments and the names of keyword arguments per call."""
     (case,) = load(name)
     return [([len(arg) for arg in step.args], sorted(step.kwargs)) for step in steps_of(case.calls)]
 
@@ -179,7 +179,7 @@ def error(target: str) -> str:
         ("made_model", [([1], [])]),
         ("partial", [([1], [])]),
         ("optional", [([1], [])]),
-        ("WithInputs", [([], ["mask", "x"])]),  # from its own
+        ("WithInputs", [([], ["mask", "x"])]),  # from its own example_inputs
         ("step", [([5, 5], [])]),
         ("alone", [([], [])]),
         ("pair", [([6, 6], [])]),
@@ -237,7 +237,7 @@ def test_a_function_without_example_inputs_of_which_it_needs_none(folder: Path) 
     assert inputs("bare.py::f") == [([], [])]
 
 
-# ------------------------------------------------------------------ cases in plain form
+# ------------------------------------------------------------------ cases as mappings
 
 
 def made(folder: Path, code: str) -> list[Case]:
@@ -300,13 +300,13 @@ def test_a_mapping_may_make_its_inputs(folder: Path) -> None:
     [
         (
             "{'fn': torch.sin, 'calls': []}",
-            "unknown key 'calls'; expected some of name, fn, inputs, dynamic, ",
+            "unknown key 'calls'; expected one of name, fn, inputs, dynamic, ",
         ),
-        ("{'fn': torch.sin, 3: 4}", "unknown key 3; expected some of name, "),
+        ("{'fn': torch.sin, 3: 4}", "unknown key 3; expected one of name, "),
         ("{'inputs': 1}", "'fn' is missing: expected a callable"),
         ("{'fn': 'torch.sin'}", "'fn': expected a callable, got 'torch.sin'"),
-        ("{'fn': torch.sin, 'name': ''}", "'name': expected a string that is not empty, got ''"),
-        ("{'fn': torch.sin, 'name': 3}", "'name': expected a string that is not empty, got 3"),
+        ("{'fn': torch.sin, 'name': ''}", "'name': expected a non-empty string, got ''"),
+        ("{'fn': torch.sin, 'name': 3}", "'name': expected a non-empty string, got 3"),
         ("{'fn': torch.sin, 'inputs': []}", "expected at least one call, got an empty list of"),
         (
             "{'fn': torch.sin, 'dynamic': 'yes'}",
@@ -330,11 +330,11 @@ def test_a_mapping_may_make_its_inputs(folder: Path) -> None:
         ),
         (
             "{'fn': torch.sin, 'gates': 'pt2'}",
-            "'gates': expected a list of some of cudagraph, export, ",
+            "'gates': expected a list with any of cudagraph, export, ",
         ),
         (
             "{'fn': torch.sin, 'gates': ['exprot']}",
-            "'gates': expected a list of some of cudagraph, ",
+            "'gates': expected a list with any of cudagraph, ",
         ),
         (
             "{'fn': torch.sin, 'expected_graph': {'sin': 'one'}}",
@@ -443,7 +443,7 @@ def test_a_file_may_bear_the_name_of_a_module_that_is_loaded(folder: Path) -> No
             "model.py::Waits",
             "model.py::Waits: fn: expected a callable that returns results, got async function Waits",
         ),
-        ("model.py::Sized", "model.py::Sized: Sized(width) needs arguments."),
+        ("model.py::Sized", "model.py::Sized: Sized(width) requires arguments."),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -490,10 +490,10 @@ def test_code_that_needs_inputs_says_how_to_give_them(code: str, name: str, fold
     given, made = {"f": ("(x, mask)", "f"), "Net": ("(x,)", "Net()")}[name]
 
     assert error(f"bare.py::{name}") == (
-        f"bare.py::{name} needs inputs: {given}. Add to bare.py either\n"
+        f"bare.py::{name} requires inputs: {given}. Add to bare.py either\n"
         "    def example_inputs():\n"
         f"        return {given}\n"
-        f"or a factory, and name that instead of {name}:\n"
+        f"or a factory, and pass its name instead of {name}:\n"
         "    def audited():\n"
         f"        return {made}, {given}"
     )
@@ -504,7 +504,7 @@ def test_inputs_that_do_not_fit(folder: Path) -> None:
 
     assert (
         error("bare.py::f")
-        == "bare.py::f: example_inputs does not fit: too many positional arguments"
+        == "bare.py::f: example_inputs does not match the signature: too many positional arguments"
     )
 
 

@@ -1,7 +1,7 @@
 """Audits of tiny random Hugging Face models.
 
-The expected findings were read by hand in `TORCH_LOGS=graph_breaks,recompiles`, for the same calls without
-the audit, with torch 2.13.0 and transformers 5.23.0:
+The expected findings were derived by hand from `TORCH_LOGS=graph_breaks,recompiles`, for the same calls
+without the audit, with torch 2.13.0 and transformers 5.23.0:
 
 - encoder, vision model, and mixture of experts with its default implementation: no line in the log;
 - decoder: two recompiles, `0/1` for the number of new tokens (5, then 1) and `0/2` for the length of the
@@ -26,16 +26,16 @@ from compile_checks import AuditReport, Step, audit_calls
 from tests.compile_checks.install import ROOT
 from tests.compile_checks.samples import models
 
-# CI installs the extra [dev], which has transformers and mypy. [test] has neither, and only with [test]
-# may these tests be skipped.
+# CI installs the extra [dev], which has transformers and mypy. The extra [test] has neither, and these
+# tests may be skipped only with [test].
 if find_spec("mypy") is None:
     pytest.importorskip("transformers", reason="needs the extra [transformers]")
 import transformers
 
 READ = {"torch": "2.13.0", "transformers": "5.23.0"}
-# With other versions, the same models may break at other lines, which nobody has read by hand.
+# With other versions, the same models may break at other lines, which nobody has reviewed.
 AS_READ = (torch.__version__.partition("+")[0], transformers.__version__) == (*READ.values(),)
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of transformers are its own
+pytestmark = pytest.mark.filterwarnings("ignore")  # ignore the warnings of transformers
 
 
 def audited(name: str, **options: Any) -> AuditReport:

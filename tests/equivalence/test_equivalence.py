@@ -33,7 +33,7 @@ def test_the_sample_has_every_value_of_every_axis() -> None:
 def test_each_suite_finds_a_difference(
     suite: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With one more key in the old path, every suite exits non-zero."""
+    """If the old path keeps one more key, every suite exits with a non-zero status."""
     inlined = equivalence.inlined_mask
 
     def wrong(case: Case, inputs: Inputs) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""Results on a GPU equal those on the CPU, and the gates of the audit that need a GPU."""
+"""Compares results on a GPU with the CPU, and tests the gates of the audit that need a GPU."""
 
 from __future__ import annotations
 

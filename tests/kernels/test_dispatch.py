@@ -1,4 +1,4 @@
-"""Which kernels a CUDA tensor gets where Triton cannot run."""
+"""The kernels for CUDA tensors on devices where Triton cannot run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    dispatch._lacks_for_triton.cache_clear()
+    dispatch._why_no_triton.cache_clear()
 
 
 def test_an_unusable_device_gets_the_reference(

@@ -1,4 +1,4 @@
-"""Runs `tests/kernels/triton` in Triton's interpreter where there is no GPU."""
+"""Runs `tests/kernels/triton` in Triton's interpreter if there is no GPU."""
 
 from __future__ import annotations
 

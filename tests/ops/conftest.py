@@ -13,8 +13,8 @@ from dmask.kernels.cpu import parallel
 
 @pytest.fixture(params=["fast way", "few scores"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes top-k masks with the CPU kernel, in many small parts, and with the operations for few
-    scores.
+    """Computes top-k masks with the CPU kernel, in many small parts, and with the operations for
+    few scores.
     """
     forget_plans()
     if request.param == "fast way":

@@ -1,6 +1,6 @@
-"""Samples of every op: those of the package, and more shapes, layouts, dtypes and masks.
+"""Samples of every op: those in the package, and more shapes, layouts, dtypes and masks.
 
-`opcheck`, `vmap`, fake and meta tensors run on all of them in `test_all.py`.
+`test_all.py` runs opcheck, vmap, fake and meta tensors on all of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _some_pairs() -> Iterator[tuple[str, str]]:
 def _ranked(
     pairs: Iterator[tuple[str, str]], *args: Any, suffix: str = "", **options: Any
 ) -> Samples:
-    """Returns the samples of an op that takes a bias and a mask, and then `args`."""
+    """Returns the samples of an op that takes a bias and a mask, followed by `args`."""
 
     def make(bias: str, mask: str) -> Sample:
         return Sample((BIASES[bias](), MASKS[mask](), *args), options)
@@ -163,7 +163,7 @@ _NAMES = (
 
 
 def _of_a_selection(*args: Any) -> Samples:
-    """Returns the samples of an op that takes a selection, and then `args`."""
+    """Returns the samples of an op that takes a selection, followed by `args`."""
 
     def make(select: Callable[[], Sample]) -> Sample:
         bias, window_size, *others = select().args
@@ -176,7 +176,7 @@ def _of_a_selection(*args: Any) -> Samples:
 
 
 def _indices(*shape: int, below: int = 16) -> Tensor:
-    """Returns int64 indices from -1."""
+    """Returns int64 indices that start at -1."""
     generator = torch.Generator().manual_seed(7)
     return torch.randint(-1, below, shape, generator=generator)
 
@@ -191,7 +191,7 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = {
     "ratio": {"ratio": 0.25},
     "block_topk": {"key_block": 4, "pool": "mean"},
 }
-"""Strategies with options of their own, and options other than the defaults."""
+"""Strategies that have options, with values other than the defaults."""
 
 
 def _strategy(name: str) -> Samples:
@@ -236,4 +236,4 @@ SAMPLES: Mapping[str, Samples] = {
     for op, more in MORE.items()
 }
 ALL = [(op, name) for op, named in SAMPLES.items() for name in named]
-"""Every sample by the name of its op and its own."""
+"""Every sample by the name of its op and its own name."""

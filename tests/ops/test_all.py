@@ -1,4 +1,4 @@
-"""What holds for every op: its schema, and how PyTorch sees it with every sample of it."""
+"""Tests that apply to every op: its schema, and PyTorch's checks on every sample."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_results_are_new_contiguous_and_without_grad(op: str, name: str) -> None
     assert all(torch.equal(*pair) for pair in zip(given, before, strict=True))
 
 
-# ------------------------------------------------------------------ devices that hold no data
+# ------------------------------------------------------------------ devices without data
 
 
 def described(results: Iterable[Tensor]) -> list[tuple[Any, ...]]:
@@ -130,14 +130,14 @@ def test_vmap_equals_a_loop(op: str, name: str) -> None:
         return call(op, *[given.get(i, arg) for i, arg in enumerate(args)], **kwargs)
 
     tensors = [args[place].detach() for place in places]
-    # The second call swaps the batch entries of all tensors alike: a selection and its bounds must
+    # The second call swaps the batch entries of all tensors: a selection and its bounds must
     # stay together.
     stacks = [torch.stack([tensor, tensor.roll(1, 0)]) for tensor in tensors]
     calls = [fn(*slices) for slices in zip(*stacks, strict=True)]
     check_stacked(vmap(fn)(*stacks), calls)
     last = [stack.movedim(0, -1) for stack in stacks]
     check_stacked(vmap(fn, in_dims=-1)(*last), calls)
-    for i, tensor in enumerate(tensors):  # one tensor is mapped over, the others are not
+    for i, tensor in enumerate(tensors):  # only one tensor is mapped
         in_dims = tuple(0 if i == j else None for j in range(len(tensors)))
         given = [torch.stack([tensor] * 3) if i == j else other for j, other in enumerate(tensors)]
         check_stacked(vmap(fn, in_dims=in_dims)(*given), [calls[0]] * 3)
@@ -205,7 +205,7 @@ assert {FIRST_CALLS[call]}.flatten().tolist() == [False] * 5 + [True] * 3
 
 @pytest.mark.parametrize("op", samples.BASIC)
 def test_the_first_call_of_a_process_may_be_compiled(op: str) -> None:
-    """Kernels are imported by the first call, which must not depend on who traces it."""
+    """The first call imports kernels, even while it is traced."""
     program = f"""
 import torch, dmask
 from dmask.samples import SAMPLES

@@ -22,7 +22,7 @@ many = settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(calls(), st.sampled_from([1, 2, 5]), st.sampled_from(["max", "mean"]))
 def test_block_topk_keeps_whole_blocks(call: Call, key_block: int, pool: str) -> None:
     call = finite(call)
-    if pool == "mean":  # quarters add up exactly in any order
+    if pool == "mean":  # sums of quarters are exact in any order
         call = Call(
             (call.bias * 4).round() / 4,
             call.mask,
@@ -40,7 +40,7 @@ def test_block_topk_keeps_whole_blocks(call: Call, key_block: int, pool: str) ->
         type="block_topk",
         options={"key_block": key_block, "pool": pool},
     )
-    _, queries, keys = call.sizes  # a row per query, each with its own block
+    _, queries, keys = call.sizes  # a row per query, each with the block at its position
     check_rows(
         call,
         got,

@@ -1,4 +1,4 @@
-"""Selections as blocks: `kept_blocks` and what FlexAttention makes of them."""
+"""Selections as blocks: `kept_blocks`, and FlexAttention with a `BlockMask`."""
 
 from __future__ import annotations
 

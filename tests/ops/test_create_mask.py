@@ -96,7 +96,7 @@ def test_sizes_of_zero_give_an_empty_mask(mode: Mode, shape: tuple[int, ...]) ->
 
 
 def test_forbidden_keys_stay_out_if_the_dtype_rounds_the_floor_up() -> None:
-    """float32 cannot hold 0.1: forbidden keys get the nearest number, which is above it."""
+    """float32 cannot represent 0.1: forbidden keys get the nearest number, which is larger."""
     bias, mask = torch.full((1, 1, 1, 6), -5.0), torch.tensor([[True, False] * 3])
     for window in (2, 5, 6):
         assert not dmask.create_mask(bias, mask, 1, 1, 6, window, 0.1).any()

@@ -38,5 +38,5 @@ def test_other_values_are_errors(value: int, mode: Mode) -> None:
         lambda: dmask.block_smooth(bias > 0, 4, mask[:, None, None]),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=r"attention_mask of integers must hold 0 .* and 1 "):
+        with pytest.raises(ValueError, match=r"attention_mask must contain only 0 .* and 1 "):
             mode(call)()

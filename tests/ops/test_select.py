@@ -1,4 +1,4 @@
-"""A selection: against the plain loop, and each representation against the others."""
+"""The op `select`: against the plain loop, and each representation against the others."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_threshold_is_the_smallest_kept_score_and_the_cutoff_the_last_index_
 
 @pytest.mark.usefixtures("prefix_way")
 def test_slots_of_forbidden_local_keys_go_to_the_best_others() -> None:
-    """Keys 5 and 6 are forbidden, so the last row keeps no local key but three others."""
+    """Keys 5 and 6 are forbidden, so the last row keeps three keys, none of them local."""
     bias = torch.tensor([9.0, 8.0, 7.0, 1.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 7)
     mask = torch.tensor([True] * 5 + [False] * 2).view(1, 1, 1, 7)
     selected = dmask.select(bias, 3, attention_mask=mask, is_causal=True, query_len=7, local=2)

@@ -1,4 +1,4 @@
-"""What holds for every strategy with options of its own."""
+"""Tests that apply to every strategy with options."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: the oracle, the inlined path, generated calls, fixed scores."""
+"""Shared by tests and benchmarks: the oracle, the inlined path, generated calls, fixed scores."""

@@ -14,7 +14,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call of `create_mask`."""
+    """The arguments of one call to `create_mask`."""
 
     bias: Tensor
     mask: Tensor | None
@@ -25,7 +25,7 @@ class Call:
 
     @property
     def floor(self) -> float:
-        """The floor in the dtype of the bias."""
+        """The floor, rounded to the dtype of the bias."""
         if self.min_dtype is None:
             return torch.finfo(self.bias.dtype).min
         return torch.tensor(self.min_dtype, dtype=self.bias.dtype).item()
@@ -123,7 +123,7 @@ def _scores(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Te
 
 @st.composite
 def _layout(draw: st.DrawFn, tensor: Tensor) -> Tensor:
-    """Draws a memory layout for the same numbers; `expanded` repeats the first query."""
+    """Draws a memory layout for the same values, except that `expanded` repeats the first query."""
     kind = draw(st.sampled_from(["contiguous", "transposed", "sliced", "expanded"]))
     if kind == "transposed":
         return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
@@ -163,7 +163,7 @@ def _masks(
 
 @dataclass(frozen=True)
 class Select:
-    """The arguments of one call of `select`, and the shape of its rows."""
+    """The arguments of one call to `select`, and the shape of its rows."""
 
     bias: Tensor
     mask: Tensor | None
@@ -199,7 +199,7 @@ class Select:
 def selects(draw: st.DrawFn) -> Select:
     call = draw(calls(max_key_len=24))
     batch, query_len, key_len = call.sizes
-    # select has no argument for the number of keys: one of the tensors must have them.
+    # select has no argument for the number of keys, so one of the tensors must have it.
     sized = (
         [call.bias, call.mask] if call.mask is not None and call.mask.dim() == 4 else [call.bias]
     )

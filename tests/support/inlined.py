@@ -1,6 +1,7 @@
 """The path that dmask replaces: the top-k and scatter that models write in their forward pass.
 
-Masks must equal it bit for bit, and benchmarks measure against it. It shares no code with dmask.
+dmask's masks must equal its result bit for bit, and benchmarks measure against it. It shares no
+code with dmask.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ def inlined_path(
     """Returns the top-k mask of the scores.
 
     Args:
-        mask: bool, of the shape of the bias or one that broadcasts with it.
+        mask: bool; broadcasts with the bias.
     """
     floor = torch.finfo(bias.dtype).min if min_dtype is None else min_dtype
     if mask is not None:

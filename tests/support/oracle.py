@@ -1,6 +1,6 @@
 """The oracle: every rule as a plain loop over Python numbers.
 
-It follows the selection rule of the docs word by word, and shares no code with dmask.
+It implements the documented selection rule literally and shares no code with dmask.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def oracle_selection(
 
 
 def oracle_topp(scores: list[float], window_size: int | None, p: float) -> set[int]:
-    """Returns the fewest eligible keys of a row that hold `p` of its softmax.
+    """Returns the smallest set of eligible keys of a row with softmax mass `p`.
 
     In this and the next two functions, NaN marks a key that is not eligible.
     """
@@ -169,7 +169,7 @@ def oracle_topp(scores: list[float], window_size: int | None, p: float) -> set[i
 
 
 def oracle_ratio(scores: list[float], window_size: int | None, percent: int) -> set[int]:
-    """Returns the best percents of a row's eligible keys, rounded up."""
+    """Returns the best `percent` percent of a row's eligible keys, rounded up."""
     keys = [k for k, score in enumerate(scores) if not math.isnan(score)]
     count = -(-len(keys) * percent // 100)
     return set(sorted(keys, key=lambda k: (-scores[k], k))[: min(count, window_size or count)])
@@ -178,7 +178,7 @@ def oracle_ratio(scores: list[float], window_size: int | None, percent: int) -> 
 def oracle_block_topk(
     scores: list[float], own_key: int, window_size: int, key_block: int, pool: str
 ) -> set[int]:
-    """Returns the eligible keys of a row in its own block and in the best others."""
+    """Returns the eligible keys of a row in the block at its position and in the best other blocks."""
     blocks: dict[int, list[float]] = {}
     for k, score in enumerate(scores):
         blocks.setdefault(k // key_block, [])
@@ -198,7 +198,7 @@ def oracle_block_topk(
 
 
 def expected_selection(call: Select) -> Tensor:
-    """Returns the mask of a generated `select`, with a row per query."""
+    """Returns the expected mask of a generated `select` call, with a row per query."""
     rows = oracle_selection(
         call.bias,
         call.mask,

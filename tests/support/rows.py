@@ -13,7 +13,7 @@ from tests.support.generate import Call
 
 
 def eligible_scores(call: Call) -> Tensor:
-    """Returns the scores of a call in the shape of its result, NaN for keys that are not eligible."""
+    """Returns the scores of a call in the shape of its result, with NaN for ineligible keys."""
     bias, mask = call.full()
     excluded = bias <= call.floor
     if mask is not None:
@@ -30,7 +30,7 @@ def check_rows(
     """Asserts that each row keeps the keys that `choose(query, scores)` returns.
 
     Args:
-        queries: how many queries the result has, if more than the tensors of the call.
+        queries: the number of queries of the result, if greater than in the tensors of the call.
     """
     rows = eligible_scores(call)
     if queries is not None:
@@ -42,5 +42,5 @@ def check_rows(
 
 
 def finite(call: Call) -> Call:
-    """Returns the call without NaN and infinite scores, which have tests of their own."""
+    """Returns the call without NaN and infinite scores, which other tests cover."""
     return replace(call, bias=call.bias.nan_to_num(nan=0.5, posinf=2.0, neginf=-2.0))

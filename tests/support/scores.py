@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def scores(*shape: int) -> Tensor:
-    """Returns normal scores, the same for a shape in every run."""
+    """Returns normally distributed scores, the same in every run for a given shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(7))
 
 
 def allowed(*shape: int) -> Tensor:
-    """Returns a bool mask that allows about two of three keys."""
+    """Returns a bool mask that allows about two out of three keys."""
     return scores(*shape) > -0.5

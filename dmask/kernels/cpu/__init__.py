@@ -1,4 +1,4 @@
-"""Kernels for the CPU: loops that Numba compiles, on all threads.
+"""CPU kernels: loops that Numba compiles, on all threads.
 
-Numba takes longer to import than all of dmask. It comes with the first large mask.
+Numba takes longer to import than all of dmask, so the first large mask imports it.
 """

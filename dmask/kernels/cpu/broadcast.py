@@ -1,4 +1,4 @@
-"""Tensors as the compiled loops take them: the distinct rows, and where a row of the result is."""
+"""Converts tensors for the compiled loops: distinct rows, and strides to find a row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BroadcastRows(NamedTuple):
     rows: NDArray[Any]
     """`[n, Lk]`, contiguous."""
     strides: tuple[int, int, int]
-    """How many rows apart the next batch entry, head and query are: 0 if they share one."""
+    """The distance in rows to the next batch entry, head and query: 0 if they share a row."""
 
 
 NO_MASK = BroadcastRows(np.empty((0, 0), np.bool_), (0, 0, 0))
@@ -26,9 +26,9 @@ NO_MASK = BroadcastRows(np.empty((0, 0), np.bool_), (0, 0, 0))
 
 
 def location(row: Any, sizes: tuple[int, int], strides: tuple[int, int, int]) -> Any:
-    """Returns which of the distinct rows belongs to a row of the result, or to an array of rows.
+    """Returns the location of the distinct row for a row (or an array of rows) of the result.
 
-    `sizes` are the numbers of heads and of queries. Also compiled: see `rows`.
+    `sizes` are the numbers of heads and queries. `rows` also compiles this function.
     """
     heads, queries = sizes
     batch, head, query = row // (heads * queries), row // queries % heads, row % queries
@@ -36,7 +36,7 @@ def location(row: Any, sizes: tuple[int, int], strides: tuple[int, int, int]) ->
 
 
 def broadcast_rows(tensor: Tensor, keys: int) -> BroadcastRows:
-    """Returns the rows of a 4-D tensor whose last dimension is `keys`, or 1 to stand for all."""
+    """Returns the distinct rows of a 4-D tensor whose last dimension is `keys` or 1."""
     for dim in range(3):
         if tensor.stride(dim) == 0 and tensor.shape[dim]:
             tensor = tensor.narrow(dim, 0, 1)  # an expanded dimension repeats one row
@@ -44,7 +44,7 @@ def broadcast_rows(tensor: Tensor, keys: int) -> BroadcastRows:
     if own_keys != keys:
         tensor = tensor.expand(-1, -1, -1, keys)
     rows = tensor.reshape(batches * heads * queries, keys)
-    if rows.requires_grad:  # numpy() refuses a leaf, even where autograd is off
+    if rows.requires_grad:  # numpy() rejects tensors that require grad, even in no_grad mode
         rows = rows.detach()
     strides = (
         0 if batches == 1 else heads * queries,
@@ -55,22 +55,22 @@ def broadcast_rows(tensor: Tensor, keys: int) -> BroadcastRows:
 
 
 def take_rows(source: BroadcastRows, rows: NDArray[np.int64], sizes: tuple[int, int]) -> Tensor:
-    """Copies the rows `[n, Lk]` that belong to some rows of the result."""
+    """Copies the source rows `[n, Lk]` of the given rows of the result."""
     locations = torch.from_numpy(location(rows, sizes, source.strides))
     return torch.from_numpy(source.rows).index_select(0, locations)
 
 
 class RowBounds(NamedTuple):
-    """Visible and always-kept keys per row, from position alone."""
+    """The visible and always-kept keys of each row, determined by position alone."""
 
     own: NDArray[np.int64]
     """`[B, Lq]`: the key at the position of a row."""
     ends: NDArray[np.int64]
-    """`[B, Lq]`: how many keys a row sees."""
+    """`[B, Lq]`: the number of keys that a row sees."""
     sinks: int
-    """How many of the first keys every row keeps."""
+    """The number of first keys that every row keeps."""
     local: int
-    """How many of the last keys up to its own a row keeps."""
+    """The number of keys up to its position that a row always keeps."""
 
 
 def row_bounds(inputs: SelectionInputs, shape: tuple[int, int, int]) -> RowBounds:

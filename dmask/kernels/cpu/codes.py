@@ -1,8 +1,8 @@
-"""Codes: integers that sort like the scores they stand for, in the order of the selection rule.
+"""Codes: integers that sort like the scores they represent, in the order of the selection rule.
 
-A code is made of the bits of a score. The bits of a positive float sort like the float and are its
-code; those of a negative float are negated, so that -0.0 equals +0.0. Every NaN has the same code,
-above all others. `loops.encode` encodes whole rows.
+A code is computed from the bits of a score. The bits of a positive float sort like the float and
+are its code. Those of a negative float are negated, so that -0.0 equals +0.0. All NaNs have the
+same code, above all others. `loops.encode` encodes whole rows.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ DTYPES = tuple(_INTEGERS)
 
 
 class Limits(NamedTuple):
-    """The codes between which scores compete."""
+    """The codes that bound the scores that are ranked."""
 
     floor: int
-    """This code and lower ones are never kept."""
+    """This code and lower codes are never kept."""
     infinity: int
-    """A higher code is NaN."""
+    """Higher codes are NaN."""
 
 
 @lru_cache(maxsize=64)
 def limits_of(floor: float, dtype: torch.dtype) -> Limits:
-    """Returns the limits of a dtype, with the floor rounded to it as `masked_fill` rounds it."""
+    """Returns the limits of a dtype, with the floor rounded as in `masked_fill`."""
     return Limits(_code_of(floor, dtype), _code_of(torch.inf, dtype))
 
 
 def bits(scores: Tensor) -> Tensor:
-    """Returns the bits of scores: a view."""
+    """Returns a view of the bits of scores."""
     return scores.view(_INTEGERS[scores.dtype])
 
 
 def scores(codes: NDArray[Any], dtype: torch.dtype) -> Tensor:
-    """Returns the scores that codes stand for."""
+    """Returns the scores that codes represent."""
     pattern = np.where(codes < 0, _lowest(dtype) - codes, codes)
     return torch.from_numpy(pattern).view(dtype)
 

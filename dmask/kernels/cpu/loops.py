@@ -1,10 +1,10 @@
 # mypy: no-warn-return-any
 """Loops over one row that Numba compiles to vector instructions.
 
-They branch on nothing but which value to take, and every integer is as narrow as the codes: a
-vector instruction takes 32 codes of 16 bits, but only 8 if one operand is an `int64`. Arguments
-arrive as `int` and are narrowed first: with a wide `infinity`, `encode` took three times as long
-for 16 bits.
+They branch only to select a value, and every integer is as narrow as the codes: a vector
+instruction processes 32 codes of 16 bits, but only 8 if one operand is an `int64`. Arguments arrive
+as `int` and are narrowed first: with a wide `infinity`, `encode` took three times as long for 16
+bits.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Flags = NDArray[np.bool_]
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 _DIGEST = sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:16]
 
-# A 16-bit counter holds a block of so many.
+# A 16-bit counter can count a block of this size.
 COUNTED = 2**14
-# Ties are looked for in blocks: long enough for vector instructions, short enough for a last look.
+# Ties are searched in blocks: long enough for vector instructions, short enough for a final scan.
 TIE_BLOCK = 128
 
 
 def compiled(function: F) -> F:
     """Compiles on first call; cached on disk if the cache directory is writable.
 
-    Numba caches a function under its qualified name, and looks for changes in the function's own
-    file only. A digest of all files in that name keeps callers from using a loop's old version.
+    Numba caches a function by its qualified name and checks only the function's file for changes.
+    A digest of all files in that name keeps callers from using an outdated loop.
     """
     function.__qualname__ += f"_{_DIGEST}"
     try:
@@ -58,7 +58,7 @@ def encode(bits: Array, infinity: int, codes: Array) -> None:
 
 @compiled
 def forbid(codes: Array, allowed: Flags) -> None:
-    """Gives the lowest code to the keys that are not allowed."""
+    """Assigns the lowest code to the keys that are not allowed."""
     narrow = codes.dtype.type
     lowest = narrow(np.iinfo(codes.dtype).min)
     for j in range(len(codes)):
@@ -83,7 +83,7 @@ def keep_above(codes: Array, threshold: int, kept: Flags) -> None:
 
 @compiled
 def count_from(codes: Array, threshold: int) -> int:
-    """Returns how many codes reach a threshold."""
+    """Returns the number of codes that reach a threshold."""
     least = codes.dtype.type(threshold)
     total = 0
     for start in range(0, len(codes), COUNTED):
@@ -102,7 +102,7 @@ def _count_block(codes: Array, least: int) -> int:
 
 @compiled
 def count_equal(codes: Array, number: int) -> int:
-    """Returns how many codes of a block equal a number."""
+    """Returns the number of codes in a block that equal a number."""
     narrow = codes.dtype.type
     wanted, count = narrow(number), narrow(0)
     for j in range(len(codes)):
@@ -112,7 +112,7 @@ def count_equal(codes: Array, number: int) -> int:
 
 @compiled
 def least_from(codes: Array, threshold: int) -> int:
-    """Returns the least code that reaches a threshold, or the largest number if none does."""
+    """Returns the smallest code that reaches a threshold, or the largest integer if none does."""
     narrow = codes.dtype.type
     least, largest = narrow(threshold), narrow(np.iinfo(codes.dtype).max)
     found = largest
@@ -124,8 +124,8 @@ def least_from(codes: Array, threshold: int) -> int:
 
 @compiled
 def last_kept(codes: Array, threshold: int, excess: int) -> int:
-    """Returns the index of the last code at the threshold that remains after the last `excess` of
-    them are dropped: ties go to the lowest index.
+    """Returns the index of the last code at the threshold after dropping the last `excess` such
+    codes: ties go to the lowest index.
     """
     end = len(codes)
     ties = count_equal(codes[max(end - TIE_BLOCK, 0) : end], threshold)

@@ -1,7 +1,7 @@
 """Computes parts of a result on several threads.
 
-Python threads are enough because the kernels release the GIL. The pool is created at first use, and
-again in a forked process: threads do not survive a fork.
+Python threads suffice, because the kernels release the GIL. The pool is created at first use, and
+again in a forked process, because threads do not survive a fork.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from functools import lru_cache
 import torch
 
 PART_SCORES = 2**16
-"""The fewest scores worth a thread: waking one takes as long as a few thousand scores."""
+"""The minimum number of scores per part: waking a thread costs as much as a few thousand."""
 _PARTS_PER_THREAD = 4
-"""More than one, because a thread with slow rows or a busy core leaves parts to the others."""
+"""More than one, so that other threads can take over from one with slow rows or a busy core."""
 
 
 @lru_cache(maxsize=1)
@@ -32,8 +32,8 @@ def for_each_part(work: Callable[[int, int], None], rows: int, width: int) -> No
     """Calls `work(first, stop)` for parts of `rows` rows of `width` scores, on at most
     `torch.get_num_threads()` threads.
 
-    The calling thread works too, and does what no other thread has started: concurrent calls share
-    the pool and never wait for each other.
+    The calling thread works too and processes the parts that no other thread has started.
+    Concurrent calls therefore share the pool without waiting for each other.
     """
     threads = torch.get_num_threads()
     count = min(rows, threads * _PARTS_PER_THREAD, rows * width // PART_SCORES)
@@ -41,7 +41,7 @@ def for_each_part(work: Callable[[int, int], None], rows: int, width: int) -> No
         work(0, rows)
         return
     todo = [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
-    # pop() is atomic. It takes from the end: under causality, the largest parts come first.
+    # pop() is atomic and takes parts from the end. Under causality, the largest ones come first.
 
     def run() -> None:
         while todo:

@@ -1,9 +1,9 @@
 """Selections of a bias per key under causality: every row ranks a prefix of the same scores.
 
-From one row to the next a prefix grows by a key. A heap of the kept keys takes it in with
-`log(window_size)` steps, where a selection for every row would look at the whole prefix again. What
-leaves that heap goes to a second one, from which a later row takes it back if it may keep more: the
-budget of a row is what its sinks and local keys leave of the window.
+From one row to the next, a prefix grows by one key. Adding that key to a heap of the kept keys
+takes `log(window_size)` steps, whereas a separate selection for every row would scan the whole
+prefix again. Keys that leave this heap move to a second one, from which a later row takes them back
+if its budget is larger: the budget of a row is the window minus its sinks and local keys.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def select_prefixes(
     start: int,
     stop: int,
 ) -> None:
-    """As `rows.select_rows`, for all queries of the heads from `start` to before `stop`, of all
-    batch entries. None of a head's queries sees less than those before it.
+    """Like `rows.select_rows`, for all queries of the heads from `start` to before `stop`, counted
+    over all batch entries. A query never sees fewer keys than the queries before it.
     """
     heads, queries = sizes
     codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
@@ -54,10 +54,10 @@ def _follow(
     thresholds: Array,
     cutoffs: NDArray[np.int32],
 ) -> None:
-    """Follows the prefixes of one row of codes."""
+    """Processes the growing prefixes of one row of codes."""
     eligible = codes > limits.floor
     before = np.concatenate((np.zeros(1, np.int64), np.cumsum(eligible)))
-    # Of equal codes the lower index is the better one.
+    # Among equal codes, the lower index ranks higher.
     kept = [(np.int64(0), 0)][:0]  # a heap of (code, -index): the worst first
     spare = [(np.int64(0), 0)][:0]  # a heap of (~code, index): the best first
     taken = row_bounds.sinks

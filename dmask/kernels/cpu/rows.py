@@ -1,6 +1,6 @@
-"""The selection rule on one row after another, in functions that Numba compiles.
+"""Applies the selection rule row by row, in functions that Numba compiles.
 
-Scores come as the bits of floats and are ranked as codes: see `codes`. A forbidden key gets the
+Scores are passed as the bits of floats and ranked as codes (see `codes`). A forbidden key gets the
 lowest code.
 """
 
@@ -44,10 +44,10 @@ def mask_rows(
     """Writes the top-k masks of the rows from `start` to before `stop`.
 
     Args:
-        sizes: the number of heads and of queries.
+        sizes: the numbers of heads and queries.
         bias: the bits of the scores.
-        lowest: True to keep the lower indices of equal scores at the last place. Otherwise all of
-            them are kept, and the row is marked in `tied`.
+        lowest: if True, the lower indices win among equal scores at the last rank. Otherwise all
+            such keys are kept and the row is marked in `tied`.
         kept: `[rows, Lk]`.
         tied: `[rows]`.
     """
@@ -73,7 +73,7 @@ def count_tied(
     window_size: int,
     limits: Limits,
 ) -> int:
-    """Returns how many of the chosen rows have equal scores at the last place."""
+    """Returns the number of chosen rows in which scores tie at the last rank."""
     codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
     hint, count = SearchHint(limits.floor, 0), 0
     for row in chosen:
@@ -96,7 +96,7 @@ def select_rows(
     start: int,
     stop: int,
 ) -> None:
-    """Writes the `thresholds` `[rows]`, as codes, and `cutoffs` `[rows]` of some rows."""
+    """Writes `thresholds`, as codes, and `cutoffs` of the rows from `start` to before `stop`."""
     heads, queries = sizes
     codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
     hint = SearchHint(limits.floor, 0)
@@ -112,7 +112,7 @@ def select_rows(
 
 @compiled
 def local_keys(row_bounds: RowBounds, batch: int, query: int) -> tuple[int, int]:
-    """Returns the range of keys that are local and not sinks: its first and its end."""
+    """Returns the first and end index of the local keys that are not sinks."""
     own, end = row_bounds.own[batch, query], row_bounds.ends[batch, query]
     first = min(max(own - row_bounds.local + 1, row_bounds.sinks), end)
     return first, max(min(own + 1, end), first)
@@ -135,7 +135,7 @@ def encode_row(
 
 @compiled
 def _take(codes: Array, floor: int) -> int:
-    """Takes keys out of the competition; returns how many of them were above the floor."""
+    """Excludes keys from the ranking. Returns how many of them were above the floor."""
     count = count_from(codes, floor + 1)
     codes[:] = np.iinfo(codes.dtype).min
     return count
@@ -145,8 +145,8 @@ def _take(codes: Array, floor: int) -> int:
 def _bounds(
     codes: Array, budget: int, limits: Limits, hint: SearchHint
 ) -> tuple[int, int, SearchHint]:
-    """Returns the smallest code that is kept, the last index at which an equal one is kept, and the
-    hint for the next row.
+    """Returns the smallest kept code, the last index at which an equal code is kept, and the hint
+    for the next row.
     """
     if budget == 0:
         return limits.infinity, -1, hint

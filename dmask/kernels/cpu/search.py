@@ -1,9 +1,9 @@
-"""The threshold of a row, found by counting.
+"""Finds the threshold of a row by counting.
 
-A row of codes fits the first-level cache. Counting how many of them reach a number takes a fraction
-of a pass over memory (0.13 us for 4096 codes of 32 bits), so bisection finds the threshold sooner
-than a sort, a heap or a quickselect, whatever the scores are. The only thing carried over from the
-previous row is where to start the search.
+A row of codes fits into the L1 cache. Counting the codes that reach a number takes a fraction of
+a pass over memory (0.13 us for 4096 codes of 32 bits), so bisection finds the threshold faster than
+a sort, a heap or a quickselect, for any scores. The only state carried over from the previous row
+is where to start the search.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from dmask.kernels.cpu.loops import Array, compiled, count_equal, count_from
 # In shorter rows, sampling costs more than it saves.
 LONG_ROW = 2**12
 SAMPLE_STEP = 32
-# The hint did not help if more than one in HINT_SHARE codes is still in question.
+# The hint did not help if more than one in HINT_SHARE codes is still inside the bracket.
 HINT_SHARE = 8
 
 
 class Bracket(NamedTuple):
-    """Two codes (inclusive) between which a threshold lies."""
+    """The range of codes (inclusive) that contains a threshold."""
 
     low: int
     high: int
     reaching: int
-    """How many codes reach `low`."""
-    beyond: int
-    """How many codes are above `high`."""
+    """The number of codes that reach `low`."""
+    above_high: int
+    """The number of codes above `high`."""
 
 
 class SearchHint(NamedTuple):
-    """Where the search of a row starts."""
+    """Where to start the search in the next row."""
 
     threshold: int
     """The threshold of the previous row, or the floor if no earlier row needed one."""
@@ -47,8 +47,8 @@ def find_threshold(
 ) -> tuple[int, int, SearchHint]:
     """Returns a threshold above the floor, how many codes reach it, and the hint for the next row.
 
-    At least `budget` codes reach it, and more only if they tie at the last place. If fewer codes
-    are above the floor, the threshold is the lowest number above it.
+    At least `budget` codes reach it, and more only if they tie at the last rank. If fewer than
+    `budget` codes are above the floor, the threshold is the lowest number above the floor.
     """
     unknown = Bracket(floor + 1, np.iinfo(codes.dtype).max, len(codes), 0)
     bracket = _narrow(codes, budget, hint.threshold + hint.distance + 1, unknown)
@@ -57,9 +57,9 @@ def find_threshold(
         reaching = count_from(codes, bracket.low)
         if reaching <= budget:
             return bracket.low, reaching, hint
-        bracket = Bracket(bracket.low, bracket.high, reaching, bracket.beyond)
-    in_question = bracket.reaching - bracket.beyond if bracket.low < bracket.high else 0
-    if len(codes) >= LONG_ROW and in_question > len(codes) // HINT_SHARE:
+        bracket = Bracket(bracket.low, bracket.high, reaching, bracket.above_high)
+    inside = bracket.reaching - bracket.above_high if bracket.low < bracket.high else 0
+    if len(codes) >= LONG_ROW and inside > len(codes) // HINT_SHARE:
         bracket = _sample(codes, budget, unknown, bracket)
     threshold, reaching = _search(codes, budget, bracket)
     return threshold, reaching, _next_hint(hint, threshold, floor)
@@ -81,7 +81,7 @@ def _next_hint(hint: SearchHint, threshold: int, floor: int) -> SearchHint:
 @compiled
 def _sample(codes: Array, budget: int, unknown: Bracket, bracket: Bracket) -> Bracket:
     """Narrows a bracket with Floyd-Rivest selection (1975): a sample of the codes gives two numbers
-    between which the threshold probably lies.
+    that probably enclose the threshold.
     """
     sample = codes[::SAMPLE_STEP].copy()
     rank = budget * len(sample) / len(codes)
@@ -97,7 +97,7 @@ def _sample(codes: Array, budget: int, unknown: Bracket, bracket: Bracket) -> Br
 
 @compiled
 def _search(codes: Array, budget: int, bracket: Bracket) -> tuple[int, int]:
-    """Returns the threshold within a bracket, and how many codes reach it."""
+    """Returns the threshold inside a bracket, and how many codes reach it."""
     turn = 0
     while bracket.reaching > budget and bracket.low < bracket.high:
         bracket = _narrow(codes, budget, _guess(budget, bracket, turn), bracket)
@@ -107,27 +107,27 @@ def _search(codes: Array, budget: int, bracket: Bracket) -> tuple[int, int]:
 
 @compiled
 def _guess(budget: int, bracket: Bracket, turn: int) -> int:
-    """Returns the number of a bracket to try next.
+    """Returns the number inside a bracket to try next.
 
-    Cycles through three guesses: linear interpolation; slightly past it, to tighten the other end;
-    the midpoint, which halves the bracket whatever the codes are.
+    Cycles through three guesses: linear interpolation; a number slightly past it, to tighten the
+    other end; and the midpoint, which halves the bracket for any codes.
     """
     low, high = bracket.low, bracket.high
     if turn == 2 or low < 0 <= high:  # high - low may overflow
         return (low | high) - ((low ^ high) >> 1)
-    inside, above = bracket.reaching - bracket.beyond, bracket.reaching - budget + 0.5
+    inside, above = bracket.reaching - bracket.above_high, bracket.reaching - budget + 0.5
     if turn == 1:
         above += np.sqrt(inside) / (2 if 2 * above < inside else -2)
-    share = min(max(above / inside, 0.001), 0.999)  # never so far that an integer overflows
+    share = min(max(above / inside, 0.001), 0.999)  # clamped, so that no integer overflows
     return low + max(int((high - low) * share), 1)
 
 
 @compiled
 def _narrow(codes: Array, budget: int, number: int, bracket: Bracket) -> Bracket:
-    """Returns what is left of a bracket after counting the codes that reach a number inside it."""
+    """Narrows a bracket by counting the codes that reach a number inside it."""
     if not bracket.low < number <= bracket.high:
         return bracket
     count = count_from(codes, number)
     if count >= budget:
-        return Bracket(number, bracket.high, count, bracket.beyond)
+        return Bracket(number, bracket.high, count, bracket.above_high)
     return Bracket(bracket.low, number - 1, bracket.reaching, count)

@@ -15,13 +15,13 @@ from dmask.kernels.cpu.parallel import for_each_part
 from dmask.kernels.reference.select import SelectionInputs
 
 MANY_QUERIES = 128
-"""From this many queries on, a heap that follows a growing prefix beats a selection per query."""
+"""From this many queries on, a heap that follows a growing prefix is faster than row by row."""
 
 
 def select(
     inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int
 ) -> tuple[Tensor, Tensor]:
-    """As in `reference.select`, for a 4-D bias."""
+    """See `reference.select`. Takes a 4-D bias."""
     bias, allowed, _, positions, floor = inputs
     _, heads, queries = shape
     scores = broadcast_rows(codes.bits(bias), positions.key_len)
@@ -30,8 +30,8 @@ def select(
     thresholds, cutoffs = np.empty(prod(shape), scores.rows.dtype), np.empty(prod(shape), np.int32)
     per_key = scores.strides[2] == mask.strides[2] == 0
     together = per_key and positions.is_causal and queries >= MANY_QUERIES
-    loop, at_once = (prefixes.select_prefixes, queries) if together else (rows.select_rows, 1)
+    loop, unit = (prefixes.select_prefixes, queries) if together else (rows.select_rows, 1)
     tables, rule = ((heads, queries), scores, mask), (bounds, window_size, limits)
     work = partial(loop, *tables, *rule, thresholds, cutoffs)
-    for_each_part(work, len(cutoffs) // at_once, at_once * positions.key_len)
+    for_each_part(work, len(cutoffs) // unit, unit * positions.key_len)
     return codes.scores(thresholds, bias.dtype).view(shape), torch.from_numpy(cutoffs).view(shape)

@@ -1,7 +1,7 @@
-"""Top-k on the CPU: a threshold per row by counting, and one compare with it for the mask.
+"""Top-k on the CPU: counting finds a threshold per row, and one compare with it gives the mask.
 
-`torch.topk` finds the best keys, then a scatter writes them one by one. A threshold is enough to
-know which keys are kept, except where scores tie at the last place.
+`torch.topk` finds the best keys, and a scatter then writes them one by one. A threshold is enough
+to determine the kept keys, unless scores tie at the last rank.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from dmask.kernels.cpu.parallel import for_each_part
 from dmask.kernels.reference.ranking import best_keys, masked_scores
 
 MANY_ROWS = 128
-"""From this many rows on, a sample shows if most of them tie."""
+"""From this many rows on, a sample determines if most of them tie."""
 SAMPLED_SHARE, SAMPLED_ROWS = 32, 32
-"""The sample holds one row of 32, and at most 32."""
+"""The sample has one out of 32 rows, and at most 32 rows."""
 
 
 class _Inputs(NamedTuple):
-    """The scores of a mask's rows, and how many of them a row keeps."""
+    """The inputs of the compiled loops."""
 
     sizes: tuple[int, int]
-    """The numbers of heads and of queries."""
+    """The numbers of heads and queries."""
     bias: BroadcastRows
     mask: BroadcastRows
     window_size: int
@@ -40,7 +40,7 @@ class _Inputs(NamedTuple):
 def topk_mask(
     bias: Tensor, allowed: Tensor | None, window_size: int, floor: float, tie_break: str
 ) -> Tensor:
-    """As in `reference.topk`, for a 4-D bias."""
+    """See `reference.topk`. Takes a 4-D bias."""
     shape = bias.shape
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)  # type: ignore[no-untyped-call]
@@ -51,7 +51,7 @@ def topk_mask(
     inputs = _Inputs((heads, queries), scores, mask, window_size, limits)
     if not lowest and _most_tie(inputs, count):
         return _picked_by_torch(bias, allowed, window_size, floor)
-    # NumPy asks for huge pages where PyTorch does not: for 8 MiB a tenth of the time.
+    # Unlike PyTorch, NumPy requests huge pages, which takes a tenth of the time for 8 MiB.
     kept, tied = np.empty((count, keys), np.bool_), np.empty(count, np.bool_)
     for_each_part(partial(rows.mask_rows, *inputs, lowest, kept, tied), count, keys)
     result = torch.from_numpy(kept)
@@ -65,11 +65,11 @@ def topk_mask(
 
 
 def _most_tie(inputs: _Inputs, count: int) -> bool:
-    """True if more than two thirds of the rows in a sample tie at the last place.
+    """True if scores tie at the last rank in more than two thirds of a sample of rows.
 
-    `torch.topk` has to settle those rows in any case. Searching all rows first adds a quarter to
-    its time where it is fastest, on sorted rows and on rows of one value. That pays off only if the
-    search settles a third of the rows.
+    `torch.topk` must process those rows in any case. On sorted rows and on rows of one value, where
+    `torch.topk` is fastest, searching all rows first adds a quarter to its time. That pays off only
+    if the search resolves at least a third of the rows.
     """
     sample = _sample(count)
     return len(sample) > 0 and 3 * rows.count_tied(sample, *inputs) > 2 * len(sample)
@@ -77,8 +77,8 @@ def _most_tie(inputs: _Inputs, count: int) -> bool:
 
 @lru_cache(maxsize=64)
 def _sample(count: int) -> NDArray[np.int64]:
-    """Returns the rows to sample. The golden ratio spreads them evenly, and no pattern of rows
-    repeats in step with it.
+    """Returns the rows to sample. The golden ratio spreads them evenly without aligning with any
+    repeating pattern of rows.
     """
     size = 0 if count < MANY_ROWS else min(SAMPLED_ROWS, count // SAMPLED_SHARE)
     return (np.arange(size) * 0.618034 % 1 * count).astype(np.int64)
@@ -87,10 +87,10 @@ def _sample(count: int) -> NDArray[np.int64]:
 def _picked_by_torch(
     scores: Tensor, allowed: Tensor | None, window_size: int, floor: float
 ) -> Tensor:
-    """As in `reference.topk`: which of equal scores `torch.topk` picks depends on the whole row.
+    """Computes masks like `reference.topk`, because `torch.topk` breaks ties by the whole row.
 
-    NumPy inverts the flags because PyTorch's threads wait for each other after every operation: on
-    a busy machine, one operation more than in the inlined path costs a fifth of its time.
+    NumPy inverts the flags, because PyTorch's threads wait for each other after every operation. On
+    a busy machine, one more operation than in the inlined path adds a fifth to its time.
     """
     scores = masked_scores(scores, allowed, floor)
     values, indices = best_keys(scores, window_size, "torch")

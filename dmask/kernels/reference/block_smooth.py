@@ -1,4 +1,4 @@
-"""Blocks of a finished mask kept or dropped whole, in readable PyTorch."""
+"""Smoothing of a finished mask by whole blocks of keys, in readable PyTorch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def block_smooth(mask: Tensor, block_size: int) -> Tensor:
-    """Keeps a block of keys whole if more than half of it is kept, and drops it whole otherwise.
+    """Keeps a whole block of keys if more than half of it is kept, and drops it otherwise.
 
-    The last block may be short: half of it is half of the keys that it has.
+    The last block may be shorter. It is kept if more than half of its keys are.
     """
     keys = mask.shape[-1]
     block_size = min(block_size, max(keys, 1))

@@ -1,4 +1,4 @@
-"""Whole blocks of keys by pooled score, in readable PyTorch."""
+"""Top blocks of keys by pooled score, in readable PyTorch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ def block_topk_mask(
     pool: str,
     query_len: int,
 ) -> Tensor:
-    """Keeps whole blocks of `key_block` keys: the best by pooled score, and always the row's own.
+    """Keeps the best blocks of `key_block` keys by pooled score, and the block at each row.
 
-    With a bias per key, the mask still has `query_len` rows, each with its own block.
+    Always keeps the block with the key at the row's position (aligned bottom-right). The mask thus
+    has `query_len` rows even with a bias per key.
 
     Keeps as many blocks as fit in the window, and at least one. The score of a block is the maximum
     or mean score of its eligible keys, as in NSA (arXiv:2502.11089), MoBA (arXiv:2502.13189) and
-    Quest (arXiv:2406.10774). A row's own block holds the key at its position, aligned bottom-right.
+    Quest (arXiv:2406.10774).
     """
     eligible = eligible_keys(bias, allowed, floor)
     keys = eligible.shape[-1]
@@ -34,7 +35,7 @@ def block_topk_mask(
     blocks = torch.arange(pooled.shape[-1], device=bias.device)
     query = torch.arange(query_len, device=bias.device)[:, None]
     own = (query + (keys - query_len)) // key_block
-    # NaN ranks above everything: it marks a row's own block, and no other.
+    # NaN ranks above everything, so it marks only the block at the row's position.
     scores = torch.where(blocks == own, torch.nan, pooled.masked_fill(pooled.isnan(), torch.inf))
     count = min(max(window_size // key_block, 1), pooled.shape[-1])
     _, best = best_keys(scores, count, "lowest")
@@ -43,7 +44,7 @@ def block_topk_mask(
 
 
 def _pooled(bias: Tensor, eligible: Tensor, key_block: int, pool: str) -> Tensor:
-    """Returns the score of each block of keys `[..., blocks]`, -inf if it has no eligible keys."""
+    """Returns the score of each block of keys `[..., blocks]`: -inf if it has no eligible keys."""
     scores = ranked(bias).expand(eligible.shape)
     missing = -eligible.shape[-1] % key_block
     scores, eligible = (torch.nn.functional.pad(t, (0, missing)) for t in (scores, eligible))
@@ -52,7 +53,7 @@ def _pooled(bias: Tensor, eligible: Tensor, key_block: int, pool: str) -> Tensor
     if pool == "max":
         return scores.masked_fill(~eligible, -torch.inf).amax(dim=-1)
     if scores.dtype is torch.float64:
-        # A sum may overflow where the mean does not. Only the order of the means matters.
+        # The sum may overflow even if the mean does not. Only the order of the means matters.
         scores = scores / 2 ** key_block.bit_length()
     count = eligible.sum(dim=-1)
     mean = scores.double().masked_fill(~eligible, 0.0).sum(dim=-1) / count

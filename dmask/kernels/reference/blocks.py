@@ -1,4 +1,4 @@
-"""How many keys a selection keeps in each tile, in readable PyTorch."""
+"""Counts of kept keys per tile, in readable PyTorch."""
 
 from __future__ import annotations
 

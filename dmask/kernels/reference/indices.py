@@ -1,4 +1,4 @@
-"""Masks as indices and back, in readable PyTorch."""
+"""Conversion of masks to indices and back, in readable PyTorch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dmask.kernels.reference.topk import topk_mask
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
-    """Returns the keys that `topk_mask` keeps, ties to the lowest index, as `indices_of` does."""
+    """Returns the indices of the keys that `topk_mask` keeps with ties to the lowest index."""
     return indices_of(topk_mask(bias, allowed, window_size, floor, "lowest"), window_size)
 
 
 def indices_of(mask: Tensor, width: int) -> Tensor:
-    """Returns the kept keys of each row as int32 indices `[..., width]`: ascending, then -1.
+    """Returns the kept keys of each row as ascending int32 indices `[..., width]`, padded with -1.
 
-    No row keeps more than `width` keys.
+    No row may keep more than `width` keys.
     """
     key = torch.arange(mask.shape[-1], device=mask.device, dtype=torch.int32)
-    # Every kept key goes to the place that counting gives it, all others to one that is cut off.
+    # Counting gives each kept key its place. All other keys go to a last place that is cut off.
     place = mask.cumsum(dim=-1).sub_(1).masked_fill_(~mask, width)
     indices = key.new_full((*mask.shape[:-1], width + 1), -1)
     return indices.scatter_(-1, place, key.expand(mask.shape))[..., :width].contiguous()
@@ -37,17 +37,17 @@ def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, wid
 
 
 def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
-    """Returns the mask `[..., key_len]` of the keys, or blocks of keys, that indices name.
+    """Returns the mask `[..., key_len]` of the given keys or blocks of keys.
 
-    Negative indices name no key.
+    Negative indices are ignored.
 
     Raises:
-        ValueError: for an index past the end. A GPU fails later, with an assertion.
+        ValueError: for an index out of range. On a GPU this fails later, with an assertion.
     """
     block_size = min(block_size, max(key_len, 1))
     count = -(-key_len // block_size)
     _check_range(indices, count)
-    place = indices.long().masked_fill(indices < 0, count)  # one more than there are, cut off
+    place = indices.long().masked_fill(indices < 0, count)  # one extra place, cut off below
     named = torch.zeros(
         (*indices.shape[:-1], count + 1), dtype=torch.bool, device=indices.device
     ).scatter_(-1, place, True)[..., :count]

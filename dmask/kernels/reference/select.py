@@ -1,9 +1,9 @@
-"""One selection in readable PyTorch: which keys a row sees by position, and which of them it keeps.
+"""The selection rule in readable PyTorch: which keys a row sees, and which of them it keeps.
 
 Everything here works element by element on indices that broadcast against each other: on whole
 ranges `[B, 1, Lq, 1]` and `[1, 1, 1, Lk]`, or on the four numbers that FlexAttention passes to a
 `mask_mod`. A row's selection is two numbers, `threshold` and `cutoff`, so that a compiler can fuse
-`keeps` into whatever consumes a mask.
+`keeps` into the consumer of a mask.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Index = Any
 """A tensor or a NumPy array of indices, or of flags about them."""
 
 CHUNK_ENTRIES = 2**22
-"""Rows are handled together as long as their dense mask has at most this many entries."""
+"""The maximum number of dense mask entries to compute at a time."""
 
 
 class Positions(NamedTuple):
-    """Which keys a row sees and always keeps, from position alone.
+    """The keys that a row sees and always keeps, determined by position alone.
 
-    `length`, if given, is how many keys its sequence has; the others are padding on the right.
-    Indices may be tensors or NumPy arrays.
+    `length`, if given, is the number of keys in the row's sequence. Later keys are padding. Indices
+    may be tensors or NumPy arrays.
     """
 
     query_len: int
@@ -37,11 +37,11 @@ class Positions(NamedTuple):
     local: int = 0
 
     def by_row(self) -> bool:
-        """True if these differ from row to row."""
+        """True if the visible or always-kept keys differ from row to row."""
         return self.is_causal or self.local > 0
 
     def own(self, query: Index, length: Index | None) -> Index:
-        """Returns the key at the position of a row, aligned bottom-right, or the last before it."""
+        """Returns the key at a row's position (aligned bottom-right), or the last key before it."""
         own = query + (self.key_len - self.query_len)
         return own if length is None else own - (own + 1 - length).clip(min=0)
 
@@ -52,7 +52,7 @@ class Positions(NamedTuple):
         return None if length is None else key < length
 
     def always(self, query: Index, key: Index, length: Index | None) -> Index | None:
-        """Flags the keys that a row keeps whatever their scores; `None` if there are none."""
+        """Flags the keys that a row keeps regardless of their scores; `None` if there are none."""
         if not self.local:
             return key < self.sinks if self.sinks else None
         own = self.own(query, length)
@@ -60,7 +60,7 @@ class Positions(NamedTuple):
 
 
 class SelectionInputs(NamedTuple):
-    """The scores of all rows and what restricts them. Tensors broadcast to `[B, H, Lq, Lk]`."""
+    """The scores of all rows and their restrictions. Tensors broadcast to `[B, H, Lq, Lk]`."""
 
     bias: Tensor
     allowed: Tensor | None
@@ -78,7 +78,7 @@ class SelectionInputs(NamedTuple):
         return self._replace(bias=bias, allowed=allowed)
 
     def permits(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """Flags the allowed keys, by all restrictions together; `None` if all are."""
+        """Flags the keys that all restrictions allow; `None` if all keys are allowed."""
         sees: Tensor | None = self.positions.sees(query, key, self.lengths)
         if sees is None or self.allowed is None:
             return self.allowed if sees is None else sees
@@ -88,10 +88,10 @@ class SelectionInputs(NamedTuple):
 def keeps(
     inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, query: Tensor, key: Tensor
 ) -> Tensor:
-    """Flags the keys that a selection keeps: the rule, element by element.
+    """Flags the keys that a selection keeps, element by element.
 
-    NaN is above every number and equal to itself. With a cutoff of -1 a row keeps nothing by its
-    scores; its threshold is infinite.
+    NaN is above every number and equal to itself. With a cutoff of -1, the threshold is infinite
+    and a row keeps no key by its score.
     """
     score = inputs.bias
     early = key <= cutoff
@@ -109,7 +109,7 @@ def select(
 ) -> tuple[Tensor, Tensor]:
     """Returns the `threshold`, in the dtype of the bias, and int32 `cutoff` of rows `[B, H, Lq]`.
 
-    A row that keeps nothing by its scores has infinity and -1.
+    They are infinity and -1 for a row that keeps no key by its score.
     """
     threshold = inputs.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
@@ -138,7 +138,7 @@ def _select(
     values, keys = best_keys(scores, min(window_size, scores.shape[-1]), "lowest")
     empty = kept == 0
     threshold = values.gather(-1, last).to(inputs.bias.dtype) + 0.0  # never -0.0
-    # Equal scores rank by index, so that the last one that is kept has the largest.
+    # Equal scores rank by index, so the last kept key has the largest index.
     cutoff = keys.gather(-1, last).int()
     return threshold.masked_fill(empty, torch.inf)[..., 0], cutoff.masked_fill(empty, -1)[..., 0]
 
@@ -146,12 +146,12 @@ def _select(
 def chunks(
     shape: Sequence[int], inputs: SelectionInputs, multiple_of: int = 1
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Cuts rows `[B, H, Lq]` by queries, into slices whose dense mask has at most CHUNK_ENTRIES.
+    """Cuts rows `[B, H, Lq]` into slices of queries with at most CHUNK_ENTRIES dense mask entries.
 
-    Slices are whole multiples, and so may be larger.
+    The length of a slice is a multiple of `multiple_of`, so a slice may have more entries.
 
     Yields:
-        A slice, and the indices of its queries `[Lq, 1]` and of all keys `[Lk]`.
+        A slice, the indices of its queries `[Lq, 1]` and the indices of all keys `[Lk]`.
     """
     batch, heads, queries = shape
     device, key_len = inputs.bias.device, inputs.positions.key_len

@@ -1,4 +1,4 @@
-"""The smallest set of keys that holds a share of the softmax, in readable PyTorch."""
+"""The smallest set of keys with a given softmax mass, in readable PyTorch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def topp_mask(
 ) -> Tensor:
     """Keeps the smallest set of top keys whose softmax mass reaches `p`, at most `window_size`.
 
-    The idea is nucleus sampling; Twilight (arXiv:2502.02770) and XAttention (arXiv:2503.16428)
-    prune attention with it. The mass is summed in double precision, and counts as reaching `p`
-    within 1e-12. With `p` = 1, or if a NaN or infinite score makes the mass undefined, all eligible
-    keys are kept.
+    This is the rule of nucleus sampling, which Twilight (arXiv:2502.02770) and XAttention
+    (arXiv:2503.16428) use to prune attention. The mass is summed in double precision and compared
+    with `p` up to a tolerance of 1e-12. With `p` = 1, or if a NaN or infinite score makes the mass
+    undefined, all eligible keys are kept.
     """
     eligible = eligible_keys(bias, allowed, floor)
     values, keys = best_keys(masked_scores(bias, eligible, floor), bias.shape[-1], "lowest")

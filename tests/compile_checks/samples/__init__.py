@@ -1,1 +1,1 @@
-"""Code for the audit to find fault with."""
+"""Code with and without problems, for the audit to find."""

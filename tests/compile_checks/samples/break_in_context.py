@@ -1,4 +1,4 @@
-"""A break inside a `with` block of one's own makes Dynamo skip the whole function."""
+"""A break inside a `with` block of a custom class makes Dynamo skip the whole function."""
 
 # finding: nothing-compiled
 

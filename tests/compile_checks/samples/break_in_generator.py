@@ -1,4 +1,4 @@
-"""A break inside a generator: Dynamo traces generators, but cannot resume in the midst of one."""
+"""A break inside a generator: Dynamo traces generators, but cannot resume inside one."""
 
 # finding: nothing-compiled
 
@@ -12,5 +12,5 @@ def _generated(x):
 
 
 def audited(x):
-    # Torch 2.9 has the stack of who reads the generator, not its own.
+    # Torch 2.9 has the stack of the generator's consumer, not the generator's.
     return sum(_generated(x))  # finding: graph-break GB0025 before 2.13

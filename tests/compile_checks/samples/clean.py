@@ -1,6 +1,6 @@
 """Functions and modules that compile into one graph, however they are compiled.
 
-`SAMPLES` has for each a function that makes it and its inputs. All can be back-propagated.
+For each, `SAMPLES` has a function that creates it and its inputs. All can be back-propagated.
 """
 
 import dataclasses
@@ -153,7 +153,7 @@ def _sdpa():
 
 
 class _Cache:
-    """A cache that a model keeps between calls, as an object of its own class."""
+    """A cache that a model keeps between calls, as an object of a custom class."""
 
     def __init__(self):
         self.keys = torch.zeros(2, 4, 3)

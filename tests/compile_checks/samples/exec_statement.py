@@ -1,4 +1,4 @@
-"""`exec` makes names that Dynamo cannot know."""
+"""`exec` creates names that Dynamo cannot know."""
 
 
 def audited(x):

@@ -1,4 +1,4 @@
-"""A global list that grows: no break, but a compilation for each length that is looked at."""
+"""A global list that grows: no break, but a compilation for each length that the code reads."""
 
 _SEEN = []
 

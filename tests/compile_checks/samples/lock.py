@@ -1,4 +1,4 @@
-"""A lock is no context manager that Dynamo knows. It cannot resume inside a `with` block either."""
+"""Dynamo does not support locks as context managers, and cannot resume inside a `with` block."""
 
 # finding: nothing-compiled
 

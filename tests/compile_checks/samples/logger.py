@@ -1,4 +1,4 @@
-"""A message to a logger."""
+"""A call to a logger."""
 
 import logging
 

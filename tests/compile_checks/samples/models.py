@@ -1,6 +1,6 @@
-"""Tiny random Hugging Face models: factories of a model and its calls, as the command takes them.
+"""Tiny random Hugging Face models: factories of a model and its calls, as targets of the command.
 
-They need the extra `[transformers]`, and nothing from the network.
+They require the extra `[transformers]`, but no network access.
 """
 
 import torch
@@ -25,7 +25,7 @@ def encoder():
 
 
 def decoder():
-    """Prefill of five tokens, then three steps with the cache that it fills."""
+    """Prefills five tokens, then makes three steps with the filled cache."""
     from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(num_key_value_heads=1, **_SMALL)
@@ -50,7 +50,7 @@ def mixture():
 
 
 def mixture_eager():
-    """Experts as a Python loop over those that were hit."""
+    """Experts as a Python loop over the experts that were hit."""
     model, inputs = mixture()
     model.set_experts_implementation("eager")
     return model, inputs

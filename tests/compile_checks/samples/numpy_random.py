@@ -1,4 +1,4 @@
-"""A number out of NumPy's generator."""
+"""A number from NumPy's generator."""
 
 import numpy
 

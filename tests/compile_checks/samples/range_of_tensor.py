@@ -1,8 +1,8 @@
-"""A loop as long as the data says."""
+"""A loop whose length depends on data."""
 
 
 def audited(x):
-    # Torch 2.15 asks for the tensor's `.item()`, as a slice does.
+    # Torch 2.15 calls the tensor's `.item()`, as a slice does.
     for number in range(x.sum().int()):  # finding: graph-break GB0059|GB0124
         x = x + number
     return x

@@ -1,4 +1,4 @@
-"""Dynamo skips what is implemented in C and is no tensor operation."""
+"""Dynamo skips C functions that are not tensor operations."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Python's `sorted` over tensors: an order that depends on data."""
+"""Python's `sorted` over tensors: the order depends on data."""
 
 
 def audited(x):

@@ -1,4 +1,4 @@
-"""A list of floats out of a tensor."""
+"""A list of floats from a tensor."""
 
 
 def audited(x):

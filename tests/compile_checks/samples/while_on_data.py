@@ -1,4 +1,4 @@
-"""A loop that runs as long as the data says. The loop of the resume function breaks there too."""
+"""A loop whose condition depends on data. The loop of the resume function also breaks there."""
 
 
 def audited(x):

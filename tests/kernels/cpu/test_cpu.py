@@ -51,7 +51,7 @@ def test_parts_cover_every_row_once(
 
     for_each_part(work, rows, width=16)
     assert (seen == 1).all()
-    # Enough to keep four threads busy, but none smaller than PART_SCORES.
+    # Enough parts to keep four threads busy, but none smaller than PART_SCORES.
     assert len(parts) == max(1, min(4 * 4, rows // 4))
 
 
@@ -99,7 +99,7 @@ KINDS = {
 }
 LARGE = (1, 2, 70, 700)
 LONG = (1, 1, 2, 40_000)
-"""Enough keys for a sample, and more than 16 bits can count."""
+"""Enough keys for a sample, and more keys than a 16-bit integer can count."""
 
 
 @pytest.mark.parametrize("shape", [LARGE, LONG])
@@ -200,7 +200,7 @@ def test_a_forked_data_loader_worker_may_call() -> None:
     program = """
 import torch, dmask
 biases = [torch.randn(1, 2, 70, 700) for _ in range(3)]
-# A worker has one thread, and PyTorch's own pool would hang: only dmask's pool gets two.
+# A worker has one thread, and PyTorch's own pool would hang, so only dmask's pool gets two.
 torch.get_num_threads = lambda: 2
 class Masks(torch.utils.data.Dataset):
     def __len__(self): return 3
@@ -217,7 +217,7 @@ print("same")
 
 
 def test_loops_compile_without_a_writable_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numba refuses to cache if it can write neither to the package nor to the user's folder."""
+    """Numba cannot cache if neither the package's nor the user's folder is writable."""
 
     def njit(function: Any, *, nogil: bool, cache: bool = False) -> Any:
         if cache:
@@ -256,7 +256,7 @@ def test_numba_is_imported_by_the_first_large_mask() -> None:
     program = """
 import sys, torch, dmask
 dmask.topk_mask(torch.randn(1, 1, 1, 8), None, 3)
-assert "numba" not in sys.modules  # a few operations of PyTorch are enough
+assert "numba" not in sys.modules  # a few PyTorch operations are enough
 dmask.topk_mask(torch.randn(1, 1, 70, 700), None, 3)
 assert "numba" in sys.modules
 """
@@ -272,7 +272,7 @@ def test_a_default_device_or_dtype_changes_nothing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
-# ------------------------------------------------------------------ calls past the dispatcher
+# ------------------------------------------------------------------ bypassing the dispatcher
 
 
 class Counting(torch.utils._python_dispatch.TorchDispatchMode):

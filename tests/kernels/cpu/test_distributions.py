@@ -1,4 +1,4 @@
-"""Top-k masks on the CPU: thirteen distributions of scores, and rows that tie among others."""
+"""Top-k masks on the CPU: thirteen distributions of scores, and rows with and without ties."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.oracle import oracle_mask
 from tests.support.scores import scores
 
 SMALL, LONG = (1, 2, 3, 160), (1, 2, 80, 4096)
-"""Few enough entries for a plain loop; and enough long rows for every shortcut of the kernel."""
+"""Few enough entries for a plain loop, but enough long rows for every shortcut of the kernel."""
 
 
 @pytest.fixture(params=[1, 4])
@@ -45,7 +45,7 @@ def test_a_small_mask_equals_the_oracle(name: str, dtype: torch.dtype) -> None:
     bias = scores_of(name, SMALL, dtype)
     sizes, heads = (1, *SMALL[2:]), SMALL[1]
     wanted = oracle_mask(bias, None, sizes, 40, floor=floor_of(bias), heads=heads)
-    # dmask leaves so few scores to PyTorch; this calls the kernel itself.
+    # For so few scores dmask calls PyTorch, so this calls the kernel directly.
     got = {
         rule: cpu.topk_mask(bias, None, 40, floor_of(bias), rule) for rule in ("lowest", "torch")
     }
@@ -82,7 +82,7 @@ PATTERNS = {
 
 
 def mixture(pattern: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Returns rows of distinct scores, and rows with a plateau where the pattern says so."""
+    """Returns rows of distinct scores, with a plateau in the rows that the pattern marks."""
     row = torch.arange(shape[1] * shape[2]).view(1, shape[1], shape[2], 1) % ROWS
     distinct = scores(*shape).argsort(dim=-1).float() / 512 - 0.5
     return torch.where(PATTERNS[pattern](row), (scores(*shape) - 2).relu(), distinct).to(dtype)

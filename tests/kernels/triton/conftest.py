@@ -1,7 +1,7 @@
 """Runs the Triton kernels on a GPU, or on CPU tensors in Triton's interpreter.
 
-The interpreter has to be chosen before Triton is imported, so without a GPU these tests run in a
-process of their own: see `tests/kernels/test_triton.py`.
+The interpreter must be enabled before Triton is imported, so without a GPU these tests run in a
+separate process. See `tests/kernels/test_triton.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if INTERPRETED:
     patched: set[str] = set()
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls a function of a kernel. The interpreter would prepare Triton's language again for
-        every such call, which takes nine tenths of its time.
+        """Calls a function of a kernel. Patches Triton's language only once per module. The
+        interpreter would patch it for every call, which takes nine tenths of its time.
         """
         if self.fn.__module__ not in patched:
             patched.add(self.fn.__module__)
