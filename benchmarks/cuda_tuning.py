@@ -13,7 +13,7 @@ from triton.testing import do_bench
 from benchmarks.cuda import BF16, F32
 from benchmarks.paths import create
 from dmask.contracts.spec import forget_plans
-from dmask.kernels.triton import layout
+from dmask.kernels.triton import layout, topk
 
 CASES = (
     ((1, 8, 8192, 8192), BF16, 2048),
@@ -46,7 +46,8 @@ def main() -> None:
 
 def _set(name: str, value: Any) -> None:
     setattr(layout, name, value)
-    layout.tile_of.cache_clear()
+    for remembered in (layout.tile_of, topk._prepared):
+        remembered.cache_clear()
     forget_plans()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,17 +29,57 @@ class Rows(NamedTuple):
     mask_strides: tuple[int, int, int, int]
     has_mask: bool
 
-    def mask_units(self, vector: int) -> tuple[int, tuple[int, int, int, int]]:
-        """Returns the largest unit up to `vector` of the mask's strides, and these in that unit;
-        the stride of keys as it is.
-        """
-        unit = math.gcd(vector, *self.mask_strides[:3])
-        batch, head, query, key = self.mask_strides
-        return unit, (batch // unit, head // unit, query // unit, key)
+    def mask_units(self, vector: int) -> tuple[int, tuple[int, ...]]:
+        return mask_units(self.mask_strides, vector)
 
     @property
     def total(self) -> int:
         return math.prod(self.shape[:3])
+
+    @property
+    def geometry(self) -> Geometry:
+        """Returns all but the tensors."""
+        strides = self.bias_strides, self.mask_strides if self.has_mask else None
+        return Geometry(self.shape, *strides, self.bias.dtype, self.bias.device)
+
+
+class Geometry(NamedTuple):
+    """Rows without their tensors: what launches are prepared for, and remembered by."""
+
+    shape: tuple[int, int, int, int]
+    bias_strides: tuple[int, int, int, int]
+    mask_strides: tuple[int, int, int, int] | None
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def total(self) -> int:
+        return math.prod(self.shape[:3])
+
+    @property
+    def vector(self) -> int:
+        """Returns how many keys a load of 16 bytes takes, if all rows are made of such loads."""
+        return math.gcd(self.shape[3], 16 // self.dtype.itemsize)
+
+    def numbers(self) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+        """Returns the sizes, the strides and the constants that kernels of rows take."""
+        mask_strides = self.mask_strides or (0, 0, 0, 0)
+        unit, units = mask_units(mask_strides, self.vector)
+        sizes = (*self.shape[1:3], self.shape[3] // self.vector)
+        constants = {
+            "HAS_MASK": self.mask_strides is not None,
+            "VEC": self.vector,
+            "MASK_VEC": unit,
+        }
+        return sizes, (*self.bias_strides, *units), constants
+
+
+def mask_units(strides: tuple[int, ...], vector: int) -> tuple[int, tuple[int, ...]]:
+    """Returns the largest unit up to `vector` of a mask's strides, and these in that unit; the
+    stride of keys as it is.
+    """
+    unit = math.gcd(vector, *strides[:3])
+    return unit, (*[stride // unit for stride in strides[:3]], strides[3])
 
 
 def broadcast_rows(bias: Tensor, allowed: Tensor | None, shape: tuple[int, ...]) -> Rows:
@@ -184,62 +225,88 @@ def processors(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
-_compiled: dict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = {}
+class Launch:
+    """A kernel with all its arguments but the tensors.
+
+    Triton's own path to a compiled kernel takes 20 us, as it looks at each argument for what it
+    specializes on. A prepared launch knows all of them but the alignment of the tensors, and takes
+    half as long.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        shape: tuple[int, ...],
+        kernel: Any,
+        grid: tuple[int, ...],
+        numbers: tuple[int, ...],
+        **options: Any,
+    ) -> None:
+        """Prepares a launch.
+
+        Args:
+            op, shape: for errors.
+            numbers: the parameters between the tensors and the constants.
+            options: the constants, and options of Triton such as `num_warps`.
+        """
+        self._op, self._shape, self._kernel = op, shape, kernel
+        self._grid, self._numbers, self._options = grid, numbers, options | OPTIONS
+        self._runners: dict[tuple[int, ...], Callable[..., None]] = {}
+
+    def __call__(self, *tensors: Tensor) -> None:
+        """Launches the kernel on the device of its tensors, all of which have the dtypes that they
+        had the first time.
+
+        Raises:
+            RuntimeError: if the kernel does not compile, naming the op, the shape, and the switch.
+        """
+        device = tensors[0].device
+        try:
+            if device.index is not None and device.index != torch.cuda.current_device():
+                with torch.cuda.device(device):
+                    self._run(tensors)
+            else:
+                self._run(tensors)
+        except Exception as error:  # whatever Triton, LLVM, ptxas or the driver raise
+            raise RuntimeError(
+                f"the Triton kernel of {self._op} failed for scores of shape "
+                f"{tuple(self._shape)}: {error}; set {SWITCH}=0 to do without Triton"
+            ) from error
+
+    def _run(self, tensors: tuple[Tensor, ...]) -> None:
+        alignment = tuple([tensor.data_ptr() % 16 for tensor in tensors])
+        run = self._runners.get(alignment)
+        if run is not None:
+            return run(*tensors)
+        compiled = self._kernel[self._grid](*tensors, *self._numbers, **self._options)
+        if compiled is None:  # the interpreter
+            return None
+        names = self._kernel.arg_names[len(tensors) + len(self._numbers) :]
+        rest = (*self._numbers, *[self._options[name] for name in names])
+        launch = compiled[(*self._grid, 1, 1)[:3]]
+        self._runners[alignment] = lambda *tensors: launch(*tensors, *rest)
+        return None
+
+
+@lru_cache(maxsize=2**12)
+def _prepared(
+    op: str,
+    shape: tuple[int, ...],
+    kernel: Any,
+    grid: tuple[int, ...],
+    signature: tuple[Any, ...],
+    numbers: tuple[int, ...],
+    options: tuple[tuple[str, Any], ...],
+) -> Launch:
+    return Launch(op, shape, kernel, grid, numbers, **dict(options))
 
 
 def launch(
     op: str, kernel: Any, grid: tuple[int, ...], shape: tuple[int, ...], *args: Any, **options: Any
 ) -> None:
-    """Launches a kernel on the device of its first tensor.
-
-    Triton's own way to a compiled kernel takes 35 us, as it looks at each argument for what it
-    specializes on. Here kernels are remembered by all of that: numbers, and the dtype and alignment
-    of tensors. A model repeats its calls.
-
-    Args:
-        args: all parameters but the constants, in order.
-        options: the constants, and options of Triton such as `num_warps`.
-
-    Raises:
-        RuntimeError: if the kernel does not compile, naming the op, the shape, and the switch.
-    """
-    options |= OPTIONS
-    device = args[0].device
-    try:
-        if device.type != "cuda":  # the interpreter
-            kernel[grid](*args, **options)
-        elif device.index != torch.cuda.current_device():
-            with torch.cuda.device(device):
-                _launch_compiled(kernel, grid, device, args, options)
-        else:
-            _launch_compiled(kernel, grid, device, args, options)
-    except Exception as error:  # whatever Triton, LLVM, ptxas or the driver raise
-        raise RuntimeError(
-            f"the Triton kernel of {op} failed for scores of shape {tuple(shape)}: {error}; "
-            f"set {SWITCH}=0 to do without Triton"
-        ) from error
-
-
-def _launch_compiled(
-    kernel: Any,
-    grid: tuple[int, ...],
-    device: torch.device,
-    args: tuple[Any, ...],
-    options: dict[str, Any],
-) -> None:
-    key = (
-        kernel,
-        device.index,
-        *[(arg.dtype, arg.data_ptr() % 16) if isinstance(arg, Tensor) else arg for arg in args],
-        *options.values(),
-    )
-    remembered = _compiled.get(key)
-    if remembered is None:
-        compiled = kernel[grid](*args, **options)
-        if len(_compiled) >= 2**12:
-            _compiled.clear()
-        constants = tuple([options[name] for name in kernel.arg_names[len(args) :]])
-        _compiled[key] = compiled, constants
-    else:
-        compiled, constants = remembered
-        compiled[(*grid, 1, 1)[:3]](*args, *constants)
+    """Launches a kernel, see `Launch`. `args` are the tensors and then the numbers."""
+    tensors = tuple([arg for arg in args if isinstance(arg, Tensor)])
+    signature = tensors[0].device, *[tensor.dtype for tensor in tensors]
+    numbers = args[len(tensors) :]
+    prepared = _prepared(op, tuple(shape), kernel, grid, signature, numbers, (*options.items(),))
+    prepared(*tensors)

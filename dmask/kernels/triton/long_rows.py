@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dmask.kernels.triton import layout
-from dmask.kernels.triton.layout import Rows, floor_code, launch
+from dmask.kernels.triton.layout import Geometry, Launch, Rows, floor_code
 from dmask.kernels.triton.settle import settle_rows
 from dmask.kernels.triton.splits import gather_splits, sample_rows, write_splits
 
@@ -36,54 +36,6 @@ def supports(shape: Sequence[int]) -> bool:
     return shape[3] <= MAX_KEYS
 
 
-class _Splits:
-    """The rows of one call, cut into splits, with the notes that its launches share."""
-
-    def __init__(self, op: str, rows: Rows, window_size: int) -> None:
-        self.op, self.rows = op, rows
-        self.keys, self.device = rows.shape[3], rows.bias.device
-        self.window, self.count = min(window_size, self.keys), -(-self.keys // SPLIT)
-        self.sample, self.room = _sample(self.keys, self.window)
-        shape = rows.total, HEAD + WORDS * self.count + self.room
-        self.notes = torch.empty(shape, dtype=torch.int32, device=self.device)
-
-    def launch(self, kernel: Any, programs: int, size: int, *args: Any, **constants: Any) -> None:
-        """Launches a kernel over tiles of `size` keys. `args` are its tensors after the notes,
-        `None`, and its last numbers.
-        """
-        rows, middle = self.rows, args.index(None)
-        size_of = rows.bias.element_size()
-        vector = math.gcd(self.keys, 16 // size_of)
-        unit, mask_strides = rows.mask_units(vector)
-        alone = programs <= 2 * layout.processors(self.device)
-        warps = max(1, min(WARPS * (MORE_WARPS[kernel] if alone else 1), size // 256))
-        columns = min(warps * 32 * (16 // size_of), size, SPLIT)
-        launch(
-            self.op,
-            kernel,
-            (programs,),
-            rows.shape,
-            rows.bias,
-            rows.mask,
-            self.notes,
-            *args[:middle],
-            *rows.shape[1:3],
-            self.keys // vector,
-            self.count,
-            *rows.bias_strides,
-            *mask_strides,
-            self.room,
-            *args[middle + 1 :],
-            HAS_MASK=rows.has_mask,
-            VEC=vector,
-            MASK_VEC=unit,
-            **constants,
-            R=size // columns,
-            C=columns,
-            num_warps=warps,
-        )
-
-
 @lru_cache(maxsize=256)
 def _sample(keys: int, window: int) -> tuple[int, int]:
     """Returns how many keys of a row to sample, and room for its keys between `low` and `high`: the
@@ -97,58 +49,75 @@ def _sample(keys: int, window: int) -> tuple[int, int]:
 
 
 def _room(keys: int, window: int, sample: int) -> int:
-    """Returns room for the keys between two ranks of a sample, and five standard deviations."""
+    """Returns room for the keys between two ranks of a sample, and four standard deviations."""
     rank = window / keys * sample
     margin = 4 * math.sqrt(rank * (1 - window / keys)) + 2
-    ranks = 1.25 * margin + rank - max(rank - 1.25 * margin, 0)
-    room = (ranks + 5 * math.sqrt(ranks)) * keys / sample
+    ranks = 1.125 * margin + rank - max(rank - 1.125 * margin, 0)
+    room = (ranks + 4 * math.sqrt(ranks)) * keys / sample
     return min(max(1 << int(room).bit_length(), ROOM[0]), ROOM[1])
 
 
-def bounds(
-    op: str,
-    rows: Rows,
-    window_size: int,
-    floor: float,
-    threshold: Tensor,
-    cutoff: Tensor,
-    count: bool = False,
-) -> _Splits:
-    """Writes the threshold and the cutoff of each row; with `count`, notes the kept keys."""
-    splits, total = _Splits(op, rows, window_size), rows.total
-    numbers = splits.window, floor_code(floor, rows.bias.dtype)
-    splits.launch(sample_rows, total, splits.sample, None, *numbers)
-    splits.launch(gather_splits, total * splits.count, SPLIT, None, numbers[1])
-    splits.launch(
-        settle_rows,
-        total,
-        splits.room,
-        threshold,
-        cutoff,
-        None,
-        *numbers,
-        COUNT=count,
-        SPLIT=SPLIT,
-        SPLITS=1 << (splits.count - 1).bit_length(),
+class _Launches(NamedTuple):
+    """The launches for one geometry of rows. All but the last write the bounds of the rows."""
+
+    sample: Launch
+    gather: Launch
+    settle: Launch
+    write: Launch
+    note: int
+    """How many integers the notes of a row have."""
+
+    def bounds(self, rows: Rows, threshold: Tensor, cutoff: Tensor) -> Tensor:
+        """Writes the threshold and the cutoff of each row. Returns the notes."""
+        notes = cutoff.new_empty((rows.total, self.note))
+        self.sample(rows.bias, rows.mask, notes)
+        self.gather(rows.bias, rows.mask, notes)
+        self.settle(rows.bias, rows.mask, notes, threshold, cutoff)
+        return notes
+
+
+@lru_cache(maxsize=2**10)
+def _launches(
+    op: str, rows: Geometry, window_size: int, floor: float, indices: bool = False
+) -> _Launches:
+    keys, total = rows.shape[3], rows.total
+    window, code = min(window_size, keys), floor_code(floor, rows.dtype)
+    sample, room = _sample(keys, window)
+    splits = -(-keys // SPLIT)
+    sizes, strides, shared = rows.numbers()
+    alone = 2 * layout.processors(rows.device)
+
+    def prepare(kernel: Any, programs: int, size: int, *numbers: int, **constants: Any) -> Launch:
+        more = MORE_WARPS[kernel] if programs <= alone else 1
+        warps = max(1, min(WARPS * more, size // 256))
+        columns = min(warps * 32 * (16 // rows.dtype.itemsize), size, SPLIT)
+        tile = {"R": size // columns, "C": columns, "num_warps": warps}
+        numbers = (*sizes, splits, *strides, room, *numbers)
+        constants = shared | constants | tile
+        return Launch(op, rows.shape, kernel, (programs,), numbers, **constants)
+
+    parts = 1 << (splits - 1).bit_length()
+    out = "indices" if indices else "mask"
+    return _Launches(
+        prepare(sample_rows, total, sample, window, code),
+        prepare(gather_splits, total * splits, SPLIT, code),
+        prepare(settle_rows, total, room, window, code, COUNT=indices, SPLIT=SPLIT, SPLITS=parts),
+        prepare(write_splits, total * splits, SPLIT, window_size, OUT=out, SPLITS=parts),
+        HEAD + WORDS * splits + room,
     )
-    return splits
+
+
+def bounds(
+    op: str, rows: Rows, window_size: int, floor: float, threshold: Tensor, cutoff: Tensor
+) -> Tensor:
+    """Writes the threshold and the cutoff of each row. Returns the notes of the rows."""
+    return _launches(op, rows.geometry, window_size, floor).bounds(rows, threshold, cutoff)
 
 
 def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices."""
-    masks, device = out.dtype is torch.bool, rows.bias.device
-    threshold = torch.empty(rows.total, dtype=rows.bias.dtype, device=device)
-    cutoff = torch.empty(rows.total, dtype=torch.int32, device=device)
-    splits = bounds(op, rows, window_size, floor, threshold, cutoff, count=not masks)
-    splits.launch(
-        write_splits,
-        rows.total * splits.count,
-        SPLIT,
-        threshold,
-        cutoff,
-        out,
-        None,
-        window_size,
-        OUT="mask" if masks else "indices",
-        SPLITS=1 << (splits.count - 1).bit_length(),
-    )
+    launches = _launches(op, rows.geometry, window_size, floor, out.dtype is not torch.bool)
+    threshold = rows.bias.new_empty(rows.total)
+    cutoff = torch.empty(rows.total, dtype=torch.int32, device=rows.bias.device)
+    notes = launches.bounds(rows, threshold, cutoff)
+    launches.write(rows.bias, rows.mask, notes, threshold, cutoff, out)

@@ -117,7 +117,7 @@ def settle_rows(
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """Writes the threshold and the cutoff of each row; with `COUNT`, the kept keys per split."""
+    """Writes the threshold and the cutoff of each row; with `COUNT`, notes the kept keys."""
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
@@ -173,9 +173,11 @@ def settle_rows(
             threshold, cutoff = searched_bounds(
                 scores, key, budget - at_high, between, low, keys, dtype
             )
-            if COUNT:
+            if COUNT:  # leave the kept keys, for `kept_before`
                 kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-                tl.atomic_add(words + 3 * splits + key // SPLIT, 1, mask=kept & (slot < between))
+                key = tl.where(kept, key, 0x7FFFFFFF)
+                tl.store(gathered + slot, key, mask=slot < between)
+                tl.store(note + 3, between)
         else:
             threshold, cutoff = passing_bounds(
                 line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C

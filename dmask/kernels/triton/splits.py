@@ -5,14 +5,14 @@ One pass over the row counts the scores at, above and between the two, and gathe
 between: a few thousand, which fit in registers. `settle` finds the threshold among them. Another
 pass writes the result. So a row is read twice, and programs of a launch never wait for each other.
 
-All that the launches tell each other about a row is one line of integers, its *notes*: `low`,
-`high`, the number of gathered keys and one unused; then four words per split, one after the other
-for all splits; then the gathered keys. The words are
+All that the launches tell each other about a row is one line of integers, its *notes*: `low`;
+`high`; how many keys are gathered; how many of these `settle` looked at; then four words per split,
+each word for all splits; then the gathered keys. The words are
 
 0. how many scores reach `low`, and in the upper half, how many are above it;
 1. the same for `high`;
 2. the bits of the smallest score that reaches `low`;
-3. how many keys are kept.
+3. how many keys are kept, without those that `settle` leaves among the gathered ones.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def sample_rows(
     margin = 4.0 * tl.sqrt(rank * (1.0 - share)) + 2.0
     more = tl.minimum((rank + margin).to(tl.int32) + 1, R * C)
     fewer = (rank - margin).to(tl.int32)
-    slack = (0.25 * margin).to(tl.int32)
+    slack = (0.125 * margin).to(tl.int32)
     start, end, count = whole_bracket(scores, floor, dtype)
     low, high = find_two(
         scores, more, tl.maximum(fewer - slack, 1), slack, start, end, count, dtype
@@ -122,6 +122,7 @@ def sample_rows(
     tl.store(note, one_zero(low))
     tl.store(note + 1, one_zero(tl.maximum(high, low)))
     tl.store(note + 2, 0)
+    tl.store(note + 3, 0)
 
 
 @triton.jit
@@ -194,6 +195,20 @@ def gather_splits(
         store_kept(gathered, place, key, between & (place < room))
 
 
+@triton.jit
+def kept_before(note, split, key, splits, SPLITS: tl.constexpr, C: tl.constexpr):
+    """Returns how many keys of a row are kept in the splits before one, which starts at `key`."""
+    part = tl.arange(0, SPLITS)
+    counts = tl.load(note + HEAD + 3 * splits + part, mask=part < split, other=0)
+    count = tl.sum(counts, 0)
+    settled, gathered = tl.load(note + 3), note + HEAD + WORDS * splits
+    for start in range(0, settled, C):
+        slot = start + tl.arange(0, C)
+        found = tl.load(gathered + slot, mask=slot < settled, other=key)
+        count += tl.sum((found < key).to(tl.int32), 0)
+    return count
+
+
 @triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "width"])
 def write_splits(
     bias,
@@ -236,15 +251,13 @@ def write_splits(
     if OUT == "mask":
         tl.store(out + row.to(tl.int64) * keys + key, kept, mask=key < keys)
     else:
-        part = tl.arange(0, SPLITS)
-        words = notes_of(notes, row, splits, room) + HEAD + 3 * splits
-        counts = tl.load(words + part, mask=part < splits, other=0)
-        first = tl.sum(tl.where(part < split, counts, 0), 0)
         out += row.to(tl.int64) * width
+        note = notes_of(notes, row, splits, room)
+        first = kept_before(note, split, split * (R * C), splits, SPLITS, C)
         place = first + tile_places(kept, R, C) - 1
         store_kept(out, place, key, kept & (place < width))
         if split == splits - 1:
-            total = tl.sum(counts, 0)
+            total = first + tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
             for start in range(total // C * C, width, C):
                 tail = start + tl.arange(0, C)
                 tl.store(out + tail, tail * 0 - 1, mask=(tail >= total) & (tail < width))

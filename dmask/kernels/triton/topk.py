@@ -11,10 +11,11 @@ from torch import Tensor
 from dmask.kernels.reference import topk as reference
 from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.layout import (
+    Geometry,
+    Launch,
     Rows,
     broadcast_rows,
     floor_code,
-    launch,
     tile_of,
 )
 from dmask.kernels.triton.rows import topk_rows
@@ -54,36 +55,30 @@ def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> N
 
 def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices, for rows of at most `MAX_KEYS` keys."""
+    launch = _prepared(op, rows.geometry, out.dtype is torch.bool, window_size, floor)
+    launch(rows.bias, rows.mask, out)
+
+
+@lru_cache(maxsize=2**12)
+def _prepared(op: str, rows: Geometry, masks: bool, window_size: int, floor: float) -> Launch:
     keys, count = rows.shape[3], rows.total
-    tile = tile_of(keys, rows.bias.element_size(), count, out.device)
-    vector = math.gcd(keys, 16 // rows.bias.element_size())
-    unit, mask_strides = rows.mask_units(vector)
-    launch(
+    tile = tile_of(keys, rows.dtype.itemsize, count, rows.device)
+    sizes, strides, constants = rows.numbers()
+    window = min(window_size, keys)
+    return Launch(
         op,
+        rows.shape,
         topk_rows,
         (-(-count // tile.rows_each),),
-        rows.shape,
-        rows.bias,
-        rows.mask,
-        out,
-        count,
-        *rows.shape[1:3],
-        keys // vector,
-        *rows.bias_strides,
-        *mask_strides,
-        min(window_size, keys),
-        window_size,
-        floor_code(floor, rows.bias.dtype),
-        HAS_MASK=rows.has_mask,
-        OUT="mask" if out.dtype is torch.bool else "indices",
+        (count, *sizes, *strides, window, window_size, floor_code(floor, rows.dtype)),
+        **constants,
+        OUT="mask" if masks else "indices",
         R=tile.lines,
         C=tile.columns,
         ROWS=tile.rows_each,
         ALONE=tile.alone,
-        VEC=vector,
-        MASK_VEC=unit,
         FULL=keys == tile.lines * tile.columns,
         num_warps=tile.warps,
         # The scan for indices takes more.
-        maxnreg=layout.REGISTERS if out.dtype is torch.bool else None,
+        maxnreg=layout.REGISTERS if masks else None,
     )

@@ -59,6 +59,7 @@ def test_strides(device: str) -> None:
 def test_neighboring_rows(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program takes several rows; what one leaves for the next must not change it."""
     tile_of = layout.tile_of
+    topk._prepared.cache_clear()
     monkeypatch.setattr(topk, "tile_of", lambda *args: tile_of(*args)._replace(rows_each=3))
     rows = torch.cat([normal(1, 1, 3, 50), normal(1, 1, 2, 50) * 1e9, -normal(1, 1, 3, 50)], dim=2)
     check(rows, normal(1, 1, 8, 50) > 0, 7, torch.finfo(torch.float32).min, device)
