@@ -90,14 +90,14 @@ def count_two(scores, scale, shift, upper_scale, upper_shift):
 
 @triton.jit
 def count_reaching(scores, lower, upper, dtype: tl.constexpr):
-    """Counts the scores that reach the codes `lower` and `upper`."""
+    """Counts the scores that reach the codes `lower` and `upper`, which is not below it."""
     scale, shift, exact = _scaled(lower, dtype)
     upper_scale, upper_shift, upper_exact = _scaled(upper, dtype)
     if exact & upper_exact:
         counts = count_two(scores, scale, shift, upper_scale, upper_shift)
     else:
         low, high = score_of(lower, dtype), score_of(upper, dtype)
-        flags = tl.where(scores >= high, 0x10000, 0) + tl.where(scores >= low, 1, 0)
+        flags = tl.where(scores >= high, 0x10001, tl.where(scores >= low, 1, 0))
         counts = tl.sum(tl.sum(flags, 0), 0)
     return counts & 0xFFFF, (counts >> 16) & 0xFFFF
 
@@ -307,7 +307,10 @@ def find_two(scores, more, fewer, slack, low, high, reaching, dtype: tl.constexp
         other_share = tail_share(count, past, (fewer + slack // 2).to(tl.float32))
         code = code_at(low, high, share, half, dtype)
         other = code_at(top, end, other_share, other_half, dtype)
-        at_code, at_other = count_reaching(scores, code, other, dtype)
+        most, least = count_reaching(
+            scores, tl.minimum(code, other), tl.maximum(code, other), dtype
+        )
+        at_code, at_other = tl.where(code < other, most, least), tl.where(code < other, least, most)
         inside, rest = reaching - beyond, count - past
         if first:
             low, high, reaching, beyond = narrow_to_one(

@@ -17,6 +17,9 @@ from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_pla
 from dmask.kernels.triton.search import code_of, find_cutoff, infinity, score_of, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
 
+FEW_SPLITS = tl.constexpr(16)
+"""Up to so many splits, one program counts what each of them keeps."""
+
 
 @triton.jit
 def key_of_tie(
@@ -173,11 +176,17 @@ def settle_rows(
             threshold, cutoff = searched_bounds(
                 scores, key, budget - at_high, between, low, keys, dtype
             )
-            if COUNT:  # leave the kept keys, for `kept_before`
+            if COUNT:
                 kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-                key = tl.where(kept, key, 0x7FFFFFFF)
-                tl.store(gathered + slot, key, mask=slot < between)
-                tl.store(note + 3, between)
+                key = tl.where(kept & (slot < between), key, 0x7FFFFFFF)
+                if SPLITS <= FEW_SPLITS:
+                    for split in range(splits):
+                        here = tl.sum(tl.sum((key // SPLIT == split).to(tl.int32), 0), 0)
+                        above = tl.load(words + splits + split) & 0xFFFF
+                        tl.store(words + 3 * splits + split, above + here)
+                else:  # leave the kept keys to `kept_before`
+                    tl.store(gathered + slot, key, mask=slot < between)
+                    tl.store(note + 3, between)
         else:
             threshold, cutoff = passing_bounds(
                 line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C
