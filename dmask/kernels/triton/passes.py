@@ -57,7 +57,7 @@ def passing_bounds(
 ):
     """Returns the bounds of a row found by passing over it: exact whatever the scores are."""
     low, high = floor - 1, floor * 0 + infinity(dtype)
-    reaching, beyond = budget * 0 + keys, budget * 0
+    reaching, beyond = tl.maximum(keys, budget + 1), budget * 0  # as in `find_threshold`
     thirds = low > high
     while (reaching > budget) & (low < high):
         lower, upper = guess(low, high, reaching, beyond, budget, thirds)

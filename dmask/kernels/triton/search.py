@@ -145,9 +145,10 @@ def find_threshold(scores, budget, floor, lower, upper, size, dtype: tl.constexp
         reach the floor. Or it is more, because scores tie at the last place: then `beyond` scores
         are above `low`.
     """
-    # Below the floor all scores reach, which nobody has to count.
+    # Below the floor all scores reach, which nobody has to count. What reaches the floor has to be
+    # counted even where the budget is all scores: hence at least one more.
     low, high = floor - 1, floor * 0 + infinity(dtype)
-    reaching, beyond = budget * 0 + size, budget * 0
+    reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
     thirds, start = low > high, low < high
     while (reaching > budget) & (low < high):
         if start == 0:

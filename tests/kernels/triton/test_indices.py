@@ -23,8 +23,9 @@ def test_topk_indices(dtype: torch.dtype, kind: str, device: str) -> None:
         assert torch.equal(found.cpu(), wanted)
 
 
-@pytest.mark.parametrize("keys", [0, 1, 40])
+@pytest.mark.parametrize("keys", [0, 1, 40, 64])
 def test_windows_wider_than_the_row(keys: int, device: str) -> None:
     bias = normal(1, 1, 2, keys)
-    wanted = reference.topk_indices(bias, None, 70, 0.0)
-    assert torch.equal(indices.topk_indices(bias.to(device), None, 70, 0.0).cpu(), wanted)
+    for floor in (0.0, torch.finfo(torch.float32).min):
+        wanted = reference.topk_indices(bias, None, 70, floor)
+        assert torch.equal(indices.topk_indices(bias.to(device), None, 70, floor).cpu(), wanted)

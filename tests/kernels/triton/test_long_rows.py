@@ -53,3 +53,10 @@ def test_the_lucky_way_is_taken(device: str, monkeypatch: pytest.MonkeyPatch) ->
     long_rows.bounds("select", rows, 500, 0.0, *bounds)
     reaching, above, between = scratch[1].cpu().unbind(1)
     assert ((above < 500) & (reaching >= 500) & (between < 1024)).sum() >= 5
+
+
+def test_windows_as_wide_as_the_row(device: str) -> None:
+    bias, mask = normal(1, 1, 2, 300), normal(1, 1, 1, 300, seed=5) > -0.5
+    wanted = reference_topk.topk_mask(bias, mask, 300, -3.0, "lowest")
+    found = topk.topk_mask(bias.to(device), mask.to(device), 300, -3.0, "lowest")
+    assert torch.equal(found.cpu(), wanted)

@@ -73,6 +73,7 @@ def test_sizes(device: str) -> None:
     check(device, normal(1, 1, 0, 5), 3, (1, 1, 0))
     check(device, normal(1, 1, 2, 1), 3, (1, 1, 2))
     check(device, normal(1, 2, 9, 4), 3, (1, 2, 9), is_causal=True)
+    check(device, normal(1, 1, 2, 64), 64, (1, 1, 2))
 
 
 @pytest.mark.parametrize("kind", ["normal", "rounded", "special", "relu", "-inf", "denormal"])
