@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from dmask.contracts import dispatch, topk
+from dmask.contracts import dispatch, relu, topk
 from dmask.kernels.reference import topk as reference
 
 CUDA = torch.device("cuda", 0)
@@ -37,6 +37,15 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert topk.KERNEL.choose(CUDA, torch.float64) is reference.topk_mask
     monkeypatch.setenv(dispatch.TRITON_SWITCH, "0")
     assert topk.KERNEL.choose(CUDA, torch.float32) is reference.topk_mask
+
+
+@pytest.mark.parametrize("kernel", [relu.KERNEL])
+def test_kernels_on_cuda(kernel: dispatch.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    chosen = kernel.choose(CUDA, torch.bfloat16)
+    assert chosen.__module__ == kernel.reference.__module__.replace("reference", "triton")
+    assert chosen.__name__ == kernel.reference.__name__
 
 
 def test_a_kernel_that_fails_says_how_to_do_without() -> None:
