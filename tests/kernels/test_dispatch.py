@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from dmask.contracts import dispatch, relu, topk
+from dmask.contracts import dispatch, ratio, relu, topk
 from dmask.kernels.reference import topk as reference
 
 CUDA = torch.device("cuda", 0)
@@ -39,7 +39,7 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert topk.KERNEL.choose(CUDA, torch.float32) is reference.topk_mask
 
 
-@pytest.mark.parametrize("kernel", [relu.KERNEL])
+@pytest.mark.parametrize("kernel", [ratio.KERNEL, relu.KERNEL])
 def test_kernels_on_cuda(kernel: dispatch.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from dmask.kernels.triton.budgets import share_of_keys
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.search import (
     INTERPRETED,
@@ -144,7 +145,17 @@ def write_row(
 
 
 @triton.jit(
-    do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "budget", "width", "floor"]
+    do_not_specialize=[
+        "rows",
+        "units",
+        "mask_b",
+        "mask_h",
+        "mask_q",
+        "budget",
+        "width",
+        "floor",
+        "share",
+    ]
 )
 def topk_rows(
     bias,
@@ -173,8 +184,12 @@ def topk_rows(
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
     FULL: tl.constexpr,
+    share=0,
+    BUDGET: tl.constexpr = "given",
 ):
     """Writes the mask, or `width` indices, of the best keys of each row.
+
+    These are `budget` keys, or fewer by the share of a row that `BUDGET` names (`budgets`).
 
     A row has `units * VEC` keys, and the strides of the given mask come in units of `MASK_VEC`.
     Said so, masks are known to be aligned to that and to nothing more. Otherwise all tiles get the
@@ -193,19 +208,22 @@ def topk_rows(
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
         scores = without_nan(scores)
         lower, upper = first_pivots(hint, distance, floor, dtype)
-        low, reaching, beyond = find_threshold(scores, budget, floor, lower, upper, R * C, dtype)
+        most = budget
+        if BUDGET == "ratio":
+            most = tl.minimum(most, share_of_keys(scores, floor, share, dtype))
+        low, reaching, beyond = find_threshold(scores, most, floor, lower, upper, R * C, dtype)
         hint, distance = next_hint(hint, distance, low, floor)
-        count = tl.minimum(reaching, budget)
+        count = tl.minimum(reaching, most)
         stride = keys if OUT == "mask" else width
         target = out + row.to(tl.int64) * stride
-        if reaching > budget:
+        if reaching > most:
             if low == infinity(dtype):
                 scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
-                places, beyond, reaching = infinite_places(scores, budget, reaching, R, C)
+                places, beyond, reaching = infinite_places(scores, most, reaching, R, C)
             else:
                 tie = score_of(low, dtype)
                 places = tie_places(scores > tie, scores == tie, beyond, R, C)
-            cutoff = find_cutoff(places, budget, beyond, reaching, keys)
+            cutoff = find_cutoff(places, most, beyond, reaching, keys)
             kept = places <= cutoff.to(tl.float32)
             write_row(target, kept, key, keys, count, width, R, C, OUT, FULL)
         else:

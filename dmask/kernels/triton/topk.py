@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,8 +55,10 @@ def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> N
     way(op, rows, out, window_size, floor)
 
 
-def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
-    """Writes a mask or indices, for rows of at most `MAX_KEYS` keys."""
+def in_registers(
+    op: str, rows: Rows, out: Tensor, window_size: int, floor: float, **budget: Any
+) -> None:
+    """Writes a mask or indices, for rows of at most `MAX_KEYS` keys. `budget`: see `topk_rows`."""
     keys, count = rows.shape[3], rows.total
     lines, columns, warps = tile_of(keys, rows.bias.element_size())
     vector = math.gcd(keys, 16 // rows.bias.element_size())
@@ -86,4 +89,5 @@ def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: floa
         MASK_VEC=unit,
         FULL=keys == lines * columns,
         num_warps=warps,
+        **budget,
     )
