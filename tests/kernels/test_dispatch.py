@@ -7,10 +7,17 @@ import logging
 import pytest
 import torch
 
-from dmask.contracts import dispatch, ratio, relu, topk
+from dmask.contracts import block_smooth, block_topk, dispatch, indices, ratio, relu, topk
 from dmask.kernels.reference import topk as reference
 
 CUDA = torch.device("cuda", 0)
+KERNELS = (
+    block_smooth.KERNEL,
+    block_topk.KERNEL,
+    indices._mask_of,
+    ratio.KERNEL,
+    relu.KERNEL,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +46,11 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert topk.KERNEL.choose(CUDA, torch.float32) is reference.topk_mask
 
 
-@pytest.mark.parametrize("kernel", [ratio.KERNEL, relu.KERNEL])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_kernels_on_cuda(kernel: dispatch.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    chosen = kernel.choose(CUDA, torch.bfloat16)
+    chosen = kernel.choose(CUDA, None)
     assert chosen.__module__ == kernel.reference.__module__.replace("reference", "triton")
     assert chosen.__name__ == kernel.reference.__name__
 
