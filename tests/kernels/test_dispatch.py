@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from dmask.contracts import block_smooth, block_topk, dispatch, indices, ratio, relu, topk
+from dmask.contracts import block_smooth, block_topk, dispatch, indices, ratio, relu, topk, topp
 from dmask.kernels.reference import topk as reference
 
 CUDA = torch.device("cuda", 0)
@@ -17,6 +17,7 @@ KERNELS = (
     indices._mask_of,
     ratio.KERNEL,
     relu.KERNEL,
+    topp.KERNEL,
 )
 
 

@@ -91,15 +91,22 @@ def count_reaching(scores, lower, upper, dtype: tl.constexpr):
 
 @triton.jit
 def guess(low, high, reaching, beyond, budget, thirds):
-    """Returns the two numbers of a bracket to try next, above `low`.
-
-    They are on both sides of where the threshold would be if the scores were spread evenly, a
-    standard deviation of that guess apart: the bracket shrinks to about the square root of its
-    scores. `thirds` cuts the bracket evenly instead, whatever the scores are.
-    """
-    width = high.to(tl.float32) - low.to(tl.float32)
+    """Returns the two numbers of a bracket to try next, for a budget of scores."""
     inside = tl.maximum(reaching - beyond, 1).to(tl.float32)
     share = ((reaching - budget).to(tl.float32) + 0.5) / inside
+    return pivots(low, high, share, inside, thirds)
+
+
+@triton.jit
+def pivots(low, high, share, inside, thirds):
+    """Returns the two numbers of a bracket to try next, above `low`.
+
+    They are on both sides of where the threshold would be if the `inside` scores of the bracket
+    were spread evenly, above the given share of them, a standard deviation of that guess apart: the
+    bracket shrinks to about the square root of its scores. `thirds` cuts the bracket evenly
+    instead, whatever the scores are.
+    """
+    width = high.to(tl.float32) - low.to(tl.float32)
     spread = 0.8 * tl.sqrt(tl.maximum(share * (1 - share) * inside, 0.25)) / inside
     first = tl.where(thirds, 0.3333, tl.maximum(share - spread, 0.0))
     second = tl.where(thirds, 0.6667, tl.minimum(share + spread, 1.0))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dmask.kernels.reference import topk as reference
 from dmask.kernels.triton import layout, long_rows
+from dmask.kernels.triton.best_keys import topk_rows
 from dmask.kernels.triton.layout import (
     Rows,
     broadcast_rows,
@@ -19,7 +20,6 @@ from dmask.kernels.triton.layout import (
     rows_each,
     tile_of,
 )
-from dmask.kernels.triton.rows import topk_rows
 
 LOWEST_INDEX = ("2.11",)
 """The releases whose `torch.topk` takes equal scores in index order on CUDA, on all rows tried.
