@@ -18,6 +18,7 @@ from dmask.kernels.triton.bounds import narrowed, position
 from dmask.kernels.triton.layout import broadcast_rows, floor_code, launch
 from dmask.kernels.triton.rows import load_scores
 from dmask.kernels.triton.search import score_of
+from dmask.kernels.triton.visible import count_eligible
 
 STEP = 64
 """How many queries a program takes."""
@@ -38,21 +39,6 @@ def rank_of(scores, key):
 def key_of(rank):
     """Returns the key of a rank."""
     return 0x7FFFFFFF - (rank & 0x7FFFFFFF).to(tl.int32)
-
-
-@triton.jit
-def eligible_sinks(
-    line, bias_k, allowed, mask_k, sinks, keys, floor, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Counts the sinks that may be kept."""
-    count = sinks * 0
-    for start in range(0, tl.minimum(sinks, keys), BLOCK):
-        key = start + tl.arange(0, BLOCK)
-        scores = load_scores(
-            line, bias_k, key, tl.minimum(sinks, keys), allowed, mask_k, HAS_MASK, False
-        )
-        count += tl.sum(((scores < floor) == 0).to(tl.int32), 0)
-    return count
 
 
 @triton.jit
@@ -126,8 +112,9 @@ def follow_prefixes(
     allowed = mask + batch.to(tl.int64) * mask_b + head.to(tl.int64) * mask_h
     slots += program.to(tl.int64) * SLOTS
     lowest = score_of(floor, dtype)
-    budget = window - eligible_sinks(
-        line, bias_k, allowed, mask_k, sinks, keys, lowest, HAS_MASK, BLOCK
+    sink_count = tl.minimum(sinks, keys)
+    budget = window - count_eligible(
+        line, bias_k, allowed, mask_k, sink_count * 0, sink_count, lowest, HAS_MASK, BLOCK
     )
     begin = tile * STEP
     count_queries = tl.minimum(queries - begin, STEP)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dmask.kernels.reference import select as reference
 from dmask.kernels.reference.select import SelectionInputs
-from dmask.kernels.triton import layout, long_rows, prefixes
+from dmask.kernels.triton import layout, long_rows, prefixes, visible
 from dmask.kernels.triton.bounds import select_rows
 from dmask.kernels.triton.layout import (
     broadcast_rows,
@@ -28,17 +28,19 @@ def select(
     positions = inputs.positions
     plain = inputs.lengths is None and not positions.is_causal
     plain = plain and not (positions.sinks or positions.local)
-    fits = long_rows.supports((*shape, keys)) if plain else keys <= layout.MAX_KEYS
-    if inputs.floor == math.inf or not fits:
+    fits = keys <= layout.MAX_KEYS or plain or visible.supports(positions)
+    if inputs.floor == math.inf or not (fits and long_rows.supports((*shape, keys))):
         return reference.select(inputs, shape, window_size)
     threshold = inputs.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
     if not keys:
         return threshold.fill_(math.inf), cutoff.fill_(-1)
     if keys > layout.MAX_KEYS:
-        if cutoff.numel():
+        if plain and cutoff.numel():
             rows = layout.broadcast_rows(inputs.bias, inputs.allowed, (*shape, keys))
             long_rows.bounds("select", rows, window_size, inputs.floor, threshold, cutoff)
+        elif cutoff.numel():
+            visible.bounds(inputs, shape, window_size, threshold, cutoff)
     elif prefixes.supports(inputs, shape, window_size):
         some = (*shape[:2], -(-shape[2] // prefixes.STEP))
         starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
