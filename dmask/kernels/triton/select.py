@@ -45,7 +45,12 @@ def select(
         some = (*shape[:2], -(-shape[2] // prefixes.STEP))
         starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
         in_registers(inputs, some, window_size, *starts, query_step=prefixes.STEP)
-        prefixes.follow(inputs, shape, window_size, starts, threshold, cutoff)
+        least = starts
+        if positions.local:
+            least = inputs.bias.new_empty(some), cutoff.new_empty(some)
+            more = window_size + prefixes.STEP
+            in_registers(inputs, some, more, *least, query_step=prefixes.STEP)
+        prefixes.follow(inputs, shape, window_size, starts, least, threshold, cutoff)
     elif cutoff.numel():
         in_registers(inputs, shape, window_size, threshold, cutoff, query_step=1)
     return threshold, cutoff
