@@ -12,7 +12,7 @@ from dmask.contracts.dispatch import Kernel
 from dmask.contracts.spec import OpSpec, Plan
 from dmask.validation import Shape, TensorMeta
 
-KERNEL = Kernel("block_smooth.block_smooth")
+KERNEL = Kernel("block_smooth.block_smooth", "triton")
 
 
 def _check(mask: TensorMeta, allowed: TensorMeta | None, block_size: int) -> Shape:
@@ -35,7 +35,7 @@ def _plan(mask: TensorMeta, block_size: int, allowed: TensorMeta | None) -> Plan
 
 
 def _run(mask: Tensor, allowed: Tensor | None, *, block_size: int, shape: Shape) -> Tensor:
-    smooth = KERNEL.choose(mask.device, mask.dtype)(mask, block_size)
+    smooth = KERNEL.choose(mask.device, None)(mask, block_size)
     smooth, allowed = shapes.align(smooth, allowed, shape)
     return smooth if allowed is None else smooth & allowed
 

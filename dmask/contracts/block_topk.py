@@ -10,7 +10,7 @@ from dmask.contracts.strategy import MaskFunction, Strategy
 from dmask.kernels.reference.block_topk import POOLS
 from dmask.validation import Shape, TensorMeta
 
-KERNEL = Kernel("block_topk.block_topk_mask")
+KERNEL = Kernel("block_topk.block_topk_mask", "triton")
 
 
 def _choose(

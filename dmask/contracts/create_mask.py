@@ -56,7 +56,7 @@ def _smoothed(
 ) -> Tensor:
     """Smooths a mask, then removes the forbidden keys that smoothing added."""
     kept = make(attention_bias, attention_mask)
-    smooth: Tensor = block_smooth.KERNEL.choose(kept.device, kept.dtype)(kept, block_size)
+    smooth: Tensor = block_smooth.KERNEL.choose(kept.device, None)(kept, block_size)
     bias, allowed = shapes.align(attention_bias, attention_mask, shape)
     return smooth & eligible_keys(bias, allowed, floor)
 

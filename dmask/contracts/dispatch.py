@@ -86,16 +86,17 @@ class Kernel:
         self._loaded: dict[str, Callable[..., Any]] = {}
 
     def choose(
-        self, device: torch.device, dtype: torch.dtype, scores: int | None = None
+        self, device: torch.device, dtype: torch.dtype | None, scores: int | None = None
     ) -> Callable[..., Any]:
         """Picks the fastest function for this device and dtype.
 
         Args:
+            dtype: the dtype of the scores, or `None` for a kernel that takes none.
             scores: the number of scores. Give it if the reference is faster for few scores.
         """
         for backend in self._backends:
-            fits = device.type == backend.device and dtype in backend.dtypes
-            if fits and backend.usable(device):
+            fits = dtype is None or dtype in backend.dtypes
+            if fits and device.type == backend.device and backend.usable(device):
                 few = backend is CPU and scores is not None and scores <= FEW_SCORES
                 return self.reference if few else self._load(backend.name)
         return self.reference

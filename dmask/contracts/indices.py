@@ -16,7 +16,7 @@ from dmask.validation import Shape, TensorMeta
 
 _topk_indices = Kernel("indices.topk_indices", "cpu", "triton")
 _kept_indices = Kernel("indices.kept_indices", "triton")
-_mask_of = Kernel("indices.mask_of")
+_mask_of = Kernel("indices.mask_of", "triton")
 
 
 def _plan_topk(
@@ -79,7 +79,7 @@ def check_composed(mask: TensorMeta, indices: TensorMeta, key_len: int, block_si
 
 def _plan_mask(indices: TensorMeta, key_len: int, block_size: int) -> Plan:
     _check_indices(indices, key_len, block_size)
-    kernel = _mask_of.choose(indices.device, indices.dtype)
+    kernel = _mask_of.choose(indices.device, None)
     result = TensorMeta((*indices.shape[:3], key_len), torch.bool, indices.device)
     return Plan(result, partial(kernel, key_len=key_len, block_size=block_size))
 

@@ -9,7 +9,7 @@ from dmask.contracts.dispatch import Kernel
 from dmask.contracts.strategy import MaskFunction, Strategy
 from dmask.validation import Shape, TensorMeta
 
-KERNEL = Kernel("ratio.ratio_mask")
+KERNEL = Kernel("ratio.ratio_mask", "triton")
 
 
 def _choose(

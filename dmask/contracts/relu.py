@@ -8,7 +8,7 @@ from dmask.contracts.dispatch import Kernel
 from dmask.contracts.strategy import MaskFunction, Strategy
 from dmask.validation import Shape, TensorMeta
 
-KERNEL = Kernel("relu.relu_mask")
+KERNEL = Kernel("relu.relu_mask", "triton")
 
 
 def _choose(

@@ -9,7 +9,7 @@ from dmask.contracts.dispatch import Kernel
 from dmask.contracts.strategy import MaskFunction, Strategy
 from dmask.validation import Shape, TensorMeta
 
-KERNEL = Kernel("topp.topp_mask")
+KERNEL = Kernel("topp.topp_mask", "triton")
 
 
 def _choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,41 @@ def test_cuda_equals_the_cpu(dtype: torch.dtype, kind: str, masked: bool) -> Non
             )
             assert torch.equal(there.cutoff.cpu(), here.cutoff)
             assert torch.equal(there.to_mask().cpu(), here.to_mask())
+
+
+STRATEGIES: tuple[tuple[str, int | None, dict[str, Any]], ...] = (
+    ("relu", None, {}),
+    ("ratio", None, {"ratio": 0.29}),
+    ("ratio", 50, {"ratio": 0.9}),
+    ("block_topk", 128, {"key_block": 32}),
+    ("block_topk", 70, {"key_block": 7, "pool": "mean"}),
+    ("topp", None, {"p": 0.83}),
+    ("topp", 50, {"p": 0.99}),
+)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", CPU.dtypes)
+def test_strategies_equal_the_cpu(dtype: torch.dtype, kind: str, masked: bool) -> None:
+    bias = KINDS[kind]().to(dtype)
+    mask = scores(2, 1, 33, 700) > -0.5 if masked else None
+    for name, window, options in STRATEGIES:
+        for block_size in (None, 5):
+            rest = *(SHAPE[0], *SHAPE[2:]), window
+            made = {"type": name, "block_size": block_size, "options": options}
+            wanted = dmask.create_mask(bias, mask, *rest, **made)
+            there = None if mask is None else mask.cuda()
+            assert torch.equal(dmask.create_mask(bias.cuda(), there, *rest, **made).cpu(), wanted)
+
+
+def test_indices_as_masks_equal_the_cpu() -> None:
+    named = (scores(2, 4, 33, 40) * 20).int().clamp(max=86)
+    for block_size in (1, 8):
+        wanted = dmask.mask_from_indices(named, 700, block_size=block_size)
+        assert torch.equal(
+            dmask.mask_from_indices(named.cuda(), 700, block_size=block_size).cpu(), wanted
+        )
 
 
 def clean(x: Tensor) -> Tensor:

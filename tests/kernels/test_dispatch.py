@@ -7,10 +7,18 @@ import logging
 import pytest
 import torch
 
-from dmask.contracts import dispatch, topk
+from dmask.contracts import block_smooth, block_topk, dispatch, indices, ratio, relu, topk, topp
 from dmask.kernels.reference import topk as reference
 
 CUDA = torch.device("cuda", 0)
+KERNELS = (
+    block_smooth.KERNEL,
+    block_topk.KERNEL,
+    indices._mask_of,
+    ratio.KERNEL,
+    relu.KERNEL,
+    topp.KERNEL,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +47,18 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert topk.KERNEL.choose(CUDA, torch.float32) is reference.topk_mask
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_on_cuda(kernel: dispatch.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    chosen = kernel.choose(CUDA, None)
+    assert chosen.__module__ == kernel.reference.__module__.replace("reference", "triton")
+    assert chosen.__name__ == kernel.reference.__name__
+
+
 def test_a_kernel_that_fails_says_how_to_do_without() -> None:
     pytest.importorskip("triton")
-    from dmask.kernels.triton.layout import launch
+    from dmask.kernels.triton.launches import launch
 
     with pytest.raises(RuntimeError, match=r"topk_mask .* \(1, 2\): .*DMASK_TRITON=0"):
         launch("topk_mask", {}, (1,), (1, 2), torch.empty(2))

@@ -55,8 +55,13 @@ def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
 
 
 def _check_range(indices: Tensor, count: int) -> None:
-    message = f"indices must be below {count}, the number of keys or blocks"
+    message = out_of_range(count)
     if indices.device.type != "cpu":
         compat.assert_later((indices < count).all(), message)
     elif indices.numel() and (largest := int(indices.max())) >= count:
         raise ValueError(f"{message}, got {largest}")
+
+
+def out_of_range(count: int) -> str:
+    """Returns the text of the error for an index past the end."""
+    return f"indices must be below {count}, the number of keys or blocks"

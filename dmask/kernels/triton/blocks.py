@@ -10,7 +10,8 @@ from torch import Tensor
 from dmask.kernels.reference import blocks as reference
 from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton.kept import count_blocks
-from dmask.kernels.triton.layout import launch, selected
+from dmask.kernels.triton.launches import launch
+from dmask.kernels.triton.layout import selected
 
 TILE = 128
 """The longest side of what a program looks at together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
     float_keys,
@@ -14,14 +15,7 @@ from dmask.kernels.triton.rows import (
     tile_keys,
     without_nan,
 )
-from dmask.kernels.triton.search import (
-    find_cutoff,
-    find_threshold,
-    first_pivots,
-    infinity,
-    next_hint,
-    score_of,
-)
+from dmask.kernels.triton.search import find_cutoff, find_threshold, first_pivots, next_hint
 
 
 @triton.jit

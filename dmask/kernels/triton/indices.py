@@ -7,11 +7,14 @@ import math
 import torch
 from torch import Tensor
 
+from dmask import compat
 from dmask.kernels.reference import indices as reference
 from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.kept import write_kept
-from dmask.kernels.triton.layout import broadcast_rows, launch, selected
+from dmask.kernels.triton.launches import launch
+from dmask.kernels.triton.layout import broadcast_rows, selected
+from dmask.kernels.triton.named import mark
 from dmask.kernels.triton.select import select
 from dmask.kernels.triton.topk import write
 
@@ -54,4 +57,17 @@ def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, wid
             BLOCK=min(2048, max(16, 1 << (keys - 1).bit_length())),
             num_warps=4,
         )
+    return out
+
+
+def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
+    """As in `reference.indices`, for 4-D indices.
+
+    Fails later, with an assertion, for an index past the end.
+    """
+    size = min(block_size, max(key_len, 1))
+    count = -(-key_len // size)
+    shape = (*indices.shape[:3], key_len)
+    out = torch.zeros(shape, dtype=torch.bool, device=indices.device)
+    compat.assert_later(mark(indices, out, size, count), reference.out_of_range(count))
     return out

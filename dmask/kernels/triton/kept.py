@@ -9,9 +9,9 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.bounds import always_kept, position
+from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import as_float, load_scores
-from dmask.kernels.triton.search import score_of
 
 
 @triton.jit

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.triton import layout
-from dmask.kernels.triton.layout import Geometry, Launch, Rows, floor_code
+from dmask.kernels.triton.launches import Launch
+from dmask.kernels.triton.layout import Geometry, Rows, floor_code
 from dmask.kernels.triton.settle import settle_rows
 from dmask.kernels.triton.splits import gather_splits, sample_rows, write_splits
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.rows import load_scores, tile_keys, tile_places, without_nan
-from dmask.kernels.triton.search import (
-    barely,
-    count_reaching,
-    guess,
-    infinity,
-    narrow,
-    score_of,
-)
+from dmask.kernels.triton.search import barely, count_reaching, guess, narrow
 
 
 @triton.jit
@@ -57,7 +51,7 @@ def passing_bounds(
 ):
     """Returns the bounds of a row found by passing over it: exact whatever the scores are."""
     low, high = floor - 1, floor * 0 + infinity(dtype)
-    reaching, beyond = budget * 0 + keys, budget * 0
+    reaching, beyond = tl.maximum(keys, budget + 1), budget * 0  # as in `find_threshold`
     thirds = low > high
     while (reaching > budget) & (low < high):
         lower, upper = guess(low, high, reaching, beyond, budget, thirds)

@@ -4,6 +4,10 @@ While a window is full, thresholds never fall from one query to the next, and at
 per query. So the thresholds of every `STEP`-th query are found as those of any row (`bounds`), and
 one program finds those of the queries in between: they keep what the first of them keeps, or keys
 that join.
+
+With local keys, a row chooses from the prefix before these. As a key leaves the local ones, or
+another one that may not be kept joins them, there is room for one more key or for one less. So
+thresholds rise and fall, but not below that of the first query with `STEP` more keys.
 """
 
 from __future__ import annotations
@@ -15,9 +19,12 @@ from torch import Tensor
 
 from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton.bounds import narrowed, position
-from dmask.kernels.triton.layout import broadcast_rows, floor_code, launch
+from dmask.kernels.triton.codes import score_of
+from dmask.kernels.triton.launches import launch
+from dmask.kernels.triton.layout import broadcast_rows, floor_code
+from dmask.kernels.triton.ranks import gather_ranks, key_of, next_rank, rank_of, rank_of_bounds
 from dmask.kernels.triton.rows import load_scores
-from dmask.kernels.triton.search import score_of
+from dmask.kernels.triton.visible import count_eligible
 
 STEP = 64
 """How many queries a program takes."""
@@ -26,73 +33,25 @@ MAX_WINDOW = 2**13
 
 
 @triton.jit
-def rank_of(scores, key):
-    """Returns integers that sort as keys are ranked: by score, NaN on top, then by lower index."""
-    bits = scores.to(tl.int32, bitcast=True)
-    code = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-    code = tl.where(scores == 0.0, 0, tl.where(scores == scores, code, 0x7FFFFFFF))
-    return (code.to(tl.int64) << 32) | (0x7FFFFFFF - key).to(tl.int64)
+def prefix_end(own, end, local, LOCAL: tl.constexpr):
+    """Returns where the keys end that a row chooses from, given those that it sees."""
+    stop = end
+    if LOCAL:
+        stop = tl.maximum(tl.minimum(own + 1 - local, end), 0)
+    return stop
 
 
-@triton.jit
-def key_of(rank):
-    """Returns the key of a rank."""
-    return 0x7FFFFFFF - (rank & 0x7FFFFFFF).to(tl.int32)
-
-
-@triton.jit
-def eligible_sinks(
-    line, bias_k, allowed, mask_k, sinks, keys, floor, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Counts the sinks that may be kept."""
-    count = sinks * 0
-    for start in range(0, tl.minimum(sinks, keys), BLOCK):
-        key = start + tl.arange(0, BLOCK)
-        scores = load_scores(
-            line, bias_k, key, tl.minimum(sinks, keys), allowed, mask_k, HAS_MASK, False
-        )
-        count += tl.sum(((scores < floor) == 0).to(tl.int32), 0)
-    return count
-
-
-@triton.jit
-def gather_ranks(
-    slots,
-    line,
-    bias_k,
-    allowed,
-    mask_k,
-    first,
-    begin,
-    stop,
-    least,
-    floor,
-    HAS_MASK: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Writes the ranks of at least `least` among the keys from `begin` to `stop`, in order.
-
-    Returns:
-        How many there are, with the `first` that were there before.
-    """
-    for start in range(begin // BLOCK * BLOCK, stop, BLOCK):
-        key = start + tl.arange(0, BLOCK)
-        scores = load_scores(line, bias_k, key, stop, allowed, mask_k, HAS_MASK, False)
-        rank = rank_of(scores, key)
-        joins = (key >= begin) & (key < stop) & ((scores < floor) == 0) & (rank >= least)
-        joins = joins.to(tl.int32)
-        tl.store(slots + first + tl.cumsum(joins, 0) - 1, rank, mask=joins != 0)
-        first += tl.sum(joins, 0)
-    return first
-
-
-@triton.jit(do_not_specialize=["heads", "queries", "keys", "query_len", "window", "floor", "sinks"])
+@triton.jit(
+    do_not_specialize=["heads", "queries", "keys", "query_len", "window", "floor", "sinks", "local"]
+)
 def follow_prefixes(
     bias,
     mask,
     lengths,
     starts,
     start_cutoffs,
+    least_starts,
+    least_cutoffs,
     slots,
     thresholds,
     cutoffs,
@@ -110,13 +69,15 @@ def follow_prefixes(
     window,
     floor,
     sinks,
+    local,
     HAS_MASK: tl.constexpr,
     LENGTHS: tl.constexpr,
+    LOCAL: tl.constexpr,
     STEP: tl.constexpr,
     SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Writes the bounds of `STEP` queries, given those of the first."""
+    """Writes the bounds of `STEP` queries, given those of the first and the least of all."""
     dtype: tl.constexpr = bias.dtype.element_ty
     tiles = (queries + STEP - 1) // STEP
     program = tl.program_id(0)
@@ -126,26 +87,24 @@ def follow_prefixes(
     allowed = mask + batch.to(tl.int64) * mask_b + head.to(tl.int64) * mask_h
     slots += program.to(tl.int64) * SLOTS
     lowest = score_of(floor, dtype)
-    budget = window - eligible_sinks(
-        line, bias_k, allowed, mask_k, sinks, keys, lowest, HAS_MASK, BLOCK
+    sink_count = tl.minimum(sinks, keys)
+    budget = window - count_eligible(
+        line, bias_k, allowed, mask_k, sink_count * 0, sink_count, lowest, HAS_MASK, BLOCK
     )
     begin = tile * STEP
     count_queries = tl.minimum(queries - begin, STEP)
-    _, seen = position(begin, batch, keys, query_len, lengths, length_b, True, LENGTHS)
-    _, end = position(
-        begin + count_queries - 1, batch, keys, query_len, lengths, length_b, True, LENGTHS
-    )
-    first_cutoff = tl.load(start_cutoffs + program)
+    own, ended = position(begin, batch, keys, query_len, lengths, length_b, True, LENGTHS)
+    seen = prefix_end(own, ended, local, LOCAL)
+    final = begin + count_queries - 1
+    own, end = position(final, batch, keys, query_len, lengths, length_b, True, LENGTHS)
+    end = prefix_end(own, end, local, LOCAL)
+    if LOCAL:
+        budget -= count_eligible(
+            line, bias_k, allowed, mask_k, tl.maximum(seen, sinks), ended, lowest, HAS_MASK, BLOCK
+        )
     none = (seen.to(tl.int64) * 0) + 0x7FFFFFFFFFFFFFFF
-    last = none
-    if first_cutoff >= 0:
-        start = tl.load(starts + program)
-        if dtype == tl.bfloat16:
-            start = (start.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(
-                tl.float32, bitcast=True
-            )
-        last = rank_of(start.to(tl.float32), first_cutoff)
-    least = tl.where(first_cutoff >= 0, last, none)
+    last = rank_of_bounds(starts, start_cutoffs, program, none, dtype)
+    least = rank_of_bounds(least_starts, least_cutoffs, program, none, dtype)
     full = gather_ranks(
         slots, line, bias_k, allowed, mask_k, 0 * seen, sinks, seen, least, lowest, HAS_MASK, BLOCK
     )
@@ -168,19 +127,38 @@ def follow_prefixes(
     ranks = tl.load(slots + slot, mask=slot < total, other=-0x7FFFFFFFFFFFFFFF)
     joined = key_of(ranks)
     out = row.to(tl.int64) * queries + begin
+    some = full  # how many keys there are to choose from, if they are fewer than the budget
+    if LOCAL:
+        full = tl.sum(((ranks >= last) & (joined < seen)).to(tl.int32), 0)
     for i in range(count_queries):
-        _, now = position(begin + i, batch, keys, query_len, lengths, length_b, True, LENGTHS)
-        if now > seen:
-            seen = now
-            key = now - 1
+        own, now = position(begin + i, batch, keys, query_len, lengths, length_b, True, LENGTHS)
+        stop = prefix_end(own, now, local, LOCAL)
+        if LOCAL:  # noqa: SIM102 (the compiler knows LOCAL, and not the rest)
+            if now > ended:
+                ended = now
+                key = now - 1
+                score = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
+                budget -= ((key >= sinks) & ((score < lowest) == 0)).to(tl.int32)
+        if stop > seen:
+            seen = stop
+            key = stop - 1
             score = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-            if (key >= sinks) & ((score < lowest) == 0) & (budget > 0):
+            if (key >= sinks) & ((score < lowest) == 0):
                 rank = rank_of(score, key)
-                if full < budget:
-                    full += 1
-                    last = tl.minimum(last, rank)
-                elif rank > last:
-                    last = tl.min(tl.where((ranks > last) & (joined < now), ranks, none), 0)
+                if LOCAL:
+                    budget += 1
+                    some += 1
+                    full += (rank >= last).to(tl.int32)
+                elif budget > 0:
+                    if full < budget:
+                        full += 1
+                        last = tl.minimum(last, rank)
+                    elif rank > last:
+                        last = tl.min(tl.where((ranks > last) & (joined < stop), ranks, none), 0)
+        if LOCAL:
+            wanted = tl.minimum(budget, some)
+            last = next_rank(last, full, wanted, ranks, joined, seen, none)
+            full = wanted
         bits = (last >> 32).to(tl.int32)
         bits = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
         threshold = tl.where(last == none, float("inf"), bits.to(tl.float32, bitcast=True))
@@ -192,8 +170,7 @@ def supports(inputs: SelectionInputs, shape: tuple[int, int, int], window_size: 
     """True for thousands of queries over one row per head."""
     bias, allowed, _, positions, _ = inputs
     per_key = bias.shape[2] == 1 and (allowed is None or allowed.shape[2] == 1)
-    causal = positions.is_causal and not positions.local
-    return per_key and causal and shape[2] > 2 * STEP and window_size <= MAX_WINDOW
+    return per_key and positions.is_causal and shape[2] > 2 * STEP and window_size <= MAX_WINDOW
 
 
 def follow(
@@ -201,14 +178,18 @@ def follow(
     shape: tuple[int, int, int],
     window_size: int,
     starts: tuple[Tensor, Tensor],
+    least: tuple[Tensor, Tensor],
     threshold: Tensor,
     cutoff: Tensor,
 ) -> None:
-    """Writes the bounds of all queries, given those of every `STEP`-th."""
+    """Writes the bounds of all queries, given those of every `STEP`-th, for the window and for
+    `STEP` more keys. With no local keys, both are those for the window.
+    """
     bias, allowed, lengths, positions, floor = inputs
     rows = broadcast_rows(bias, allowed, (*shape[:2], 1, positions.key_len))
     window = min(window_size, positions.key_len)
-    slots = 1 << (window + STEP - 1).bit_length()
+    room = 2 * STEP if positions.local else STEP
+    slots = 1 << (window + room - 1).bit_length()
     programs = starts[1].numel()
     bias_b, bias_h, _, bias_k = rows.bias_strides
     mask_b, mask_h, _, mask_k = rows.mask_strides
@@ -221,6 +202,7 @@ def follow(
         rows.mask,
         cutoff if lengths is None else lengths,
         *starts,
+        *least,
         torch.empty(programs * slots, dtype=torch.int64, device=bias.device),
         threshold,
         cutoff,
@@ -237,8 +219,10 @@ def follow(
         window,
         floor_code(floor, bias.dtype),
         positions.sinks,
+        min(positions.local, positions.key_len),
         HAS_MASK=rows.has_mask,
         LENGTHS=lengths is not None,
+        LOCAL=positions.local > 0,
         STEP=STEP,
         SLOTS=slots,
         BLOCK=min(2048, max(16, 1 << (positions.key_len - 1).bit_length())),

@@ -1,8 +1,7 @@
-"""Rows that fit in registers: load once, search, write.
+"""Rows that fit in registers: how they are loaded, and how results are written.
 
-A program takes several rows one after another and starts each search at the threshold of the row
-before, as neighboring rows are often alike. A row is a tile `[R, C]` in which each thread holds
-whole columns: what a thread counts needs no other thread.
+A row is a tile `[R, C]` in which each thread holds whole columns: what a thread counts needs no
+other thread.
 """
 
 from __future__ import annotations
@@ -10,16 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.layout import row_offset
-from dmask.kernels.triton.search import (
-    INTERPRETED,
-    find_cutoff,
-    find_threshold,
-    first_pivots,
-    infinity,
-    next_hint,
-    score_of,
-)
+from dmask.kernels.triton.search import INTERPRETED
 
 
 @triton.jit
@@ -141,76 +131,3 @@ def write_row(
         for start in range(count // C * C, width, C):
             tail = start + tl.arange(0, C)
             tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))
-
-
-@triton.jit(
-    do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "budget", "width", "floor"]
-)
-def topk_rows(
-    bias,
-    mask,
-    out,
-    rows,
-    heads,
-    queries,
-    units,
-    bias_b,
-    bias_h,
-    bias_q,
-    bias_k,
-    mask_b,
-    mask_h,
-    mask_q,
-    mask_k,
-    budget,
-    width,
-    floor,
-    HAS_MASK: tl.constexpr,
-    OUT: tl.constexpr,
-    R: tl.constexpr,
-    C: tl.constexpr,
-    ROWS: tl.constexpr,
-    ALONE: tl.constexpr,
-    VEC: tl.constexpr,
-    MASK_VEC: tl.constexpr,
-    FULL: tl.constexpr,
-):
-    """Writes the mask, or `width` indices, of the best keys of each row.
-
-    A row has `units * VEC` keys, and the strides of the given mask come in units of `MASK_VEC`.
-    Said so, masks are known to be aligned to that and to nothing more. Otherwise all tiles get the
-    layout that suits a mask best, 16 keys a thread, which puts the threads of a column in different
-    warps.
-    """
-    dtype: tl.constexpr = bias.dtype.element_ty
-    keys = units * VEC
-    first = tl.program_id(0) * ROWS
-    key = tile_keys(R, C)
-    hint, distance = first * 0, first * 0 - 1
-    for i in range(tl.minimum(rows - first, ROWS)):
-        row = first + i
-        line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
-        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
-        scores = without_nan(scores)
-        lower, upper = first_pivots(hint, distance, floor, dtype)
-        low, reaching, beyond = find_threshold(
-            scores, budget, floor, lower, upper, R * C, ALONE, dtype
-        )
-        hint, distance = next_hint(hint, distance, low, floor)
-        count = tl.minimum(reaching, budget)
-        stride = keys if OUT == "mask" else width
-        target = out + row.to(tl.int64) * stride
-        if reaching > budget:
-            if low == infinity(dtype):
-                scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
-                places, beyond, reaching = infinite_places(scores, budget, reaching, R, C)
-            else:
-                tie = score_of(low, dtype)
-                places = tie_places(scores > tie, scores == tie, beyond, R, C)
-            cutoff = find_cutoff(places, budget, beyond, reaching, keys)
-            kept = places <= cutoff.to(tl.float32)
-            write_row(target, kept, key, keys, count, width, R, C, OUT, FULL)
-        else:
-            kept = (scores < score_of(low, dtype)) == 0
-            write_row(target, kept, key, keys, count, width, R, C, OUT, FULL)

@@ -16,42 +16,9 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
+from dmask.kernels.triton.codes import code_of, infinity, score_of
+
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-
-@triton.jit
-def score_of(code, dtype: tl.constexpr):
-    """Returns the float of a code, in the precision that scores are compared in."""
-    if dtype == tl.float32:
-        bits = tl.where(code < 0, code ^ 0x7FFFFFFF, code)
-        return bits.to(tl.float32, bitcast=True)
-    bits = tl.where(code < 0, code ^ 0x7FFF, code)
-    if dtype == tl.bfloat16:
-        return (bits << 16).to(tl.float32, bitcast=True)
-    return bits.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
-
-
-@triton.jit
-def code_of(score, dtype: tl.constexpr):
-    """Returns the code of a float32 that `dtype` holds, or of one close to it."""
-    if dtype == tl.float16:
-        half = score.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32)
-        return tl.where(half < 0, half ^ 0x7FFF, half)
-    bits = score.to(tl.int32, bitcast=True)
-    code = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-    if dtype == tl.bfloat16:
-        return code >> 16
-    return code
-
-
-@triton.jit
-def infinity(dtype: tl.constexpr):
-    """Returns the code of infinity, above which there is only NaN."""
-    if dtype == tl.float32:
-        return 0x7F800000
-    if dtype == tl.bfloat16:
-        return 0x7F80
-    return 0x7C00
 
 
 @triton.jit
@@ -115,14 +82,21 @@ def between(low, high, first, second):
 
 @triton.jit
 def guess(low, high, reaching, beyond, budget, thirds):
-    """Returns the two integers of a bracket to try next, above `low`.
-
-    They are on both sides of where the threshold would be if the scores were spread evenly, a
-    standard deviation of that guess apart: the bracket shrinks to about the square root of its
-    scores. `thirds` cuts the bracket evenly instead, whatever the scores are.
-    """
+    """Returns the two integers of a bracket to try next, for a budget of scores."""
     inverse = 1.0 / tl.maximum(reaching - beyond, 1).to(tl.float32)
     share = ((reaching - budget).to(tl.float32) + 0.5) * inverse
+    return pivots(low, high, share, inverse, thirds)
+
+
+@triton.jit
+def pivots(low, high, share, inverse, thirds):
+    """Returns the two integers of a bracket to try next, above `low`.
+
+    They are on both sides of where the threshold would be if the scores of the bracket, one by
+    `inverse`, were spread evenly, above the given share of them, a standard deviation of that guess
+    apart: the bracket shrinks to about the square root of its scores. `thirds` cuts the bracket
+    evenly instead, whatever the scores are.
+    """
     spread = 0.8 * tl.sqrt(tl.maximum(share * (1 - share), 0.25 * inverse) * inverse)
     first = tl.where(thirds, 0.3333, tl.maximum(share - spread, 0.0))
     second = tl.where(thirds, 0.6667, tl.minimum(share + spread, 1.0))

@@ -9,14 +9,10 @@ from torch import Tensor
 
 from dmask.kernels.reference import select as reference
 from dmask.kernels.reference.select import SelectionInputs
-from dmask.kernels.triton import layout, long_rows, prefixes
+from dmask.kernels.triton import layout, long_rows, prefixes, visible
 from dmask.kernels.triton.bounds import select_rows
-from dmask.kernels.triton.layout import (
-    broadcast_rows,
-    floor_code,
-    launch,
-    tile_of,
-)
+from dmask.kernels.triton.launches import launch
+from dmask.kernels.triton.layout import broadcast_rows, floor_code, tile_of
 
 
 def select(
@@ -27,22 +23,29 @@ def select(
     positions = inputs.positions
     plain = inputs.lengths is None and not positions.is_causal
     plain = plain and not (positions.sinks or positions.local)
-    fits = long_rows.supports((*shape, keys)) if plain else keys <= layout.MAX_KEYS
-    if inputs.floor == math.inf or not fits:
+    fits = keys <= layout.MAX_KEYS or plain or visible.supports(positions, math.prod(shape))
+    if inputs.floor == math.inf or not (fits and long_rows.supports((*shape, keys))):
         return reference.select(inputs, shape, window_size)
     threshold = inputs.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
     if not keys:
         return threshold.fill_(math.inf), cutoff.fill_(-1)
     if keys > layout.MAX_KEYS:
-        if cutoff.numel():
+        if plain and cutoff.numel():
             rows = layout.broadcast_rows(inputs.bias, inputs.allowed, (*shape, keys))
             long_rows.bounds("select", rows, window_size, inputs.floor, threshold, cutoff)
+        elif cutoff.numel():
+            visible.bounds(inputs, shape, window_size, threshold, cutoff)
     elif prefixes.supports(inputs, shape, window_size):
         some = (*shape[:2], -(-shape[2] // prefixes.STEP))
         starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
         in_registers(inputs, some, window_size, *starts, query_step=prefixes.STEP)
-        prefixes.follow(inputs, shape, window_size, starts, threshold, cutoff)
+        least = starts
+        if positions.local:
+            least = inputs.bias.new_empty(some), cutoff.new_empty(some)
+            more = window_size + prefixes.STEP
+            in_registers(inputs, some, more, *least, query_step=prefixes.STEP)
+        prefixes.follow(inputs, shape, window_size, starts, least, threshold, cutoff)
     elif cutoff.numel():
         in_registers(inputs, shape, window_size, threshold, cutoff, query_step=1)
     return threshold, cutoff

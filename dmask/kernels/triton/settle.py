@@ -10,11 +10,12 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.bounds import narrowed, tied_bounds
+from dmask.kernels.triton.codes import code_of, infinity, score_of
 from dmask.kernels.triton.kept import keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_places
-from dmask.kernels.triton.search import code_of, find_cutoff, infinity, score_of, search
+from dmask.kernels.triton.search import find_cutoff, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
 
 FEW_SPLITS = tl.constexpr(16)

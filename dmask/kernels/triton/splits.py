@@ -20,6 +20,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.kept import keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
@@ -30,13 +31,7 @@ from dmask.kernels.triton.rows import (
     tile_places,
     without_nan,
 )
-from dmask.kernels.triton.search import (
-    count_reaching,
-    find_two,
-    infinity,
-    score_of,
-    whole_bracket,
-)
+from dmask.kernels.triton.search import count_reaching, find_two, whole_bracket
 
 HEAD = tl.constexpr(4)
 """How many integers of a row's notes come before the words of its splits."""

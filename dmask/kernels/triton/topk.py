@@ -10,15 +10,9 @@ from torch import Tensor
 
 from dmask.kernels.reference import topk as reference
 from dmask.kernels.triton import layout, long_rows
-from dmask.kernels.triton.layout import (
-    Geometry,
-    Launch,
-    Rows,
-    broadcast_rows,
-    floor_code,
-    tile_of,
-)
-from dmask.kernels.triton.rows import topk_rows
+from dmask.kernels.triton.best_keys import topk_rows
+from dmask.kernels.triton.launches import Launch
+from dmask.kernels.triton.layout import Geometry, Rows, broadcast_rows, floor_code, tile_of
 
 LOWEST_INDEX = ("2.11",)
 """The releases whose `torch.topk` takes equal scores in index order on CUDA, on all rows tried.
@@ -53,14 +47,35 @@ def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> N
     way(op, rows, out, window_size, floor)
 
 
-def in_registers(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
-    """Writes a mask or indices, for rows of at most `MAX_KEYS` keys."""
-    launch = _prepared(op, rows.geometry, out.dtype is torch.bool, window_size, floor)
+def in_registers(
+    op: str,
+    rows: Rows,
+    out: Tensor,
+    window_size: int,
+    floor: float,
+    share: int = 0,
+    budget: str = "given",
+) -> None:
+    """Writes a mask or indices, for rows of at most `MAX_KEYS` keys.
+
+    Args:
+        share, budget: as in `topk_rows`.
+    """
+    masks = out.dtype is torch.bool
+    launch = _prepared(op, rows.geometry, masks, window_size, floor, share, budget)
     launch(rows.bias, rows.mask, out)
 
 
 @lru_cache(maxsize=2**12)
-def _prepared(op: str, rows: Geometry, masks: bool, window_size: int, floor: float) -> Launch:
+def _prepared(
+    op: str,
+    rows: Geometry,
+    masks: bool,
+    window_size: int,
+    floor: float,
+    share: int,
+    budget: str,
+) -> Launch:
     keys, count = rows.shape[3], rows.total
     tile = tile_of(keys, rows.dtype.itemsize, count, rows.device)
     sizes, strides, constants = rows.numbers()
@@ -70,8 +85,9 @@ def _prepared(op: str, rows: Geometry, masks: bool, window_size: int, floor: flo
         rows.shape,
         topk_rows,
         (-(-count // tile.rows_each),),
-        (count, *sizes, *strides, window, window_size, floor_code(floor, rows.dtype)),
+        (count, *sizes, *strides, window, window_size, floor_code(floor, rows.dtype), share),
         **constants,
+        BUDGET=budget,
         OUT="mask" if masks else "indices",
         R=tile.lines,
         C=tile.columns,

@@ -7,6 +7,7 @@ separate process. See `tests/kernels/test_triton.py`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,3 +38,17 @@ if INTERPRETED:
 @pytest.fixture
 def device() -> str:
     return "cpu" if INTERPRETED else "cuda"
+
+
+@pytest.fixture
+def three_rows_each(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets a program take three rows: what one leaves for the next must not change it."""
+    from dmask.kernels.triton import layout, topk
+
+    tile_of = layout.tile_of
+    monkeypatch.setattr(
+        topk, "tile_of", lambda *args: tile_of(*args)._replace(rows_each=3, alone=False)
+    )
+    topk._prepared.cache_clear()
+    yield
+    topk._prepared.cache_clear()

@@ -77,3 +77,10 @@ def test_plateaus(share: float, window: int, device: str) -> None:
         assert torch.equal(topk.topk_mask(there, None, window, floor, "lowest").cpu(), wanted)
         wanted = reference_indices.topk_indices(bias, None, window, floor)
         assert torch.equal(indices.topk_indices(there, None, window, floor).cpu(), wanted)
+
+
+def test_windows_as_wide_as_the_row(device: str) -> None:
+    bias, mask = normal(1, 1, 2, 300), normal(1, 1, 1, 300, seed=5) > -0.5
+    wanted = reference_topk.topk_mask(bias, mask, 300, -3.0, "lowest")
+    found = topk.topk_mask(bias.to(device), mask.to(device), 300, -3.0, "lowest")
+    assert torch.equal(found.cpu(), wanted)

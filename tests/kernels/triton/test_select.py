@@ -73,6 +73,7 @@ def test_sizes(device: str) -> None:
     check(device, normal(1, 1, 0, 5), 3, (1, 1, 0))
     check(device, normal(1, 1, 2, 1), 3, (1, 1, 2))
     check(device, normal(1, 2, 9, 4), 3, (1, 2, 9), is_causal=True)
+    check(device, normal(1, 1, 2, 64), 64, (1, 1, 2))
 
 
 @pytest.mark.parametrize("kind", ["normal", "rounded", "special", "relu", "-inf", "denormal"])
@@ -89,3 +90,22 @@ def test_prefixes(
     lengths = torch.tensor([11])[:, None, None, None]
     check(device, bias, 5, (1, 2, 20), is_causal=True, sinks=5, lengths=lengths)
     check(device, bias, 40, (1, 2, 20), is_causal=True, mask=mask)
+
+
+@pytest.mark.parametrize("kind", ["normal", "rounded", "special", "relu", "-inf"])
+def test_prefixes_before_local_keys(
+    kind: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With forbidden keys among the local ones, there is room for more keys or for fewer."""
+    monkeypatch.setattr(prefixes, "STEP", 8)
+    bias = KINDS[kind](1, 1, 1, 37)
+    mask = normal(1, 1, 1, 37, seed=6) > 0.3
+    check(device, bias, 9, (1, 1, 37), is_causal=True, local=1)
+    check(device, bias, 9, (1, 1, 20), is_causal=True, local=6, mask=mask)
+    check(device, bias, 9, (1, 1, 40), is_causal=True, local=6, sinks=2, mask=mask)
+    check(device, bias, 6, (1, 1, 37), is_causal=True, local=3, sinks=2)
+    lengths = torch.tensor([11])[:, None, None, None]
+    check(device, bias, 8, (1, 1, 20), is_causal=True, sinks=5, local=3, lengths=lengths)
+    check(device, bias, 2**40 + 3, (1, 1, 37), is_causal=True, local=2**40, mask=mask)
+    bias = KINDS[kind](1, 1, 1, 37).bfloat16()
+    check(device, bias, 12, (1, 1, 37), is_causal=True, local=5, mask=mask, floor=0.0)

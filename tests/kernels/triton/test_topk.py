@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import topk as reference
-from dmask.kernels.triton import layout, topk
+from dmask.kernels.triton import topk
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 
@@ -56,10 +56,8 @@ def test_strides(device: str) -> None:
     check(normal(1, 1, 3, 40), normal(2, 3, 1, 40) > 0, 9, floor, device)
 
 
-def test_neighboring_rows(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("three_rows_each")
+def test_neighboring_rows(device: str) -> None:
     """A program takes several rows; what one leaves for the next must not change it."""
-    tile_of = layout.tile_of
-    topk._prepared.cache_clear()
-    monkeypatch.setattr(topk, "tile_of", lambda *args: tile_of(*args)._replace(rows_each=3))
     rows = torch.cat([normal(1, 1, 3, 50), normal(1, 1, 2, 50) * 1e9, -normal(1, 1, 3, 50)], dim=2)
     check(rows, normal(1, 1, 8, 50) > 0, 7, torch.finfo(torch.float32).min, device)

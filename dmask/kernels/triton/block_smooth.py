@@ -1,0 +1,76 @@
+"""Blocks of a finished mask kept or dropped whole, on CUDA."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dmask.kernels.triton.launches import launch
+from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.tiles import TILE
+
+
+@triton.jit(do_not_specialize=["heads", "queries", "keys"])
+def smooth_blocks(
+    mask,
+    out,
+    heads,
+    queries,
+    keys,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    SIZE: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Writes `BLOCKS` blocks of one row: kept if more than half of their keys are."""
+    groups = tl.cdiv(tl.cdiv(keys, SIZE), BLOCKS)
+    row, group = tl.program_id(0) // groups, tl.program_id(0) % groups
+    mask += row_offset(row, heads, queries, mask_b, mask_h, mask_q)
+    out += row.to(tl.int64) * keys
+    first = (group * BLOCKS + tl.arange(0, BLOCKS)) * SIZE
+    count = tl.zeros((BLOCKS,), tl.int32)
+    for start in range(0, SIZE, WIDTH):
+        offset = start + tl.arange(0, WIDTH)[None, :]
+        key = first[:, None] + offset
+        inside = (key < keys) & (offset < SIZE)
+        kept = tl.load(mask + key.to(tl.int64) * mask_k, mask=inside, other=0)
+        count += tl.sum((kept != 0).to(tl.int32), 1)
+    whole = 2 * count > tl.minimum(keys - first, SIZE)
+    for start in range(0, SIZE, WIDTH):
+        offset = start + tl.arange(0, WIDTH)[None, :]
+        key = first[:, None] + offset
+        inside = (key < keys) & (offset < SIZE)
+        tl.store(out + key, whole[:, None] & inside, mask=inside)
+
+
+def block_smooth(mask: Tensor, block_size: int) -> Tensor:
+    """As in `reference.block_smooth`, for a 4-D mask."""
+    out = torch.empty(mask.shape, dtype=torch.bool, device=mask.device)
+    if out.numel():
+        batch, heads, queries, keys = mask.shape
+        size = min(block_size, keys)
+        width = min(TILE, max(2, 1 << (size - 1).bit_length()))
+        count = -(-keys // size)
+        some = min(max(1, TILE // width), 1 << (count - 1).bit_length())
+        launch(
+            "block_smooth",
+            smooth_blocks,
+            (batch * heads * queries * -(-count // some),),
+            mask.shape,
+            mask,
+            out,
+            heads,
+            queries,
+            keys,
+            *mask.stride(),
+            SIZE=size,
+            BLOCKS=some,
+            WIDTH=width,
+            num_warps=4,
+        )
+    return out

@@ -1,0 +1,107 @@
+"""Keys with a score above zero, on CUDA."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dmask.kernels.reference import relu as reference
+from dmask.kernels.triton.codes import score_of
+from dmask.kernels.triton.launches import launch
+from dmask.kernels.triton.layout import broadcast_rows, floor_code
+from dmask.kernels.triton.tiles import load_tile, places, programs, tile_shape
+
+
+@triton.jit(do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "floor"])
+def relu_rows(
+    bias,
+    mask,
+    out,
+    rows,
+    heads,
+    queries,
+    units,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    floor,
+    HAS_MASK: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
+):
+    """Writes which scores reach the code `floor`, NaN included."""
+    dtype: tl.constexpr = bias.dtype.element_ty
+    keys = units * VEC
+    row, key = places(keys, ROWS, KEYS)
+    inside = (row < rows) & (key < keys)
+    scores = load_tile(
+        bias,
+        mask,
+        row,
+        key,
+        inside,
+        heads,
+        queries,
+        bias_b,
+        bias_h,
+        bias_q,
+        bias_k,
+        mask_b,
+        mask_h,
+        mask_q,
+        mask_k,
+        HAS_MASK,
+        MASK_VEC,
+    )
+    kept = (scores < score_of(floor, dtype)) == 0
+    tl.store(out + row.to(tl.int64) * keys + key, kept, mask=inside)
+
+
+def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
+    """As in `reference.relu`, for a 4-D bias."""
+    if floor == math.inf:
+        return reference.relu_mask(bias, allowed, floor)
+    shape = bias.shape
+    if allowed is not None:
+        shape = torch.broadcast_shapes(shape, allowed.shape)
+    out = torch.empty(shape, dtype=torch.bool, device=bias.device)
+    if not out.numel():
+        return out
+    rows = broadcast_rows(bias, allowed, shape)
+    keys = shape[3]
+    lines, columns = tile_shape(keys)
+    vector = math.gcd(keys, 16 // bias.element_size())
+    unit, mask_strides = rows.mask_units(vector)
+    launch(
+        "relu_mask",
+        relu_rows,
+        (programs(rows.total, keys),),
+        rows.shape,
+        bias,
+        rows.mask,
+        out,
+        rows.total,
+        *shape[1:3],
+        keys // vector,
+        *rows.bias_strides,
+        *mask_strides,
+        floor_code(max(floor, 0.0), bias.dtype),
+        HAS_MASK=rows.has_mask,
+        ROWS=lines,
+        KEYS=columns,
+        VEC=vector,
+        MASK_VEC=unit,
+        num_warps=4,
+    )
+    return out
