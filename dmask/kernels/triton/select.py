@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from dmask.kernels.reference import select as reference
-from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton import layout, long_rows, prefixes, visible
 from dmask.kernels.triton.bounds import select_rows
-from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import broadcast_rows, floor_code, tile_of
+from dmask.kernels.triton.launches import Launch
+from dmask.kernels.triton.layout import Geometry, broadcast_rows, floor_code, tile_of
 
 
 def select(
@@ -61,34 +62,39 @@ def in_registers(
 ) -> None:
     """Selects for every `query_step`-th query, in rows of at most `MAX_KEYS` keys."""
     bias, allowed, lengths, positions, floor = inputs
-    keys, size = positions.key_len, bias.element_size()
-    rows = broadcast_rows(bias, allowed, (*shape, keys))
-    tile, vector = tile_of(keys, size, rows.total, bias.device), math.gcd(keys, 16 // size)
+    rows = broadcast_rows(bias, allowed, (*shape, positions.key_len))
+    strides = None if lengths is None else (lengths.shape[0], lengths.stride(0), lengths.dtype)
+    launch = _prepared(rows.geometry, positions, strides, window_size, floor, query_step)
+    lengths = cutoff if lengths is None else lengths  # a kernel wants a pointer
+    launch(bias, rows.mask, lengths, threshold, cutoff)
+
+
+@lru_cache(maxsize=2**12)
+def _prepared(
+    rows: Geometry,
+    positions: Positions,
+    lengths: tuple[int, int, torch.dtype] | None,
+    window_size: int,
+    floor: float,
+    query_step: int,
+) -> Launch:
+    keys, total = rows.shape[3], rows.total
+    tile = tile_of(keys, rows.dtype.itemsize, total, rows.device)
+    (heads, queries, units), strides, constants = rows.numbers()
     by_end = positions.is_causal or lengths is not None
-    unit, mask_strides = rows.mask_units(vector)
-    launch(
+    length_stride = 0 if lengths is None or lengths[0] == 1 else lengths[1]
+    window, code = min(window_size, keys), floor_code(floor, rows.dtype)
+    numbers = (
+        *(total, heads, queries, units, *strides, length_stride),
+        *(positions.query_len, query_step, window, code, positions.sinks, positions.local),
+    )
+    return Launch(
         "select",
-        select_rows,
-        (-(-rows.total // tile.rows_each),),
         rows.shape,
-        bias,
-        rows.mask,
-        cutoff if lengths is None else lengths,
-        threshold,
-        cutoff,
-        rows.total,
-        *shape[1:],
-        keys // vector,
-        *rows.bias_strides,
-        *mask_strides,
-        0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
-        positions.query_len,
-        query_step,
-        min(window_size, keys),
-        floor_code(floor, bias.dtype),
-        positions.sinks,
-        positions.local,
-        HAS_MASK=rows.has_mask,
+        select_rows,
+        (-(-total // tile.rows_each),),
+        numbers,
+        **constants,
         LENGTHS=lengths is not None,
         CAUSAL=positions.is_causal,
         ALWAYS=positions.sinks > 0 or positions.local > 0,
@@ -97,8 +103,6 @@ def in_registers(
         C=tile.columns,
         ROWS=tile.rows_each,
         ALONE=tile.alone,
-        VEC=vector,
-        MASK_VEC=unit,
         FULL=keys == tile.lines * tile.columns and not by_end,
         num_warps=tile.warps,
         maxnreg=layout.REGISTERS,
