@@ -23,8 +23,9 @@ import torch
 from benchmarks import cost, distributions, memory, ops, scaling
 
 INPUTS = ops.Inputs()
-PARTS_OF_CUDA = ("cost", "ops", "cuda")
-"""The parts that measure a GPU. All except the last also measure a CPU."""
+ONLY_CUDA = ("cuda", "layouts")
+PARTS_OF_CUDA = ("cost", "ops", *ONLY_CUDA)
+"""The parts that measure a GPU."""
 
 Figures = dict[str, Any]
 
@@ -60,7 +61,7 @@ def _parts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
         parser.error("argument --op: requires --only ops")
     only = "ops" if options.op else options.only
     on_cuda = options.device.startswith("cuda")
-    parts = PARTS_OF_CUDA if on_cuda else tuple(name for name in _PARTS if name != "cuda")
+    parts = PARTS_OF_CUDA if on_cuda else tuple(name for name in _PARTS if name not in ONLY_CUDA)
     if only and only not in parts:
         parser.error(f"argument --only: {only} cannot measure {options.device}")
     return [only] if only else list(parts)
@@ -204,6 +205,16 @@ def _cuda(options: argparse.Namespace) -> Figures:
     return figures
 
 
+def _layouts(options: argparse.Namespace) -> Figures:
+    from benchmarks import cuda_layouts
+
+    figures: Figures = {}
+    for name, line in cuda_layouts.measure():
+        figures[name] = line
+        print(cuda_layouts.line(name, line), flush=True)
+    return figures
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "cost": _cost,
     "ops": _ops,
@@ -212,6 +223,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "scaling": _scaling,
     "import": _import,
     "cuda": _cuda,
+    "layouts": _layouts,
 }
 
 
