@@ -1,4 +1,4 @@
-"""Checks that both paths give bitwise equal gradients under functional transforms.
+"""Checks that the inlined path and dmask give bitwise equal gradients under `torch.func`.
 
 Unlike `backward()`, `torch.func.grad` and `torch.func.jvp` call ops through functorch's dispatch.
 

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 if there are no findings, 1 if there are, 2 if the configuration, a
-        target or a baseline cannot be loaded.
+        target or a baseline cannot be loaded, 130 if the run was interrupted.
 
     Raises:
         SystemExit: with status 2 for usage errors.

@@ -1,7 +1,9 @@
 """Cases for the graph-break audit of dmask: ops, strategies, mask helpers and attention.
 
 The cases are plain mappings of callables and inputs: `compile_checks` reads them through the table
-`[tool.compile_checks]` of pyproject.toml, and neither package imports the other.
+`[tool.compile_checks]` of pyproject.toml, and neither package imports the other. To audit an
+installed dmask, run
+`python -m compile_checks dmask.audit_cases:cases --required dmask.audit_cases:required`.
 
 The cases of ops come from `dmask.samples`. The others use dmask as a model does: they apply a mask
 to scores that require grad and back-propagate the result.

@@ -1,7 +1,7 @@
 """The mask helpers: plain Python functions, each of which calls one op.
 
 Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * groups`), `Lq` queries,
-`Lk` keys. In every mask `True` means *may be attended*.
+`Lk` keys. In every mask `True` means *may be attended to*.
 
 The helpers and their names come from flash-sparse-attn (`utils/mask.py`). Integrations call them
 instead of inlining a top-k and a scatter.

@@ -1,7 +1,7 @@
 """A selection: which keys each query keeps, as two numbers per row, and its other forms.
 
 Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * groups`), `Lq` queries,
-`Lk` keys. In every bool mask `True` means *may be attended*.
+`Lk` keys. In every bool mask `True` means *may be attended to*.
 """
 
 from __future__ import annotations

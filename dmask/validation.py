@@ -157,7 +157,7 @@ def check_mask_dtype(mask: TensorMeta) -> None:
     if mask.dtype.is_floating_point:
         hint = "; convert an additive mask with `attention_mask == 0`"
     raise TypeError(
-        "attention_mask must be bool (True = may be attended) or integer 0/1, "
+        "attention_mask must be bool (True = may be attended to) or integer 0/1, "
         f"got {mask.dtype}{hint}"
     )
 

@@ -179,7 +179,10 @@ def check(name: str, argument: str, value: Any) -> tuple[str, Any]:
 
 
 def names(text: str, argument: str) -> bool:
-    """True if an error names the argument. Two sizes appear only as limits of the indices."""
+    """True if an error names the argument.
+
+    For `key_len` and `block_size`, the error may name only the indices that they limit.
+    """
     by_indices = argument in ("key_len", "block_size") and "indices" in text
     return by_indices or argument.removesuffix("s") in text
 

@@ -126,7 +126,7 @@ def test_the_table_of_this_project_names_the_cases() -> None:
 
 
 def imported(folder: str) -> set[str]:
-    """Returns the packages that the files in a folder import anywhere."""
+    """Returns the packages that the files in a folder import, at any level."""
     names: set[str] = set()
     for file in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -166,7 +166,7 @@ KEY_LENS = (8, 12, 16, 17, 24, 40)
 
 
 def growing(masked: bool) -> list[Any]:
-    """Returns calls to `create_mask` for decoding, with keys that grow past a window of 16."""
+    """Returns calls to `create_mask` for decoding, in which the number of keys grows past 16."""
     return [
         ((torch.rand(2, 2, 1, n), torch.ones(2, n) > 0 if masked else None, 2, 1, n, 16), {})
         for n in KEY_LENS

@@ -1,4 +1,4 @@
-"""dmask works if a private PyTorch API is missing or changed, and in any state at import."""
+"""dmask works if a private PyTorch API is missing or changed, whatever modes are active at import."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ RESTORE = "restore()"
 
 GONE = {
     "nothing": ("", ""),
-    # PyTorch itself cannot compile without the first ones.
+    # PyTorch itself cannot compile without the APIs that are restored.
     "_dispatch_keys": ('hide(torch._C, "_dispatch_keys")', RESTORE),
     "_dispatch_keys, changed": ('hide(torch._C, "_dispatch_keys", lambda *a: 0 / 0)', RESTORE),
     "_dispatch_keys, other result": ('hide(torch._C, "_dispatch_keys", lambda *a: 7)', RESTORE),
@@ -126,7 +126,9 @@ GONE = {
     "register_pytree_node": ('hide(torch.utils._pytree, "register_pytree_node")', RESTORE),
     "guard_or_false": ('hide(torch.fx.experimental.symbolic_shapes, "guard_or_false")', RESTORE),
 }
-"""The APIs hidden before dmask is imported, and True if compiling needs them back."""
+"""For each API: the code that hides it before dmask is imported, and the code that restores it
+before compiling.
+"""
 
 
 def run(*parts: str) -> None:

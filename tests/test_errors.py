@@ -144,9 +144,9 @@ bias of integers
 bias not 4-D
     ValueError: attention_bias must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 3, 8)
 float mask
-    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
+    TypeError: attention_mask must be bool (True = may be attended to) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
 complex mask
-    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.complex64
+    TypeError: attention_mask must be bool (True = may be attended to) or integer 0/1, got torch.complex64
 3-D mask
     ValueError: attention_mask must be 2-D (B, S) or 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 3, 8)
 mask of another length
@@ -194,7 +194,7 @@ topk_mask: window of 0
 dynamic_mask: bias of integers
     TypeError: attention_bias must have a floating-point dtype, got torch.int32
 relu_mask: float mask
-    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
+    TypeError: attention_mask must be bool (True = may be attended to) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
 topk_indices: window of 0
     ValueError: window_size must be at least 1, got 0
 block_smooth: float mask
@@ -226,7 +226,7 @@ select: sinks and local
 select: negative sinks
     ValueError: sinks must be non-negative, got -1
 select: float mask
-    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
+    TypeError: attention_mask must be bool (True = may be attended to) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
 select: mask heads
     ValueError: shapes (2, 2, 3, 8) and (2, 3, 3, 8) of attention_bias and attention_mask do not broadcast: neither of the head counts 2 and 3 divides the other
 select: query_len against the bias
@@ -278,7 +278,7 @@ attention: heads
 attention: bias heads
     ValueError: the number of heads of attention_bias must divide 4, got 3 (shape (2, 3, 1, 5))
 attention: float mask
-    TypeError: attention_mask must be bool (True = may be attended) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
+    TypeError: attention_mask must be bool (True = may be attended to) or integer 0/1, got torch.float32; convert an additive mask with `attention_mask == 0`
 attention: mask heads
     ValueError: the number of heads of attention_mask must divide 4, got 3 (shape (2, 3, 1, 5))""",
     )

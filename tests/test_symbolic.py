@@ -76,9 +76,9 @@ def test_an_unbacked_dimension(name: str, place: int, dim: int) -> None:
 
 
 def _skip_unbacked_heads() -> None:
-    """Skips cases in which PyTorch cannot repeat heads by an unbacked size."""
+    """Skips cases in which PyTorch cannot repeat heads an unbacked number of times."""
     if torch.__version__ < "2.13":
-        pytest.skip("repeat_interleave by an unbacked size needs torch 2.13")
+        pytest.skip("repeat_interleave an unbacked number of times needs torch 2.13")
 
 
 @pytest.mark.parametrize("name", ["create_mask, mask", "topk_mask", "select"])
@@ -104,7 +104,7 @@ WINDOWED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", WINDOWED)
 @torch._dynamo.config.patch(capture_scalar_outputs=True)  # the default from torch 2.13 on
-def test_a_window_out_of_a_tensor(name: str) -> None:
+def test_a_window_read_from_a_tensor(name: str) -> None:
     fn = WINDOWED[name]
     compiled = torch.compile(fn, fullgraph=True, backend="eager")
     for window in (4, 7):

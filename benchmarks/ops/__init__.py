@@ -1,8 +1,8 @@
 """Measures each op against the code that users write without it.
 
-One file per op, with the stem of its contract. Its `cases` yields pairs of functions: a call to
-dmask, and a readable alternative that returns the same result. `tests/test_benchmarks.py` checks
-that the results are equal.
+There is one file per contract, with the same name. The `cases` of each file yields pairs of
+functions: a call to dmask, and a readable alternative that returns the same result.
+`tests/test_benchmarks.py` checks that the results are equal.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Inputs:
     device: str = "cpu"
 
     def scores(self, query_len: int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Returns normal scores `[B, H, query_len, Lk]`."""
+        """Returns normally distributed scores `[B, H, query_len, Lk]`."""
         queries = self.query_len if query_len is None else query_len
         generator = torch.Generator().manual_seed(0)
         scores = torch.randn(self.batch, self.heads, queries, self.key_len, generator=generator)

@@ -2,8 +2,8 @@
 
 Dynamo keeps several counts of its graph breaks, and each misses some kind of break. Its structured
 trace, the records that `TORCH_TRACE` writes to disk, has them all. The handler below receives the
-records from their logger. A record contains the user stack only as text, but Dynamo logs it while
-it processes the event, so the handler can get the stack itself.
+records from their logger. A record contains the user's stack only as text. But Dynamo emits the
+record while it is still processing the event, so the handler can read the stack directly.
 
 Torch 2.9 has no dedicated record for two kinds of break. If no part of a frame could be compiled,
 there is only the record of the error. If Dynamo steps back to the last statement that it can resume
@@ -164,7 +164,7 @@ class Trace(logging.Handler):
             compilation.breaks.append(graph_break)
 
     def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
-        """Adds the break in an exception, unless a record has added it already."""
+        """Adds the break that an exception describes, unless a record has already added it."""
         if not _compat.is_break(error) or error is self._outer_error:
             return
         found = break_of(error, "", compilation.compile_id)

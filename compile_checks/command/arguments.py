@@ -65,7 +65,7 @@ def _add_modes(parser: ArgumentParser) -> None:
     group.add_argument("--mode", choices=("default", "fullgraph", "all"))
     group.add_argument("--dynamic", choices=("auto", "true", "false", "all"))
     group.add_argument(
-        "--backward", action="store_true", default=None, help="also audit a backward"
+        "--backward", action="store_true", default=None, help="also audit the backward pass"
     )
     group.add_argument(
         "--backend", type=_backend, help="backend of torch.compile (default: aot_eager)"

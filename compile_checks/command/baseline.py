@@ -99,7 +99,10 @@ class Baseline:
         path.write_text(text + "\n", encoding="utf-8")
 
     def judge(self, results: Results, *, today: date) -> Results:
-        """Returns the results without the accepted findings, plus a case for invalid entries."""
+        """Returns the results without accepted findings, plus a case for stale entries.
+
+        An entry is stale if it has expired or if its finding has vanished.
+        """
         entries = {entry.identity: entry for entry in self.entries}
         places = _places(results)
         cases = []
@@ -193,7 +196,7 @@ def _check(item: Mapping[str, Any], name: str, expected: str, is_valid: bool) ->
 
 
 def _release(torch: str) -> str:
-    """Returns a version without its build.
+    """Returns a version without its build tag.
 
     >>> _release("2.13.0+cpu")
     '2.13.0'

@@ -29,7 +29,7 @@ _TAIL = """
 ## What is not a finding
 
 Recompiles within a budget (`--budget`, the `recompiles` of a `Step`, the `max_graphs` of a case)
-are counted in the table and listed in the JSON report, but they are not findings. A **note** of the
+are counted in the table and listed in the JSON report, but they are not findings. A **note** on the
 case names each check that the audit could not run. Examples are host syncs without a GPU, and a
 detector that needs a private API that this release of PyTorch does not have.
 """

@@ -10,7 +10,7 @@ from compile_checks.rules._rule import Rule
 RULE = Rule(
     id="baseline-vanished",
     summary="a baseline entry accepts a finding that no longer occurs",
-    cause="The accepted finding is gone, or occurs at fewer places than the baseline accepts.",
+    cause="The accepted finding is gone, or occurs in fewer places than the baseline accepts.",
     fix="Run again with `--update-baseline` to remove the entry, so that the finding cannot come "
     "back unnoticed.",
 )

@@ -19,7 +19,7 @@ RULE = Rule(
     summary="Inductor ran a compiled graph without CUDA graphs",
     cause="Inductor could not use CUDA graphs, for example because of a CPU tensor, a mutated "
     "input or a dynamic shape.",
-    fix="Fix what the reason names, or compile without `mode='reduce-overhead'`.",
+    fix="Fix the problem named in the reason, or compile without `mode='reduce-overhead'`.",
 )
 
 

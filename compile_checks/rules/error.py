@@ -11,7 +11,7 @@ RULE = Rule(
     summary="the audited code raised an exception",
     cause="The code raised an exception while it was audited.",
     fix="Call the code without `torch.compile` first: the inputs may be wrong. If that works, the "
-    "compiler caused the error, and its message says where.",
+    "compiler caused the error, and the error message says where.",
 )
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 RULE = Rule(
     id="fallback",
     summary="Dynamo gave up on a frame, which ran in eager mode",
-    cause="A frame contains code that Dynamo cannot compile and cannot break the graph at, so the "
+    cause="A frame contains code that Dynamo can neither compile nor break the graph at, so the "
     "whole frame runs in eager mode.",
-    fix="Move what the reason names out of the compiled function.",
+    fix="Move the code named in the reason out of the compiled function.",
 )
 
 

@@ -9,9 +9,9 @@ from compile_checks.rules._rule import Rule
 
 RULE = Rule(
     id="no-gradient",
-    summary="a backward was requested, but no output requires grad",
-    cause="A backward was requested, but no output of a call requires grad.",
-    fix="Set `requires_grad=True` on an input or a parameter, or audit without a backward.",
+    summary="a backward pass was requested, but no output requires grad",
+    cause="A backward pass was requested, but no output of a call requires grad.",
+    fix="Set `requires_grad=True` on an input or a parameter, or audit without the backward pass.",
 )
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 
 PART_SCORES = 2**16
-"""The minimum number of scores per part: waking a thread costs as much as a few thousand."""
+"""The minimum number of scores per part: waking a thread costs as much as a few thousand scores."""
 _PARTS_PER_THREAD = 4
 """More than one, so that other threads can take over from one with slow rows or a busy core."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from dmask import compat
 
 BAD_VALUES = (
-    "an integer attention_mask must contain only 0 (forbidden) and 1 (may be attended), "
+    "an integer attention_mask must contain only 0 (forbidden) and 1 (may be attended to), "
     "got other values; "
     "convert an additive mask with `attention_mask == 0`"
 )
