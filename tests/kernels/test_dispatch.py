@@ -58,7 +58,8 @@ def test_kernels_on_cuda(kernel: dispatch.Kernel, monkeypatch: pytest.MonkeyPatc
 
 def test_a_kernel_that_fails_says_how_to_do_without() -> None:
     pytest.importorskip("triton")
-    from dmask.kernels.triton.launches import launch
+    from dmask.kernels.triton.launches import Launch
 
+    launch = Launch("topk_mask", (1, 2), {}, (1,), ())  # no kernel for any grid
     with pytest.raises(RuntimeError, match=r"topk_mask .* \(1, 2\): .*DMASK_TRITON=0"):
-        launch("topk_mask", {}, (1,), (1, 2), torch.empty(2))
+        launch(torch.empty(2))
