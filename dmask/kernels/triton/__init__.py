@@ -6,8 +6,8 @@ program of a launch never waits for another: a barrier between programs deadlock
 - Files that share the stem of a contract hold what the contract calls.
 - `layout` describes tensors and tiles to a kernel, `launches` launches it.
 - `codes` and `search` find a threshold in registers; `rows` loads, scans and writes a row.
-- `best_keys` and `bounds` are the kernels for rows that fit in registers: masks and indices at
-  once, and the bounds of a selection. `budgets` and `masses` say how many keys a row keeps, where that
+- `best_keys` and `bounds` are the kernels for rows that fit in registers: masks and indices, and
+  the bounds of a selection. `budgets` and `masses` compute how many keys a row keeps, where that
   depends on its scores.
 - `long_rows` cuts longer rows into `splits` and lets `settle` bring these together. `visible`
   passes over the part of a long row that it sees; `passes` holds that loop.
