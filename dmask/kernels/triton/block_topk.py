@@ -28,7 +28,7 @@ def block_topk_mask(
 ) -> Tensor:
     """As in `reference.block_topk`, for a 4-D bias.
 
-    Means are sums of float64, as in the reference, but in an order of their own: blocks whose means
+    Means are sums of float64, as in the reference, but in a different order: blocks whose means
     differ by rounding alone may rank otherwise. No sum is rounded of up to 2^13 scores of float16,
     or of scores whose magnitudes differ by a factor of less than `2**28 / key_block`.
     """
@@ -102,8 +102,7 @@ def _choose(codes: Tensor, chosen: Tensor, keys: int, budget: int, key_block: in
 def _write(rows: Rows, chosen: Tensor, out: Tensor, floor: int, key_block: int) -> None:
     keys = rows.shape[3]
     lines, columns = tile_shape(keys)
-    vector = math.gcd(keys, 16 // rows.bias.element_size())
-    unit, mask_strides = rows.mask_units(vector)
+    sizes, strides, constants = rows.geometry.numbers()
     launch(
         "block_topk_mask",
         write_blocks,
@@ -114,16 +113,12 @@ def _write(rows: Rows, chosen: Tensor, out: Tensor, floor: int, key_block: int) 
         chosen,
         out,
         rows.total,
-        *rows.shape[1:3],
-        keys // vector,
-        *rows.bias_strides,
-        *mask_strides,
+        *sizes,
+        *strides,
         floor,
-        HAS_MASK=rows.has_mask,
+        **constants,
         KEY_BLOCK=key_block,
         ROWS=lines,
         KEYS=columns,
-        VEC=vector,
-        MASK_VEC=unit,
         num_warps=4,
     )

@@ -1,4 +1,4 @@
-"""How kernels are launched."""
+"""Launches kernels."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _prepared(
     shape: tuple[int, ...],
     kernel: Any,
     grid: tuple[int, ...],
-    signature: tuple[Any, ...],
+    signature: tuple[Any, ...],  # device and dtypes: a compiled kernel is for these
     numbers: tuple[int, ...],
     options: tuple[tuple[str, Any], ...],
 ) -> Launch:

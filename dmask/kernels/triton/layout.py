@@ -1,4 +1,4 @@
-"""Where the scores, masks and lengths of a row lie, and how kernels are launched."""
+"""Describes to kernels where the scores, masks and lengths of rows are, and in which tiles."""
 
 from __future__ import annotations
 
@@ -25,9 +25,6 @@ class Rows(NamedTuple):
     """The bias again where there is no mask: a kernel wants a pointer."""
     mask_strides: tuple[int, int, int, int]
     has_mask: bool
-
-    def mask_units(self, vector: int) -> tuple[int, tuple[int, ...]]:
-        return mask_units(self.mask_strides, vector)
 
     @property
     def total(self) -> int:
@@ -61,7 +58,9 @@ class Geometry(NamedTuple):
     def numbers(self) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """Returns the sizes, the strides and the constants that kernels of rows take."""
         mask_strides = self.mask_strides or (0, 0, 0, 0)
-        unit, units = mask_units(mask_strides, self.vector)
+        # The largest unit of the mask's strides; the stride of keys stays as it is.
+        unit = math.gcd(self.vector, *mask_strides[:3])
+        units = (*[stride // unit for stride in mask_strides[:3]], mask_strides[3])
         sizes = (*self.shape[1:3], self.shape[3] // self.vector)
         constants = {
             "HAS_MASK": self.mask_strides is not None,
@@ -69,14 +68,6 @@ class Geometry(NamedTuple):
             "MASK_VEC": unit,
         }
         return sizes, (*self.bias_strides, *units), constants
-
-
-def mask_units(strides: tuple[int, ...], vector: int) -> tuple[int, tuple[int, ...]]:
-    """Returns the largest unit up to `vector` of a mask's strides, and these in that unit; the
-    stride of keys as it is.
-    """
-    unit = math.gcd(vector, *strides[:3])
-    return unit, (*[stride // unit for stride in strides[:3]], strides[3])
 
 
 def broadcast_rows(bias: Tensor, allowed: Tensor | None, shape: tuple[int, ...]) -> Rows:

@@ -103,8 +103,8 @@ def follow_prefixes(
             line, bias_k, allowed, mask_k, tl.maximum(seen, sinks), ended, lowest, HAS_MASK, BLOCK
         )
     none = (seen.to(tl.int64) * 0) + 0x7FFFFFFFFFFFFFFF
-    last = rank_of_bounds(starts, start_cutoffs, program, none, dtype)
-    least = rank_of_bounds(least_starts, least_cutoffs, program, none, dtype)
+    last = rank_of_bounds(starts, start_cutoffs, program, none)
+    least = rank_of_bounds(least_starts, least_cutoffs, program, none)
     full = gather_ranks(
         slots, line, bias_k, allowed, mask_k, 0 * seen, sinks, seen, least, lowest, HAS_MASK, BLOCK
     )

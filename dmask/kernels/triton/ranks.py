@@ -24,7 +24,7 @@ def key_of(rank):
 
 
 @triton.jit
-def rank_of_bounds(thresholds, cutoffs, row, none, dtype: tl.constexpr):
+def rank_of_bounds(thresholds, cutoffs, row, none):
     """Returns the rank of the last key that bounds keep, `none` if they keep none."""
     cutoff = tl.load(cutoffs + row)
     return tl.where(cutoff >= 0, rank_of(as_float(tl.load(thresholds + row)), cutoff), none)

@@ -81,8 +81,7 @@ def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
     rows = broadcast_rows(bias, allowed, shape)
     keys = shape[3]
     lines, columns = tile_shape(keys)
-    vector = math.gcd(keys, 16 // bias.element_size())
-    unit, mask_strides = rows.mask_units(vector)
+    sizes, strides, constants = rows.geometry.numbers()
     launch(
         "relu_mask",
         relu_rows,
@@ -92,16 +91,12 @@ def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
         rows.mask,
         out,
         rows.total,
-        *shape[1:3],
-        keys // vector,
-        *rows.bias_strides,
-        *mask_strides,
+        *sizes,
+        *strides,
         floor_code(max(floor, 0.0), bias.dtype),
-        HAS_MASK=rows.has_mask,
+        **constants,
         ROWS=lines,
         KEYS=columns,
-        VEC=vector,
-        MASK_VEC=unit,
         num_warps=4,
     )
     return out

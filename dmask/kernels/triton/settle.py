@@ -1,7 +1,7 @@
 """The bounds of a long row, from the notes of its splits: see `splits`.
 
-One program settles a row. It never has to look at the whole row again, but for bad luck with the
-sample and for rows that tie at infinity, where NaN comes first.
+One program settles a row. It reads the whole row again only if the sample was unlucky, or if scores
+tie at infinity, where NaN comes first.
 """
 
 from __future__ import annotations

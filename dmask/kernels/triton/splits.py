@@ -158,8 +158,8 @@ def gather_splits(
     R: tl.constexpr,
     C: tl.constexpr,
 ):
-    """Writes the words of a split, and gathers its keys between `low` and `high`. Which split comes
-    first is left to chance, and makes no difference.
+    """Writes the words of a split, and gathers its keys between `low` and `high`. The order of the
+    splits is arbitrary and does not affect the result.
     """
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty

@@ -4,8 +4,6 @@ keys: one program per row passes over that part.
 
 from __future__ import annotations
 
-import math
-
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -154,8 +152,8 @@ def bounds(
     bias, allowed, lengths, positions, floor = inputs
     keys, size = positions.key_len, bias.element_size()
     rows = broadcast_rows(bias, allowed, (*shape, keys))
-    vector, columns = math.gcd(keys, 16 // size), min(TILE, WARPS * 32 * (16 // size))
-    unit, mask_strides = rows.mask_units(vector)
+    columns = min(TILE, WARPS * 32 * (16 // size))
+    sizes, strides, constants = rows.geometry.numbers()
     launch(
         "select",
         select_visible,
@@ -166,24 +164,20 @@ def bounds(
         cutoff if lengths is None else lengths,
         threshold,
         cutoff,
-        *shape[1:],
-        keys // vector,
-        *rows.bias_strides,
-        *mask_strides,
+        *sizes,
+        *strides,
         0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
         positions.query_len,
         min(window_size, keys),
         floor_code(floor, bias.dtype),
         min(positions.sinks, keys),
         min(positions.local, keys),
-        HAS_MASK=rows.has_mask,
+        **constants,
         LENGTHS=lengths is not None,
         CAUSAL=positions.is_causal,
         ALWAYS=positions.sinks > 0 or positions.local > 0,
         LOCAL=positions.local > 0,
         R=TILE // columns,
         C=columns,
-        VEC=vector,
-        MASK_VEC=unit,
         num_warps=WARPS,
     )
