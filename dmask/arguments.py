@@ -57,21 +57,31 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     TypeError: window_size must be an int, got 2.5
     """
     checked: list[Any] = []
-    for text, value in zip(declared.replace("*, ", "").split(", "), values, strict=True):
+    for text in declared.replace("*, ", "").split(", "):
+        value, *values = values  # type: ignore[assignment]
         kind, name = text.split(" ")
-        optional = kind[-1] == "?"
-        if optional and value is None:
-            checked.append(None)
-        else:
-            checked.append(_checked(name, kind[:-1] if optional else kind, optional, value))
+        # Usual values pass here. Dynamo guards on every function and global that it reads, at each
+        # call of a compiled model, so this reads few. The comparisons add no guard on a symbol.
+        if not (
+            (kind[-1] == "?" and value is None)
+            or (kind[:6] == "Tensor" and isinstance(value, Tensor))
+            or (kind == "str" and type(value) is str)
+            or (
+                kind[:6] == "SymInt"
+                and type(value) is int
+                and (value < 0) is not True
+                and (value >= 2**63) is not True
+            )
+        ):
+            value = _checked(name, kind.removesuffix("?"), kind[-1] == "?", value)
+        checked.append(value)
     return (*checked,)
 
 
 def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
     """Converts a value to its declared type, or raises a `TypeError`."""
-    # The most common types come first, because Dynamo guards on each global that it reads.
     if kind == "Tensor":
-        if isinstance(value, Tensor) or isinstance(value, TensorMeta):  # noqa: SIM101
+        if isinstance(value, (Tensor, TensorMeta)):
             return value
     elif kind in ("SymInt", "int"):
         if type(value) is int:
@@ -81,9 +91,7 @@ def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
         if isinstance(value, np.integer) and _is_number(value):
             return check_64_bits(name, int(value))
     elif kind == "float":
-        if type(value) is float or type(value) is int:
-            return value
-        if isinstance(value, (torch.SymFloat, torch.SymInt)):
+        if isinstance(value, (float, torch.SymFloat, torch.SymInt)) or type(value) is int:
             return value
         if _is_number(value):
             return float(value)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from dmask import arguments, shapes, validation
 from dmask.compat import known
-from dmask.contracts import block_smooth as _block_smooth
-from dmask.contracts import create_mask as _create_mask
 from dmask.contracts import indices as _indices
 from dmask.contracts import relu, topk
+from dmask.contracts.block_smooth import SPEC as BLOCK_SMOOTH
+from dmask.contracts.create_mask import SPEC as CREATE_MASK
 from dmask.contracts.dispatch import call
 from dmask.contracts.masks import to_bool
 from dmask.registry import encode_options
@@ -135,7 +135,7 @@ def create_mask(
     tensor([[[[ True, False,  True, False]]]])
     """
     mask: Tensor = call(
-        _create_mask.SPEC,
+        CREATE_MASK,
         attention_bias,
         attention_mask,
         batch_size,
@@ -259,7 +259,7 @@ def block_smooth(mask: Tensor, block_size: int, attention_mask: Tensor | None = 
     >>> dmask.block_smooth(torch.tensor([[[[True, True, False, True, False]]]]), block_size=3)
     tensor([[[[ True,  True,  True, False, False]]]])
     """
-    smooth: Tensor = call(_block_smooth.SPEC, mask, block_size, attention_mask)
+    smooth: Tensor = call(BLOCK_SMOOTH, mask, block_size, attention_mask)
     return smooth
 
 

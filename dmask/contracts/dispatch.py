@@ -123,20 +123,15 @@ def call(spec: OpSpec, *args: Any) -> Any:
         tensors = spec.tensors_of(args)
         if plain_check()(tensors):
             return spec.planned(args).run(*tensors)
-    return dispatched(spec, args)
-
-
-def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
-    """True if the dispatcher would do nothing but select the kernel."""
-    return plain_check()(spec.tensors_of(args))
-
-
-def dispatched(spec: OpSpec, args: tuple[Any, ...]) -> Any:
-    """Calls an op through the dispatcher, with errors that name the argument."""
-    args = check_types(spec.types, args)
+    args = check_types(spec.types, args)  # errors that name the argument
     positional, star, keyword_only = spec.types.partition("*, ")
     if not star:
         return spec.overload(*args)
     count = positional.count(", ")
     names = [declared.split(" ")[1] for declared in keyword_only.split(", ")]
     return spec.overload(*args[:count], **dict(zip(names, args[count:], strict=True)))
+
+
+def is_direct(spec: OpSpec, args: tuple[Any, ...]) -> bool:
+    """True if the dispatcher would do nothing but select the kernel."""
+    return plain_check()(spec.tensors_of(args))

@@ -113,7 +113,7 @@ def select(*args: Any) -> tuple[SelectionInputs, Tensor, Tensor]:
     args = arguments.check_types(SPEC.types, args)
     checked = _check(*[validation.describe(arg) for arg in args])
     inputs = checked.inputs(bias, None if mask is None else to_bool(mask), lengths)
-    return inputs, *dispatch.dispatched(SPEC, (bias.detach(), *args[1:]))
+    return inputs, *dispatch.call(SPEC, bias.detach(), *args[1:])
 
 
 # ------------------------------------------------------------------ checks
