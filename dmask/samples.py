@@ -56,6 +56,12 @@ def _indices(dtype: torch.dtype) -> Tensor:
     return (torch.arange(count, dtype=dtype) % 7 - 1).view(BATCH, HEADS, QUERY_LEN, 4)
 
 
+def _counts() -> Tensor:
+    """Returns counts of kept keys in blocks: 0, 16 and 32."""
+    count = torch.arange(BATCH * HEADS * QUERY_LEN * 3, dtype=torch.int32) % 3 * 16
+    return count.view(BATCH, HEADS, QUERY_LEN, 3)
+
+
 def _select(*restrictions: Any) -> Sample:
     return Sample((scores(*SHAPE), WINDOW_SIZE, *restrictions))
 
@@ -99,6 +105,10 @@ SAMPLES: Mapping[str, Samples] = {
         "2-D": lambda: Sample((mask(BATCH, KEY_LEN).long(),)),
         "4-D": lambda: Sample((mask_4d().int(),)),
     },
+    "block_lists": {
+        "some full": lambda: Sample((_counts(), 32)),
+        "large blocks": lambda: Sample((_counts(), 128 * 128)),
+    },
     "block_smooth": {
         "no mask": lambda: Sample((scores(*SHAPE) > 0, 4)),
         "mask": lambda: Sample((scores(*SHAPE) > 0, 4, mask_4d())),
@@ -107,6 +117,7 @@ SAMPLES: Mapping[str, Samples] = {
     "create_mask": _without_and_with_mask(BATCH, QUERY_LEN, KEY_LEN, WINDOW_SIZE),
     "kept_blocks": _of_a_selection(4, 8),
     "kept_indices": _of_a_selection(WINDOW_SIZE),
+    "kept_mask": _of_a_selection(),
     "mask_from_indices": {
         "keys": lambda: Sample((_indices(torch.int32), KEY_LEN)),
         "blocks": lambda: Sample((_indices(torch.int64), KEY_LEN, 4)),

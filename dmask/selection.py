@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from dmask import arguments, compat, validation
 from dmask.compat import known
-from dmask.contracts import blocks
+from dmask.contracts import blocks, dense
 from dmask.contracts import indices as indices_contract
 from dmask.contracts import select as _select
 from dmask.contracts.dispatch import call
@@ -62,18 +63,22 @@ class Selection:
     def to_mask(self) -> Tensor:
         """Returns the kept keys as a bool mask `[B, H, Lq, Lk]`.
 
-        The mask is computed with plain comparisons, which a compiler can fuse into its consumer.
+        In compiled code these are plain comparisons, which a compiler can fuse into their consumer.
 
         >>> import torch, dmask
         >>> scores = torch.tensor([[[[0.3, 0.1, 0.2]]]])
         >>> dmask.select(scores, window_size=2).to_mask()
         tensor([[[[ True, False,  True]]]])
         """
-        device = self.threshold.device
-        query = torch.arange(self.query_len, device=device)[:, None]
-        key = torch.arange(self.key_len, device=device)
-        bounds = self.threshold[..., None], self.cutoff[..., None]
-        kept = keeps(self._inputs(), *bounds, query, key)
+        rows = self.threshold.shape[2]
+        if is_compiling():
+            device = self.threshold.device
+            query = torch.arange(rows, device=device)[:, None]
+            key = torch.arange(self.key_len, device=device)
+            bounds = self.threshold[..., None], self.cutoff[..., None]
+            kept = keeps(self._inputs(), *bounds, query, key)
+        else:
+            kept = call(dense.SPEC, *self._selected(rows))
         # If all rows are the same, the result still has a row per query.
         return kept.expand(*self.threshold.shape[:2], self.query_len, self.key_len)
 
@@ -109,7 +114,9 @@ class Selection:
         >>> dmask.select(torch.tensor([[[[0.3, 0.1, 0.2]]]]), window_size=2).to_indices()
         tensor([[[[0, 2]]]], dtype=torch.int32)
         """
-        kept: Tensor = call(indices_contract.KEPT_INDICES, *self._selected(), self.window_size)
+        kept: Tensor = call(
+            indices_contract.KEPT_INDICES, *self._selected(self.query_len), self.window_size
+        )
         return kept
 
     def mask_mod(self, num_heads: int | None = None) -> MaskMod:
@@ -158,18 +165,13 @@ class Selection:
         from torch.nn.attention.flex_attention import BlockMask  # imports half of Inductor
 
         block_size = _block_size(BLOCK_SIZE)
-        counts = call(blocks.SPEC, *self._selected(), *block_size)
+        counts = call(blocks.KEPT_BLOCKS, *self._selected(self.query_len), *block_size)
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
         whole = block_size[0] * block_size[1]
-        full = counts == (whole if whole < 2**31 else -1)  # int32 counts cannot reach it
-        return BlockMask.from_kv_blocks(
-            *_ordered(~full & (counts > 0)),
-            *_ordered(full),
-            BLOCK_SIZE=block_size,
-            mask_mod=self.mask_mod(num_heads),
-            seq_lengths=(self.query_len, self.key_len),
-        )
+        lists: Any = call(blocks.BLOCK_LISTS, counts, whole)
+        lengths, mask_mod = (self.query_len, self.key_len), self.mask_mod(num_heads)
+        return BlockMask(lengths, *lists, block_size, mask_mod)
 
     def _positions(self) -> Positions:
         return Positions(self.query_len, self.key_len, self.is_causal, self.sinks, self.local)
@@ -180,16 +182,20 @@ class Selection:
             self.attention_bias, self.attention_mask, lengths, self._positions(), self.min_dtype
         )
 
-    def _selected(self) -> tuple[Any, ...]:
-        """Returns the leading arguments of the ops that take a selection, with a row per query."""
-        shape = (*self.threshold.shape[:2], self.query_len)
+    def _selected(self, rows: int) -> tuple[Any, ...]:
+        """Returns the leading arguments of the ops that take a selection.
+
+        Args:
+            rows: how many rows it has per head: one per query, or one if all are the same.
+        """
+        shape = (*self.threshold.shape[:2], rows)
         return (
             self.attention_bias,
             self.threshold.expand(shape),
             self.cutoff.expand(shape),
             self.attention_mask,
             self.key_lengths,
-            self.query_len,
+            rows,
             self.is_causal,
             self.sinks,
             self.local,
@@ -314,12 +320,6 @@ def _at(tensor: Tensor, *indices: Tensor) -> Tensor:
 
 def _optional_at(tensor: Tensor | None, *indices: Tensor) -> Tensor | None:
     return None if tensor is None else _at(tensor, *indices)
-
-
-def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Converts flags of key blocks to FlexAttention's format: their number and their indices."""
-    indices = blocks.int().argsort(dim=-1, descending=True, stable=True)
-    return blocks.sum(dim=-1, dtype=torch.int32), indices.int()
 
 
 # ------------------------------------------------------------------ a Selection is a pytree

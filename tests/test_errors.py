@@ -104,6 +104,12 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "kept_indices: bounds": lambda: torch.ops.dmask.kept_indices(
         BIAS, BIAS[..., 0], MASK[None].int(), None, None, 3, False, 0, 0, 0.0, 4
     ),
+    "kept_mask: bounds": lambda: torch.ops.dmask.kept_mask(
+        BIAS, BIAS[..., 0], BIAS[0, ..., 0], None, None, 3, False, 0, 0, 0.0
+    ),
+    "block_lists: int64": lambda: torch.ops.dmask.block_lists(BIAS.long(), 16),
+    "block_lists: 3-D": lambda: torch.ops.dmask.block_lists(BIAS[0].int(), 16),
+    "block_lists: whole": lambda: torch.ops.dmask.block_lists(BIAS.int(), 0),
     "mask_from_indices: float": lambda: dmask.mask_from_indices(BIAS, 8),
     "mask_from_indices: 3-D": lambda: dmask.mask_from_indices(BIAS[0].int(), 8),
     "mask_from_indices: past the end": lambda: dmask.mask_from_indices(BIAS.int() + 8, 8),
@@ -247,6 +253,14 @@ to_block_mask: block of 0
     ValueError: BLOCK_SIZE of a query block must be at least 1, got 0
 kept_indices: bounds
     ValueError: threshold and cutoff must have the same shape, got (2, 2, 3) and (1, 2, 8)
+kept_mask: bounds
+    ValueError: cutoff must be 3-D [B, H, Lq], got shape (2, 3)
+block_lists: int64
+    TypeError: counts must be int32, got torch.int64
+block_lists: 3-D
+    ValueError: counts must be 4-D [B, H, nq, nk], got shape (2, 3, 8)
+block_lists: whole
+    ValueError: whole must be at least 1, got 0
 mask_from_indices: float
     TypeError: indices must be int32 or int64, got torch.float32
 mask_from_indices: 3-D

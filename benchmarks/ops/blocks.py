@@ -1,4 +1,4 @@
-"""`kept_blocks`: the blocks of a selection for FlexAttention, without a dense mask."""
+"""`kept_blocks` and `block_lists`: a selection for FlexAttention, without a dense mask."""
 
 from __future__ import annotations
 

@@ -162,15 +162,15 @@ _NAMES = (
 )  # fmt: skip
 
 
-def _of_a_selection(*args: Any) -> Samples:
-    """Returns the samples of an op that takes a selection, followed by `args`."""
+def _of_a_selection(*args: Any, width: bool = False) -> Samples:
+    """Returns the samples of an op that takes a selection, followed by `args` or its width."""
 
     def make(select: Callable[[], Sample]) -> Sample:
         bias, window_size, *others = select().args
         options = dict(zip(_NAMES, others, strict=False))
         selected = dmask.select(bias, window_size, **options)
-        width = (window_size,) if not args else ()
-        return Sample((*selected._selected(), *width, *args))
+        others = (window_size,) if width else args
+        return Sample((*selected._selected(selected.query_len), *others))
 
     return {name: partial(make, select) for name, select in SELECTIONS.items()}
 
@@ -201,16 +201,26 @@ def _strategy(name: str) -> Samples:
     }
 
 
+def _counted(layout: Callable[[Tensor], Tensor], whole: int) -> Sample:
+    return Sample((layout(allowed(2, 4, 3, 16).int()), whole))
+
+
 MORE: Mapping[str, Samples] = {
     "as_bool": {
         **{str(dtype): partial(_integers, "contiguous", dtype) for dtype in INTEGERS},
         **{layout: partial(_integers, layout, torch.int64) for layout in LAYOUTS},
     },
+    "block_lists": {
+        f"{name}, {whole}": partial(_counted, layout, whole)
+        for name, layout in LAYOUTS.items()
+        for whole in (1, 2**40)
+    },
     "block_smooth": _block_smooth(),
     "block_topk_mask": _strategy("block_topk"),
     "create_mask": _create_mask(),
     "kept_blocks": _of_a_selection(4, 8),
-    "kept_indices": _of_a_selection(),
+    "kept_indices": _of_a_selection(width=True),
+    "kept_mask": _of_a_selection(),
     "mask_from_indices": {
         "keys, int32": lambda: Sample((_indices(2, 4, 3, 5).int(), 16)),
         "keys, int64": lambda: Sample((_indices(2, 4, 3, 5), 16)),

@@ -1,4 +1,4 @@
-"""Selections as blocks: `kept_blocks`, and FlexAttention with a `BlockMask`."""
+"""Selections as blocks: `kept_blocks`, `block_lists`, and FlexAttention with a `BlockMask`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 import dmask
@@ -35,6 +35,36 @@ def test_blocks_are_empty_partial_or_full(call: Select) -> None:
         is_whole = bool(block.all()) and block.numel() == rows * columns
         assert whole[tuple(place)] == is_whole
         assert partial[tuple(place)] == (bool(block.any()) and not is_whole)
+
+
+@pytest.mark.parametrize("block_size", [(3, 2), (16, 16), (1, 99)])
+def test_a_block_mask_equals_that_of_flex_attention(block_size: tuple[int, int]) -> None:
+    """Also in the order of the indices, and in the lists for the backward pass."""
+    bias, lengths = scores(2, 4, 1, 50).mul(3).round(), torch.tensor([50, 7])
+    selected = dmask.select(bias, 20, is_causal=True, query_len=33, key_lengths=lengths)
+    found = selected.to_block_mask(block_size)
+    wanted = create_block_mask(selected.mask_mod(), 2, 4, 33, 50, "cpu", block_size)
+    assert found.BLOCK_SIZE == wanted.BLOCK_SIZE
+    for name in (*_LISTS, *[f"full_{name}" for name in _LISTS]):
+        assert torch.equal(getattr(found, name), getattr(wanted, name)), name
+
+
+_LISTS = ("kv_num_blocks", "kv_indices", "q_num_blocks", "q_indices")
+
+
+@pytest.mark.parametrize("whole", [1, 3, 2**31])
+def test_lists_equal_those_of_flex_attention(whole: int) -> None:
+    counts = scores(2, 3, 5, 9).mul(3).int().clamp(min=0)
+    found = torch.ops.dmask.block_lists(counts, whole)
+    assert [each.dtype for each in found] == [torch.int32] * 8
+    wanted = BlockMask.from_kv_blocks(*found[:4], BLOCK_SIZE=1)
+    assert all(map(torch.equal, found[4:], (getattr(wanted, name) for name in _COLUMNS)))
+    listed = _listed(*found[2:4]) if whole < 4 else torch.zeros_like(counts, dtype=torch.bool)
+    assert torch.equal(listed, counts == whole)
+    assert torch.equal(_listed(*found[:2]), (counts > 0) & (counts != whole))
+
+
+_COLUMNS = ("q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")
 
 
 def _listed(counts: Tensor, indices: Tensor) -> Tensor:

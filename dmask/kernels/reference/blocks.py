@@ -1,4 +1,4 @@
-"""Counts of kept keys per tile, in readable PyTorch."""
+"""Blocks of queries and keys for FlexAttention, in readable PyTorch."""
 
 from __future__ import annotations
 
@@ -25,3 +25,25 @@ def kept_blocks(
         blocks = kept.view(batch, heads, some, query_block, key_blocks, key_block)
         counts[:, :, first : first + some] = blocks.sum(dim=(3, 5))
     return counts
+
+
+def block_lists(counts: Tensor, whole: int) -> tuple[Tensor, ...]:
+    """Lists the blocks in FlexAttention's format, as `create_block_mask` does.
+
+    Args:
+        counts: how many keys are kept in each block, int32 `[B, H, nq, nk]`.
+        whole: the number of keys in a full block.
+
+    Returns:
+        For each row of blocks, the number `[B, H, nq]` of partial blocks and the indices
+        `[B, H, nq, nk]`, ascending, with those of all other blocks behind them; the same for full
+        blocks; and all four for each column of blocks. All are int32.
+    """
+    full = counts == (whole if whole < 2**31 else -1)  # counts cannot reach it
+    partial = (counts > 0) & ~full
+    return (*_listed(partial), *_listed(full), *_listed(partial.mT), *_listed(full.mT))
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    indices = blocks.int().argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(dim=-1, dtype=torch.int32), indices.int().contiguous()

@@ -1,8 +1,9 @@
-"""How many keys a selection keeps in each tile, on CUDA."""
+"""Blocks of queries and keys for FlexAttention, on CUDA."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from dmask.kernels.reference import blocks as reference
 from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton.kept import count_blocks
-from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import selected
+from dmask.kernels.triton.launches import Launch
+from dmask.kernels.triton.layout import Restricted, selected_rows
+from dmask.kernels.triton.listed import write_lists
 
 TILE = 128
 """The longest side of what a program looks at together."""
@@ -27,20 +29,58 @@ def kept_blocks(
     query_block = min(block_size[0], max(queries, 1))
     key_block = min(block_size[1], max(keys, 1))
     shape = (batch, heads, -(-queries // query_block), -(-keys // key_block))
-    counts = torch.empty(shape, dtype=torch.int32, device=cutoff.device)
+    counts = cutoff.new_empty(shape)
     if counts.numel():
-        arguments, constants = selected(inputs, threshold, cutoff, counts)
-        launch(
-            "kept_blocks",
-            count_blocks,
-            (counts.numel(),),
-            (*threshold.shape, keys),
-            *arguments,
-            query_block,
-            key_block,
-            **constants,
-            Q=min(16, 1 << (query_block - 1).bit_length()),
-            K=min(TILE, max(16, 1 << (key_block - 1).bit_length())),
-            num_warps=4,
-        )
+        tensors, restricted = selected_rows(inputs, threshold, cutoff)
+        launch = _counting(restricted, tensors[2].dtype, query_block, key_block)
+        launch(*tensors, counts)
     return counts
+
+
+@lru_cache(maxsize=2**12)
+def _counting(
+    restricted: Restricted, lengths: torch.dtype, query_block: int, key_block: int
+) -> Launch:
+    batch, heads, queries, keys = shape = restricted.rows.shape
+    numbers, constants = restricted.numbers()
+    return Launch(
+        "kept_blocks",
+        shape,
+        count_blocks,
+        (batch * heads * -(-queries // query_block) * -(-keys // key_block),),
+        (*numbers, query_block, key_block),
+        **constants,
+        Q=min(16, 1 << (query_block - 1).bit_length()),
+        K=min(TILE, max(16, 1 << (key_block - 1).bit_length())),
+        num_warps=4,
+    )
+
+
+def block_lists(counts: Tensor, whole: int) -> tuple[Tensor, ...]:
+    """As in `reference.blocks`."""
+    batch, heads, rows, columns = counts.shape
+    lists = []
+    for wide, long in ((rows, columns), (columns, rows)):
+        for _ in ("partial", "full"):
+            lists += [counts.new_empty((batch, heads, wide))]
+            lists += [counts.new_empty((batch, heads, wide, long))]
+    if counts.numel():
+        _listing(tuple(counts.shape), whole)(counts.contiguous(), *lists)
+    else:
+        for each in lists:
+            each.zero_()
+    return tuple(lists)
+
+
+@lru_cache(maxsize=2**12)
+def _listing(shape: tuple[int, int, int, int], whole: int) -> Launch:
+    batch, heads, rows, columns = shape
+    return Launch(
+        "block_lists",
+        shape,
+        write_lists,
+        (batch * heads * (rows + columns),),
+        (rows, columns, whole if whole < 2**31 else -1),
+        BLOCK=min(1024, max(32, 1 << (max(rows, columns) - 1).bit_length())),
+        num_warps=1,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from dmask.kernels.reference import indices as reference
 from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.kept import write_kept
-from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import broadcast_rows, selected
+from dmask.kernels.triton.launches import Launch
+from dmask.kernels.triton.layout import Restricted, broadcast_rows, selected_rows
 from dmask.kernels.triton.named import mark
 from dmask.kernels.triton.select import select
 from dmask.kernels.triton.topk import write
@@ -44,20 +45,25 @@ def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, wid
         return reference.kept_indices(inputs, threshold, cutoff, width)
     out = cutoff.new_empty((*threshold.shape, width))
     if out.numel():
-        keys = inputs.positions.key_len
-        arguments, constants = selected(inputs, threshold, cutoff, out)
-        launch(
-            "kept_indices",
-            write_kept,
-            (cutoff.numel(),),
-            (*threshold.shape, keys),
-            *arguments,
-            width,
-            **constants,
-            BLOCK=min(2048, max(16, 1 << (keys - 1).bit_length())),
-            num_warps=4,
-        )
+        tensors, restricted = selected_rows(inputs, threshold, cutoff)
+        _prepared(restricted, tensors[2].dtype, width)(*tensors, out)
     return out
+
+
+@lru_cache(maxsize=2**12)
+def _prepared(restricted: Restricted, lengths: torch.dtype, width: int) -> Launch:
+    rows = restricted.rows
+    numbers, constants = restricted.numbers()
+    return Launch(
+        "kept_indices",
+        rows.shape,
+        write_kept,
+        (rows.total,),
+        (*numbers, width),
+        **constants,
+        BLOCK=min(2048, max(16, 1 << (rows.shape[3] - 1).bit_length())),
+        num_warps=4,
+    )
 
 
 def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:

@@ -1,7 +1,4 @@
-"""What a selection keeps, read from its thresholds: counts per tile, and indices.
-
-Neither makes an `Lq x Lk` tensor.
-"""
+"""What a selection keeps, read from its thresholds: masks, counts per tile, and indices."""
 
 from __future__ import annotations
 
@@ -20,6 +17,77 @@ def keeps(scores, threshold, cutoff, key):
     last_nan = tl.where((threshold == threshold) & (cutoff >= 0), 0x7FFFFFFF, cutoff)
     nan = (scores != scores) & (key <= last_nan)
     return (scores > threshold) | ((scores == threshold) & (key <= cutoff)) | nan
+
+
+@triton.jit(do_not_specialize=["queries", "units", "query_len", "floor", "sinks", "local"])
+def write_mask(
+    bias,
+    mask,
+    lengths,
+    thresholds,
+    cutoffs,
+    out,
+    heads,
+    queries,
+    units,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    length_b,
+    query_len,
+    floor,
+    sinks,
+    local,
+    HAS_MASK: tl.constexpr,
+    LENGTHS: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    ALWAYS: tl.constexpr,
+    LOCAL: tl.constexpr,
+    PER_KEY: tl.constexpr,
+    VEC: tl.constexpr,
+    Q: tl.constexpr,
+    K: tl.constexpr,
+):
+    """Writes a mask, `Q` queries and `K` keys in each program. A row has `units * VEC` keys."""
+    dtype: tl.constexpr = bias.dtype.element_ty
+    keys = units * VEC
+    wide, high = tl.cdiv(keys, K), tl.cdiv(queries, Q)
+    program = tl.program_id(0).to(tl.int64)
+    begin = (program % wide * K).to(tl.int32)
+    first = (program // wide % high * Q).to(tl.int32)
+    group = program // (wide * high)
+    head, batch = group % heads, group // heads
+    bias += batch * bias_b + head * bias_h
+    mask += batch * mask_b + head * mask_h
+    key = begin + tl.arange(0, K)
+    inside = key < keys
+    scores = tl.zeros((K,), tl.float32)
+    if PER_KEY:  # all queries have the same scores
+        scores = as_float(tl.load(bias + key.to(tl.int64) * bias_k, mask=inside, other=0.0))
+    for query in range(first, tl.minimum(first + Q, queries)):
+        row = group * queries + query
+        own, end = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
+        kept = key < 0
+        if begin < end:
+            threshold, cutoff = as_float(tl.load(thresholds + row)), tl.load(cutoffs + row)
+            visible = key < end
+            if PER_KEY == 0:
+                where = bias + (row - group * queries) * bias_q + key.to(tl.int64) * bias_k
+                scores = as_float(tl.load(where, mask=visible, other=0.0))
+            kept = keeps(scores, threshold, cutoff, key)
+            if ALWAYS:
+                always = always_kept(key, own, sinks, local, LOCAL)
+                kept = kept | (always & ((scores < score_of(floor, dtype)) == 0))
+            kept = kept & visible
+            if HAS_MASK:
+                where = mask + (row - group * queries) * mask_q + key.to(tl.int64) * mask_k
+                kept = kept & (tl.load(where, mask=visible, other=0) != 0)
+        tl.store(out + row * units * VEC + key, kept, mask=inside)
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "query_len", "floor", "sinks", "local"])

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.reference.select import Positions, SelectionInputs
 
 
 class Rows(NamedTuple):
@@ -87,37 +87,70 @@ def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
     )
 
 
-def selected(
-    inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, out: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns the arguments and constants that kernels that read a selection share."""
+class Restricted(NamedTuple):
+    """Rows and what restricts them, without the tensors: what launches are remembered by."""
+
+    rows: Geometry
+    positions: Positions
+    length_stride: int | None
+    """`None` if there are no lengths."""
+    floor: float
+
+    def numbers(self, unit: int = 1) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Returns the numbers and the constants of kernels that read a selection.
+
+        Args:
+            unit: keys are counted in it.
+        """
+        rows, positions = self.rows, self.positions
+        numbers = (
+            *rows.shape[1:3],
+            rows.shape[3] // unit,
+            *rows.bias_strides,
+            *(rows.mask_strides or (0, 0, 0, 0)),
+            self.length_stride or 0,
+            positions.query_len,
+            floor_code(self.floor, rows.dtype),
+            positions.sinks,
+            positions.local,
+        )
+        return numbers, {"HAS_MASK": rows.mask_strides is not None, **self.restrictions()}
+
+    def restrictions(self) -> dict[str, bool]:
+        """Returns the constants that say which restrictions there are."""
+        positions = self.positions
+        return {
+            "LENGTHS": self.length_stride is not None,
+            "CAUSAL": positions.is_causal,
+            "ALWAYS": positions.sinks > 0 or positions.local > 0,
+            "LOCAL": positions.local > 0,
+        }
+
+
+def restricted_rows(
+    inputs: SelectionInputs, shape: tuple[int, ...], pointer: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor], Restricted]:
+    """Describes the rows `[B, H, Lq]` of a selection.
+
+    Returns:
+        The bias, the mask and the lengths, with `pointer` where there are no lengths: a kernel
+        wants one. And all but the tensors.
+    """
     bias, allowed, lengths, positions, floor = inputs
-    rows = broadcast_rows(bias, allowed, (*threshold.shape, positions.key_len))
-    arguments = (
-        bias,
-        rows.mask,
-        cutoff if lengths is None else lengths,
-        threshold,
-        cutoff,
-        out,
-        *threshold.shape[1:],
-        positions.key_len,
-        *rows.bias_strides,
-        *rows.mask_strides,
-        0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
-        positions.query_len,
-        floor_code(floor, bias.dtype),
-        positions.sinks,
-        positions.local,
-    )
-    constants = {
-        "HAS_MASK": rows.has_mask,
-        "LENGTHS": lengths is not None,
-        "CAUSAL": positions.is_causal,
-        "ALWAYS": positions.sinks > 0 or positions.local > 0,
-        "LOCAL": positions.local > 0,
-    }
-    return arguments, constants
+    rows = broadcast_rows(bias, allowed, (*shape, positions.key_len))
+    stride = None
+    if lengths is not None:
+        stride = 0 if lengths.shape[0] == 1 else lengths.stride(0)
+        pointer = lengths
+    return (bias, rows.mask, pointer), Restricted(rows.geometry, positions, stride, floor)
+
+
+def selected_rows(
+    inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor
+) -> tuple[tuple[Tensor, ...], Restricted]:
+    """Describes a selection as `restricted_rows` does, with its bounds among the tensors."""
+    tensors, restricted = restricted_rows(inputs, threshold.shape, cutoff)
+    return (*tensors, threshold.contiguous(), cutoff.contiguous()), restricted
 
 
 @triton.jit

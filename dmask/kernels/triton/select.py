@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import select as reference
-from dmask.kernels.reference.select import Positions, SelectionInputs
+from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton import layout, long_rows, prefixes, visible
 from dmask.kernels.triton.bounds import select_rows
 from dmask.kernels.triton.launches import Launch
-from dmask.kernels.triton.layout import Geometry, broadcast_rows, floor_code, tile_of
+from dmask.kernels.triton.layout import Restricted, floor_code, restricted_rows, tile_of
 
 
 def select(
@@ -61,31 +61,26 @@ def in_registers(
     query_step: int,
 ) -> None:
     """Selects for every `query_step`-th query, in rows of at most `MAX_KEYS` keys."""
-    bias, allowed, lengths, positions, floor = inputs
-    rows = broadcast_rows(bias, allowed, (*shape, positions.key_len))
-    strides = None if lengths is None else (lengths.shape[0], lengths.stride(0), lengths.dtype)
-    launch = _prepared(rows.geometry, positions, strides, window_size, floor, query_step)
-    lengths = cutoff if lengths is None else lengths  # a kernel wants a pointer
-    launch(bias, rows.mask, lengths, threshold, cutoff)
+    tensors, restricted = restricted_rows(inputs, shape, cutoff)
+    launch = _prepared(restricted, tensors[2].dtype, window_size, query_step)
+    launch(*tensors, threshold, cutoff)
 
 
 @lru_cache(maxsize=2**12)
 def _prepared(
-    rows: Geometry,
-    positions: Positions,
-    lengths: tuple[int, int, torch.dtype] | None,
+    restricted: Restricted,
+    lengths: torch.dtype,  # a compiled kernel is for one
     window_size: int,
-    floor: float,
     query_step: int,
 ) -> Launch:
+    rows, positions = restricted.rows, restricted.positions
     keys, total = rows.shape[3], rows.total
     tile = tile_of(keys, rows.dtype.itemsize, total, rows.device)
     (heads, queries, units), strides, constants = rows.numbers()
-    by_end = positions.is_causal or lengths is not None
-    length_stride = 0 if lengths is None or lengths[0] == 1 else lengths[1]
-    window, code = min(window_size, keys), floor_code(floor, rows.dtype)
+    by_end = positions.is_causal or restricted.length_stride is not None
+    window, code = min(window_size, keys), floor_code(restricted.floor, rows.dtype)
     numbers = (
-        *(total, heads, queries, units, *strides, length_stride),
+        *(total, heads, queries, units, *strides, restricted.length_stride or 0),
         *(positions.query_len, query_step, window, code, positions.sinks, positions.local),
     )
     return Launch(
@@ -95,10 +90,7 @@ def _prepared(
         (-(-total // tile.rows_each),),
         numbers,
         **constants,
-        LENGTHS=lengths is not None,
-        CAUSAL=positions.is_causal,
-        ALWAYS=positions.sinks > 0 or positions.local > 0,
-        LOCAL=positions.local > 0,
+        **restricted.restrictions(),
         R=tile.lines,
         C=tile.columns,
         ROWS=tile.rows_each,

@@ -12,7 +12,7 @@ from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton.bounds import narrowed, position
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import broadcast_rows, floor_code, row_offset
+from dmask.kernels.triton.layout import floor_code, restricted_rows, row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import load_scores
 
@@ -149,34 +149,28 @@ def bounds(
     cutoff: Tensor,
 ) -> None:
     """Writes the threshold and the cutoff of each row."""
-    bias, allowed, lengths, positions, floor = inputs
-    keys, size = positions.key_len, bias.element_size()
-    rows = broadcast_rows(bias, allowed, (*shape, keys))
-    columns = min(TILE, WARPS * 32 * (16 // size))
-    sizes, strides, constants = rows.geometry.numbers()
+    tensors, restricted = restricted_rows(inputs, shape, cutoff)
+    rows, positions, keys = restricted.rows, inputs.positions, inputs.positions.key_len
+    columns = min(TILE, WARPS * 32 * (16 // rows.dtype.itemsize))
+    sizes, strides, constants = rows.numbers()
     launch(
         "select",
         select_visible,
         (rows.total,),
         rows.shape,
-        bias,
-        rows.mask,
-        cutoff if lengths is None else lengths,
+        *tensors,
         threshold,
         cutoff,
         *sizes,
         *strides,
-        0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
+        restricted.length_stride or 0,
         positions.query_len,
         min(window_size, keys),
-        floor_code(floor, bias.dtype),
+        floor_code(inputs.floor, rows.dtype),
         min(positions.sinks, keys),
         min(positions.local, keys),
         **constants,
-        LENGTHS=lengths is not None,
-        CAUSAL=positions.is_causal,
-        ALWAYS=positions.sinks > 0 or positions.local > 0,
-        LOCAL=positions.local > 0,
+        **restricted.restrictions(),
         R=TILE // columns,
         C=columns,
         num_warps=WARPS,

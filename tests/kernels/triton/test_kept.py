@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from dmask.kernels.reference import blocks as reference_blocks
+from dmask.kernels.reference import dense as reference_dense
 from dmask.kernels.reference import indices as reference_indices
 from dmask.kernels.reference import select
 from dmask.kernels.reference.select import Positions, SelectionInputs
-from dmask.kernels.triton import blocks, indices
+from dmask.kernels.triton import blocks, dense, indices
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 LENGTHS = torch.tensor([5, 40])[:, None, None, None]
@@ -40,6 +41,8 @@ def test_kept(
         tensors = (None if t is None else t.to(device) for t in (bias, mask, lengths))
         there = SelectionInputs(*tensors, place, floor)  # type: ignore[arg-type]
         sent = bounds[0].to(device), bounds[1].to(device)
+        wanted = reference_dense.kept_mask(inputs, *bounds)
+        assert torch.equal(dense.kept_mask(there, *sent).cpu(), wanted)
         for size in ((4, 16), (64, 10)):
             wanted = reference_blocks.kept_blocks(inputs, *bounds, size)
             assert torch.equal(blocks.kept_blocks(there, *sent, size).cpu(), wanted)
@@ -58,3 +61,31 @@ def test_nothing(device: str) -> None:
     )
     assert blocks.kept_blocks(inputs, *bounds, (4, 4)).shape == (1, 2, 1, 0)
     assert (indices.kept_indices(inputs, *bounds, 3) == -1).all()
+    assert dense.kept_mask(inputs, *bounds).shape == (1, 2, 3, 0)
+
+
+@pytest.mark.parametrize("keys", [37, 64, 5000])
+def test_rows_that_are_all_the_same(keys: int, device: str) -> None:
+    inputs = SelectionInputs(normal(1, 2, 1, keys), None, None, Positions(70, keys), -1.0)
+    bounds = [each.expand(1, 2, 70) for each in select.select(inputs, (1, 2, 1), 7)]
+    there = inputs._replace(bias=inputs.bias.to(device))
+    sent = bounds[0].to(device), bounds[1].to(device)
+    wanted = reference_dense.kept_mask(inputs, *bounds)
+    assert torch.equal(dense.kept_mask(there, *sent).cpu(), wanted)
+    assert torch.equal(indices.kept_indices(there, *sent, 7).cpu(), indices_of(wanted, 7))
+
+
+def indices_of(mask: torch.Tensor, width: int) -> torch.Tensor:
+    return mask.nonzero()[:, 3].view(*mask.shape[:3], width).int()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 40), (1, 1, 70, 1), (1, 2, 3, 0), (0, 1, 2, 3)])
+def test_lists(shape: tuple[int, ...], device: str) -> None:
+    counts = normal(*shape).mul(2).int().clamp(min=0)
+    for whole in (1, 2, 2**40):
+        wanted = reference_blocks.block_lists(counts, whole)
+        found = blocks.block_lists(counts.to(device), whole)
+        for here, there in zip(wanted, found, strict=True):
+            assert there.dtype is torch.int32
+            assert there.is_contiguous()
+            assert torch.equal(there.cpu(), here)

@@ -1,0 +1,51 @@
+"""A selection as a dense mask, on CUDA."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from dmask.kernels.reference import dense as reference
+from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton.kept import write_mask
+from dmask.kernels.triton.launches import Launch
+from dmask.kernels.triton.layout import Restricted, selected_rows
+
+QUERIES, KEYS = 32, 2048
+"""How many queries and keys a program takes. It loads scores that all queries share once."""
+
+
+def kept_mask(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> Tensor:
+    """As in `reference.dense`."""
+    if inputs.floor == math.inf:
+        return reference.kept_mask(inputs, threshold, cutoff)
+    shape = *threshold.shape, inputs.positions.key_len
+    out = torch.empty(shape, dtype=torch.bool, device=cutoff.device)
+    if out.numel():
+        tensors, restricted = selected_rows(inputs, threshold, cutoff)
+        _prepared(restricted, tensors[2].dtype)(*tensors, out)
+    return out
+
+
+@lru_cache(maxsize=2**12)
+def _prepared(restricted: Restricted, lengths: torch.dtype) -> Launch:
+    batch, heads, queries, keys = shape = restricted.rows.shape
+    unit = math.gcd(keys, 16)  # the bytes that a thread stores at once
+    numbers, constants = restricted.numbers(unit)
+    tile = min(KEYS, max(32, 1 << (keys - 1).bit_length()))
+    return Launch(
+        "kept_mask",
+        shape,
+        write_mask,
+        (batch * heads * -(-queries // QUERIES) * -(-keys // tile),),
+        numbers,
+        **constants,
+        PER_KEY=restricted.rows.bias_strides[2] == 0,
+        VEC=unit,
+        Q=QUERIES,
+        K=tile,
+        num_warps=max(1, tile // 512),
+    )
