@@ -169,9 +169,10 @@ class Selection:
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
         whole = block_size[0] * block_size[1]
-        lists: Any = call(blocks.BLOCK_LISTS, counts, whole)
+        lists = call(blocks.BLOCK_LISTS, counts, whole)
         lengths, mask_mod = (self.query_len, self.key_len), self.mask_mod(num_heads)
-        return BlockMask(lengths, *lists, block_size, mask_mod)
+        made: Any = (lengths, *lists, block_size, mask_mod)
+        return BlockMask(*made)
 
     def _positions(self) -> Positions:
         return Positions(self.query_len, self.key_len, self.is_causal, self.sinks, self.local)

@@ -50,6 +50,7 @@ def _counting(
         (batch * heads * -(-queries // query_block) * -(-keys // key_block),),
         (*numbers, query_block, key_block),
         **constants,
+        PER_KEY=restricted.rows.bias_strides[2] == 0,
         Q=min(16, 1 << (query_block - 1).bit_length()),
         K=min(TILE, max(16, 1 << (key_block - 1).bit_length())),
         num_warps=4,

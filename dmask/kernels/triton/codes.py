@@ -32,6 +32,13 @@ def code_of(score, dtype: tl.constexpr):
 
 
 @triton.jit
+def rank_of(score):
+    """Returns the code of a float32, above all others for NaN. 0.0 and -0.0 have one."""
+    code = code_of(score + 0.0, tl.float32)
+    return tl.where(score != score, 0x7FFFFFFF, code)
+
+
+@triton.jit
 def infinity(dtype: tl.constexpr):
     """Returns the code of infinity, above which there is only NaN."""
     if dtype == tl.float32:

@@ -14,7 +14,7 @@ from dmask.kernels.triton.kept import write_mask
 from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Restricted, selected_rows
 
-QUERIES, KEYS = 32, 2048
+QUERIES, KEYS = 16, 2048
 """How many queries and keys a program takes. It loads scores that all queries share once."""
 
 

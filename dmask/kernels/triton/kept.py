@@ -6,17 +6,21 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.bounds import always_kept, position
-from dmask.kernels.triton.codes import score_of
+from dmask.kernels.triton.codes import rank_of, score_of
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import as_float, load_scores
 
 
 @triton.jit
-def keeps(scores, threshold, cutoff, key):
-    """Flags the scores that reach the bounds of their row; NaN is above all numbers."""
-    last_nan = tl.where((threshold == threshold) & (cutoff >= 0), 0x7FFFFFFF, cutoff)
-    nan = (scores != scores) & (key <= last_nan)
-    return (scores > threshold) | ((scores == threshold) & (key <= cutoff)) | nan
+def bound_of(threshold, cutoff):
+    """Returns the bound that `keeps` takes."""
+    return tl.where(cutoff < 0, 0x7FFFFFFF, rank_of(as_float(threshold)))
+
+
+@triton.jit
+def keeps(ranks, bound, cutoff, key):
+    """Flags the scores, as `rank_of` them, that reach the bounds of their row."""
+    return ranks > tl.where(key <= cutoff, bound - 1, bound)
 
 
 @triton.jit(do_not_specialize=["queries", "units", "query_len", "floor", "sinks", "local"])
@@ -54,7 +58,6 @@ def write_mask(
     K: tl.constexpr,
 ):
     """Writes a mask, `Q` queries and `K` keys in each program. A row has `units * VEC` keys."""
-    dtype: tl.constexpr = bias.dtype.element_ty
     keys = units * VEC
     wide, high = tl.cdiv(keys, K), tl.cdiv(queries, Q)
     program = tl.program_id(0).to(tl.int64)
@@ -62,32 +65,31 @@ def write_mask(
     first = (program // wide % high * Q).to(tl.int32)
     group = program // (wide * high)
     head, batch = group % heads, group // heads
-    bias += batch * bias_b + head * bias_h
-    mask += batch * mask_b + head * mask_h
+    least = rank_of(score_of(floor, bias.dtype.element_ty))
     key = begin + tl.arange(0, K)
-    inside = key < keys
-    scores = tl.zeros((K,), tl.float32)
+    bias += batch * bias_b + head * bias_h + key.to(tl.int64) * bias_k
+    mask += batch * mask_b + head * mask_h + key.to(tl.int64) * mask_k
+    ranks = tl.zeros((K,), tl.int32)
     if PER_KEY:  # all queries have the same scores
-        scores = as_float(tl.load(bias + key.to(tl.int64) * bias_k, mask=inside, other=0.0))
+        ranks = rank_of(as_float(tl.load(bias, mask=key < keys, other=0.0)))
     for query in range(first, tl.minimum(first + Q, queries)):
         row = group * queries + query
         own, end = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
         kept = key < 0
         if begin < end:
-            threshold, cutoff = as_float(tl.load(thresholds + row)), tl.load(cutoffs + row)
             visible = key < end
             if PER_KEY == 0:
-                where = bias + (row - group * queries) * bias_q + key.to(tl.int64) * bias_k
-                scores = as_float(tl.load(where, mask=visible, other=0.0))
-            kept = keeps(scores, threshold, cutoff, key)
+                where = bias + (row - group * queries) * bias_q
+                ranks = rank_of(as_float(tl.load(where, mask=visible, other=0.0)))
+            cutoff = tl.load(cutoffs + row)
+            kept = keeps(ranks, bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
             if ALWAYS:
-                always = always_kept(key, own, sinks, local, LOCAL)
-                kept = kept | (always & ((scores < score_of(floor, dtype)) == 0))
+                kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (ranks >= least))
             kept = kept & visible
             if HAS_MASK:
-                where = mask + (row - group * queries) * mask_q + key.to(tl.int64) * mask_k
+                where = mask + (row - group * queries) * mask_q
                 kept = kept & (tl.load(where, mask=visible, other=0) != 0)
-        tl.store(out + row * units * VEC + key, kept, mask=inside)
+        tl.store(out + row * keys + key, kept, mask=key < keys)
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "query_len", "floor", "sinks", "local"])
@@ -121,11 +123,12 @@ def count_blocks(
     CAUSAL: tl.constexpr,
     ALWAYS: tl.constexpr,
     LOCAL: tl.constexpr,
+    PER_KEY: tl.constexpr,
     Q: tl.constexpr,
     K: tl.constexpr,
 ):
     """Writes how many keys are kept in one block of queries and keys."""
-    dtype: tl.constexpr = bias.dtype.element_ty
+    least = rank_of(score_of(floor, bias.dtype.element_ty))
     wide, high = tl.cdiv(keys, key_block), tl.cdiv(queries, query_block)
     program = tl.program_id(0).to(tl.int64)
     key_tile, query_tile = program % wide, program // wide % high
@@ -139,22 +142,28 @@ def count_blocks(
     bias += batch * bias_b + head * bias_h
     mask += batch * mask_b + head * mask_h
     total = tl.zeros((Q, K), tl.int32)
-    for q in range(first, tl.where(begin < end, stop, first), Q):
-        query = q + tl.arange(0, Q)[:, None]
-        inside = query < stop
-        here = row * queries + query
-        threshold = as_float(tl.load(thresholds + here, mask=inside, other=float("inf")))
-        cutoff = tl.load(cutoffs + here, mask=inside, other=-1)
-        own, limit = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
-        for k in range(begin, end, K):
-            key = k + tl.arange(0, K)[None, :]
+    for k in range(begin, end, K):
+        key = k + tl.arange(0, K)[None, :]
+        line = bias + key.to(tl.int64) * bias_k
+        ranks = tl.zeros((1, K), tl.int32)
+        if PER_KEY:  # all queries have the same scores
+            ranks = rank_of(as_float(tl.load(line, mask=key < end, other=0.0)))
+        for q in range(first, stop, Q):
+            query = q + tl.arange(0, Q)[:, None]
+            inside = query < stop
+            here = row * queries + query
+            cutoff = tl.load(cutoffs + here, mask=inside, other=-1)
+            threshold = tl.load(thresholds + here, mask=inside, other=float("inf"))
+            own, limit = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
             visible = inside & (key < tl.minimum(limit, end))
-            where = bias + query.to(tl.int64) * bias_q + key.to(tl.int64) * bias_k
-            scores = as_float(tl.load(where, mask=visible, other=-float("inf")))
-            kept = keeps(scores, threshold, cutoff, key)
+            here_ranks = ranks
+            if PER_KEY == 0:
+                scores = tl.load(line + query.to(tl.int64) * bias_q, mask=visible, other=0.0)
+                here_ranks = rank_of(as_float(scores))
+            kept = keeps(here_ranks, bound_of(threshold, cutoff), cutoff, key)
             if ALWAYS:
                 always = always_kept(key, own, sinks, local, LOCAL)
-                kept = kept | (always & ((scores < score_of(floor, dtype)) == 0))
+                kept = kept | (always & (here_ranks >= least))
             kept = kept & visible
             if HAS_MASK:
                 where = mask + query.to(tl.int64) * mask_q + key.to(tl.int64) * mask_k
@@ -196,13 +205,13 @@ def write_kept(
     BLOCK: tl.constexpr,
 ):
     """Writes the kept keys of one row, ascending, then -1."""
-    dtype: tl.constexpr = bias.dtype.element_ty
+    least = rank_of(score_of(floor, bias.dtype.element_ty))
     row = tl.program_id(0)
     bias += row_offset(row, heads, queries, bias_b, bias_h, bias_q)
     mask += row_offset(row, heads, queries, mask_b, mask_h, mask_q)
     out += row.to(tl.int64) * width
-    threshold = as_float(tl.load(thresholds + row))
     cutoff = tl.load(cutoffs + row)
+    bound = bound_of(tl.load(thresholds + row), cutoff)
     own, end = position(
         row % queries,
         row // (queries * heads),
@@ -216,11 +225,10 @@ def write_kept(
     count = row * 0
     for start in range(0, end, BLOCK):
         key = start + tl.arange(0, BLOCK)
-        scores = load_scores(bias, bias_k, key, end, mask, mask_k, HAS_MASK, False)
-        kept = keeps(scores, threshold, cutoff, key)
+        ranks = rank_of(load_scores(bias, bias_k, key, end, mask, mask_k, HAS_MASK, False))
+        kept = keeps(ranks, bound, cutoff, key)
         if ALWAYS:
-            always = always_kept(key, own, sinks, local, LOCAL)
-            kept = kept | (always & ((scores < score_of(floor, dtype)) == 0))
+            kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (ranks >= least))
         kept = (kept & (key < end)).to(tl.int32)
         place = count + tl.cumsum(kept, 0) - 1
         tl.store(out + place, key, mask=(kept != 0) & (place < width))

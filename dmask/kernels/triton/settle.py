@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.bounds import narrowed, tied_bounds
-from dmask.kernels.triton.codes import code_of, infinity, score_of
-from dmask.kernels.triton.kept import keeps
+from dmask.kernels.triton.codes import code_of, infinity, rank_of, score_of
+from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_places
@@ -81,10 +81,11 @@ def recount(
     C: tl.constexpr,
 ):
     """Writes how many keys each split keeps, by passing over the row."""
+    bound = bound_of(threshold, cutoff)
     for split in range(splits):
         key = split * SPLIT + tile_keys(SPLIT // C, C)
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        kept = keeps(scores, threshold, cutoff, key)
+        kept = keeps(rank_of(scores), bound, cutoff, key)
         tl.store(words + split, tl.sum(tl.sum(kept.to(tl.int32), 0), 0))
 
 

@@ -20,11 +20,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.codes import infinity, score_of
-from dmask.kernels.triton.kept import keeps
+from dmask.kernels.triton.codes import infinity, rank_of, score_of
+from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
-    as_float,
     load_scores,
     store_kept,
     tile_keys,
@@ -241,8 +240,8 @@ def write_splits(
     allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     key = split * (R * C) + tile_keys(R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-    threshold = as_float(tl.load(thresholds + row))
-    kept = keeps(scores, threshold, tl.load(cutoffs + row), key)
+    cutoff = tl.load(cutoffs + row)
+    kept = keeps(rank_of(scores), bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
     if OUT == "mask":
         tl.store(out + row.to(tl.int64) * keys + key, kept, mask=key < keys)
     else:
