@@ -163,6 +163,19 @@ def barely(low, high, width):
 
 
 @triton.jit
+def close_in(scores, low, high, dtype: tl.constexpr):
+    """Moves the ends of a bracket to the scores nearest to them.
+
+    Where many scores are equal, there is nothing for steps to find between them and the next: from
+    0.0 to the smallest positive score, a bracket of codes would take twenty.
+    """
+    start, end = score_of(low, dtype), score_of(high, dtype)
+    smallest = tl.min(tl.min(tl.where(scores >= start, scores, float("inf")), 0), 0)
+    largest = tl.max(tl.max(tl.where(scores <= end, scores, -float("inf")), 0), 0)
+    return tl.maximum(low, code_of(smallest, dtype)), tl.minimum(high, code_of(largest, dtype))
+
+
+@triton.jit
 def search(
     scores,
     budget,
@@ -204,6 +217,8 @@ def search(
         low, high, reaching, beyond = narrow(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )
+        if (reaching - beyond == inside) & (low >= floor):  # below it, nothing was counted
+            low, high = close_in(scores, low, high, dtype)
         if BY_VALUE:
             thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)
         else:
@@ -257,43 +272,43 @@ def find_threshold(
 
 
 @triton.jit
-def narrow_to_one(low, high, reaching, beyond, budget, code, count):
-    """Returns what is left of a bracket after counting what reaches one code inside it."""
-    above = count >= budget
-    low, reaching = tl.where(above, code, low), tl.where(above, count, reaching)
-    return low, tl.where(above, high, code - 1), reaching, tl.where(above, beyond, count)
-
-
-@triton.jit
 def find_two(scores, more, fewer, slack, low, high, reaching, dtype: tl.constexpr):
     """Returns two codes: one that `more` scores reach, and one that `fewer` reach, or up to `slack`
-    more. Both are searched in the same steps, as each step counts twice.
+    more. Both are searched in the same steps: what takes time is to choose what to count.
 
     Args:
         low, high, reaching: as in `search`, for a bracket of all scores.
     """
     top, end, count = low, high, reaching
     beyond, past = reaching * 0, reaching * 0
-    half, other_half = low > high, low > high
+    thirds, other_thirds = low > high, low > high
     first, second = count > more + slack, count > fewer + slack
     while first | second:
-        share = tail_share(reaching, beyond, (more + slack // 2).to(tl.float32))
-        other_share = tail_share(count, past, (fewer + slack // 2).to(tl.float32))
-        code = code_at(low, high, share, half, dtype)
-        other = code_at(top, end, other_share, other_half, dtype)
-        most, least = count_reaching(
-            scores, tl.minimum(code, other), tl.maximum(code, other), dtype
+        lower, upper = guess_by_value(low, high, reaching, beyond, more + slack // 2, thirds, dtype)
+        other_lower, other_upper = guess_by_value(
+            top, end, count, past, fewer + slack // 2, other_thirds, dtype
         )
-        at_code, at_other = tl.where(code < other, most, least), tl.where(code < other, least, most)
+        at_lower, at_upper = count_reaching(scores, lower, upper, dtype)
+        at_other_lower, at_other_upper = count_reaching(scores, other_lower, other_upper, dtype)
         inside, rest = reaching - beyond, count - past
         if first:
-            low, high, reaching, beyond = narrow_to_one(
-                low, high, reaching, beyond, more, code, at_code
+            low, high, reaching, beyond = narrow(
+                low, high, reaching, beyond, more, lower, upper, at_lower, at_upper
             )
         if second:
-            top, end, count, past = narrow_to_one(top, end, count, past, fewer, other, at_other)
-        half = ((reaching - beyond) * 2 > inside) & (half == 0)
-        other_half = ((count - past) * 2 > rest) & (other_half == 0)
+            top, end, count, past = narrow(
+                top,
+                end,
+                count,
+                past,
+                fewer,
+                other_lower,
+                other_upper,
+                at_other_lower,
+                at_other_upper,
+            )
+        thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)
+        other_thirds = ((count - past) * 2 > rest) & (other_thirds == 0)
         first = (reaching > more + slack) & (low < high)
         second = (count > fewer + slack) & (top < end)
     return low, top

@@ -44,14 +44,19 @@ def notes_of(notes, row, splits, room):
 
 
 @triton.jit
-def sampled_keys(width, R: tl.constexpr, C: tl.constexpr):
-    """Returns one key of each stratum of `width` keys, at a hashed place: no pattern of the scores
+def sampled_keys(keys, VEC: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
+    """Returns `VEC` neighbors of each stratum of a row, at a hashed place: no pattern of the scores
     repeats in step with it.
+
+    Memory is read in pieces of 64 bytes; single keys would cost sixteen times their size.
     """
-    stratum = tile_keys(R, C)
+    sample = tile_keys(R, C)
+    stratum, width = sample // VEC, keys // (R * C)
     hashed = stratum.to(tl.uint32) * 2654435761
     hashed = (hashed ^ (hashed >> 15)) * 2246822519
-    return stratum * width + ((hashed >> 8) % width.to(tl.uint32)).to(tl.int32)
+    unit = stratum * width + ((hashed >> 8) % width.to(tl.uint32)).to(tl.int32)
+    key = unit * VEC + sample % VEC
+    return tl.multiple_of(tl.max_contiguous(key, [1, VEC]), [1, VEC])
 
 
 @triton.jit
@@ -94,7 +99,7 @@ def sample_rows(
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
     allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
-    key = sampled_keys(keys // (R * C), R, C)
+    key = sampled_keys(keys, VEC, R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)
     share = budget.to(tl.float32) / keys.to(tl.float32)
