@@ -111,7 +111,7 @@ def topk_rows(
                 C,
             )
         low, reaching, beyond = find_threshold(
-            scores, most, floor, lower, upper, R * C, ALONE, dtype
+            scores, most, floor, lower, upper, R * C, ALONE, ROWS, dtype
         )
         hint, distance = next_hint(hint, distance, low, floor)
         count = tl.minimum(reaching, most)

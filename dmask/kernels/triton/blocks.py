@@ -15,8 +15,10 @@ from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Restricted, selected_rows
 from dmask.kernels.triton.listed import write_lists
 
-TILE = 128
-"""The longest side of what a program looks at together."""
+KEYS = 512
+"""How many keys a program looks at together: several blocks, if their size is a power of two."""
+LONGEST = 128
+"""How many keys of a block of another size a program looks at together."""
 
 
 def kept_blocks(
@@ -43,16 +45,19 @@ def _counting(
 ) -> Launch:
     batch, heads, queries, keys = shape = restricted.rows.shape
     numbers, constants = restricted.numbers()
+    size = 1 << (key_block - 1).bit_length()
+    wide = max(1, KEYS // size) if size == key_block else 1
     return Launch(
         "kept_blocks",
         shape,
         count_blocks,
-        (batch * heads * -(-queries // query_block) * -(-keys // key_block),),
+        (batch * heads * -(-queries // query_block) * -(-keys // (key_block * wide)),),
         (*numbers, query_block, key_block),
         **constants,
         PER_KEY=restricted.rows.bias_strides[2] == 0,
-        Q=min(16, 1 << (query_block - 1).bit_length()),
-        K=min(TILE, max(16, 1 << (key_block - 1).bit_length())),
+        WIDE=wide,
+        Q=min(8 if wide > 1 else 16, 1 << (query_block - 1).bit_length()),
+        K=wide * size if wide > 1 else min(LONGEST, max(16, size)),
         num_warps=4,
     )
 

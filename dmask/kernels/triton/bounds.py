@@ -183,7 +183,7 @@ def select_rows(
         if budget > 0:
             lower, upper = first_pivots(hint, distance, floor, dtype)
             low, reaching, beyond = find_threshold(
-                scores, budget, floor, lower, upper, R * C, ALONE, dtype
+                scores, budget, floor, lower, upper, R * C, ALONE, ROWS, dtype
             )
             hint, distance = next_hint(hint, distance, low, floor)
             tied = reaching > budget

@@ -20,7 +20,8 @@ def score_of(code, dtype: tl.constexpr):
 
 @triton.jit
 def code_of(score, dtype: tl.constexpr):
-    """Returns the code of a float32 that `dtype` holds, or of one close to it."""
+    """Returns the code of a float32 that `dtype` holds, or of one close to it; 0.0's for -0.0."""
+    score += 0.0
     if dtype == tl.float16:
         half = score.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32)
         return tl.where(half < 0, half ^ 0x7FFF, half)
@@ -33,9 +34,8 @@ def code_of(score, dtype: tl.constexpr):
 
 @triton.jit
 def rank_of(score):
-    """Returns the code of a float32, above all others for NaN. 0.0 and -0.0 have one."""
-    code = code_of(score + 0.0, tl.float32)
-    return tl.where(score != score, 0x7FFFFFFF, code)
+    """Returns the code of a float32, above all others for NaN."""
+    return tl.where(score != score, 0x7FFFFFFF, code_of(score, tl.float32))
 
 
 @triton.jit

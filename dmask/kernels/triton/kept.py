@@ -124,21 +124,27 @@ def count_blocks(
     ALWAYS: tl.constexpr,
     LOCAL: tl.constexpr,
     PER_KEY: tl.constexpr,
+    WIDE: tl.constexpr,
     Q: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Writes how many keys are kept in one block of queries and keys."""
+    """Writes how many keys are kept in `WIDE` blocks next to each other.
+
+    More than one block has to be `K` keys together: a query's bounds are read once for all of them.
+    """
     least = rank_of(score_of(floor, bias.dtype.element_ty))
-    wide, high = tl.cdiv(keys, key_block), tl.cdiv(queries, query_block)
+    blocks, high = tl.cdiv(keys, key_block), tl.cdiv(queries, query_block)
+    wide = tl.cdiv(blocks, WIDE)
     program = tl.program_id(0).to(tl.int64)
     key_tile, query_tile = program % wide, program // wide % high
     row = program // (wide * high)
     head, batch = row % heads, row // heads
     first, stop = (query_tile * query_block).to(tl.int32), queries
     stop = tl.minimum(first + query_block, queries)
-    begin = (key_tile * key_block).to(tl.int32)
+    block = (key_tile * WIDE).to(tl.int32)
+    begin = block * key_block
     _, seen = position(stop - 1, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
-    end = tl.minimum(tl.minimum(begin + key_block, keys), seen)
+    end = tl.minimum(tl.minimum(begin + WIDE * key_block, keys), seen)
     bias += batch * bias_b + head * bias_h
     mask += batch * mask_b + head * mask_h
     total = tl.zeros((Q, K), tl.int32)
@@ -169,7 +175,9 @@ def count_blocks(
                 where = mask + query.to(tl.int64) * mask_q + key.to(tl.int64) * mask_k
                 kept = kept & (tl.load(where, mask=visible, other=0) != 0)
             total += kept.to(tl.int32)
-    tl.store(counts + program, tl.sum(total))
+    counted = tl.sum(tl.reshape(tl.sum(total, 0), (WIDE, K // WIDE)), 1)
+    block += tl.arange(0, WIDE)
+    tl.store(counts + (program // wide) * blocks + block, counted, mask=block < blocks)
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "query_len", "floor", "sinks", "local", "width"])

@@ -92,7 +92,9 @@ def _launches(
         more = MORE_WARPS[kernel] if programs <= alone else 1
         warps = max(1, min(WARPS * more, size // 256))
         columns = min(warps * 32 * (16 // rows.dtype.itemsize), size, SPLIT)
-        tile = {"R": size // columns, "C": columns, "num_warps": warps}
+        tile: dict[str, Any] = {"R": size // columns, "C": columns, "num_warps": warps}
+        # Ptxas takes 168 registers for these, and leaves room for fewer programs.
+        tile["maxnreg"] = layout.REGISTERS if kernel is gather_splits else None
         numbers = (*sizes, splits, *strides, room, *numbers)
         constants = shared | constants | tile
         return Launch(op, rows.shape, kernel, (programs,), numbers, **constants)

@@ -10,26 +10,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.codes import score_of
+from dmask.kernels.triton.codes import code_of, score_of
 from dmask.kernels.triton.rows import load_scores
-from dmask.kernels.triton.search import barely, narrow, pivots
+from dmask.kernels.triton.search import barely, narrow, pivots, snap, width_of
 
 ERROR = tl.constexpr(1e-4)
 """More than twenty times the relative error of a mass in float32."""
-
-
-@triton.jit
-def code_of(score, dtype: tl.constexpr):
-    """Returns the code of a float32 that `dtype` holds; 0.0's for both zeros."""
-    score += 0.0
-    if dtype == tl.float16:
-        half = score.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32)
-        return tl.where(half < 0, half ^ 0x7FFF, half)
-    bits = score.to(tl.int32, bitcast=True)
-    code = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-    if dtype == tl.bfloat16:
-        return code >> 16
-    return code
 
 
 @triton.jit
@@ -72,21 +58,12 @@ def mass_reaching(scores, weights, least):
 
 
 @triton.jit
-def snap(scores, low, high):
-    """Returns the codes of the first and the last score in a bracket, and how many there are."""
-    high = tl.where(high == -1, -2, high)  # the code of -0.0, which is not below 0.0
-    inside = (scores >= score_of(low, tl.float32)) & (scores <= score_of(high, tl.float32))
-    first = tl.min(tl.min(tl.where(inside, scores, float("inf")), 0), 0)
-    last = tl.max(tl.max(tl.where(inside, scores, -float("inf")), 0), 0)
-    count = tl.sum(tl.sum(inside.to(tl.int32), 0), 0)
-    return code_of(first, tl.float32), code_of(last, tl.float32), count
-
-
-@triton.jit
 def bracket(scores, top, share):
     """Returns codes of scores that the last needed one lies between, and how many scores do."""
     high = code_of(top, tl.float32)
-    low, high, inside = snap(scores, high * 0 - 0x7F800000, high)  # from the lowest finite number
+    low, high, inside = snap(
+        scores, high * 0 - 0x7F800000, high, tl.float32
+    )  # from the lowest finite number
     reaching = mass_reaching(scores, weigh(scores, top), -float("inf"))
     goal, beyond = reaching * share, reaching * 0.0
     thirds, moves = low > high, low < high
@@ -96,7 +73,7 @@ def bracket(scores, top, share):
         weights = weigh(scores, top)
         at_lower = mass_reaching(scores, weights, score_of(lower, tl.float32))
         at_upper = mass_reaching(scores, weights, score_of(upper, tl.float32))
-        width = high.to(tl.float32) - low.to(tl.float32)
+        width = width_of(low, high)
         before_low, before_high = low, high
         if at_lower >= goal * (1 + ERROR):
             low, reaching = lower, at_lower
@@ -107,7 +84,7 @@ def bracket(scores, top, share):
         if at_lower <= goal * (1 - ERROR):
             high, beyond = lower - 1, at_lower
         moves = (low != before_low) | (high != before_high)
-        low, high, inside = snap(scores, low, high)
+        low, high, inside = snap(scores, low, high, tl.float32)
         thirds = barely(low, high, width) & (thirds == 0)
         moves = moves & (low < high)
     return low, high, inside
@@ -173,11 +150,11 @@ def last_needed(
         _, at_first, at_second = exact_masses(
             line, bias_k, allowed, mask_k, keys, floor, lower, upper, top, HAS_MASK, BLOCK
         )
-        width = high.to(tl.float32) - low.to(tl.float32)
+        width = width_of(low, high)
         low, high, reaching, beyond = narrow(
             low, high, reaching, beyond, goal, first, second, at_first, at_second
         )
-        low, high, inside = snap(scores, low, high)
+        low, high, inside = snap(scores, low, high, tl.float32)
         thirds = barely(low, high, width) & (thirds == 0)
     last = score_of(low, tl.float32)
     above = tl.sum(tl.sum((scores > last).to(tl.int32), 0), 0)

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.rows import load_scores, tile_keys, tile_places, without_nan
-from dmask.kernels.triton.search import barely, count_reaching, guess, narrow
+from dmask.kernels.triton.search import barely, count_reaching, guess, narrow, width_of
 
 
 @triton.jit
@@ -60,7 +60,7 @@ def passing_bounds(
         at_lower, at_upper = passing_counts(
             line, bias_k, allowed, mask_k, keys, lower, upper, dtype, HAS_MASK, R, C
         )
-        width = high.to(tl.float32) - low.to(tl.float32)
+        width = width_of(low, high)
         low, high, reaching, beyond = narrow(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )

@@ -70,10 +70,17 @@ def count_reaching(scores, lower, upper, dtype: tl.constexpr):
 
 
 @triton.jit
+def width_of(low, high):
+    """Returns the width of a bracket as float32. It may need 32 bits, and float32 does not tell
+    large codes from their neighbors: hence integers that wrap around.
+    """
+    return (high - low).to(tl.uint32, bitcast=True).to(tl.float32)
+
+
+@triton.jit
 def between(low, high, first, second):
     """Returns the integers at two shares of a bracket, above `low`."""
-    width = high.to(tl.float32) - low.to(tl.float32)
-    # The width may need 32 bits; the sum wraps around to what it should be.
+    width = width_of(low, high)  # the sums wrap around to what they should be
     lower = low + (width * first).to(tl.uint32).to(tl.int32)
     upper = low + (width * second).to(tl.uint32).to(tl.int32) + 1
     lower = tl.minimum(tl.maximum(lower, low + 1), high)
@@ -159,20 +166,18 @@ def narrow(low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
 @triton.jit
 def barely(low, high, width):
     """True if a bracket is still more than a quarter as wide as it was."""
-    return high.to(tl.float32) - low.to(tl.float32) > width * 0.25
+    return width_of(low, high) > width * 0.25
 
 
 @triton.jit
-def close_in(scores, low, high, dtype: tl.constexpr):
-    """Moves the ends of a bracket to the scores nearest to them.
-
-    Where many scores are equal, there is nothing for steps to find between them and the next: from
-    0.0 to the smallest positive score, a bracket of codes would take twenty.
-    """
-    start, end = score_of(low, dtype), score_of(high, dtype)
-    smallest = tl.min(tl.min(tl.where(scores >= start, scores, float("inf")), 0), 0)
-    largest = tl.max(tl.max(tl.where(scores <= end, scores, -float("inf")), 0), 0)
-    return tl.maximum(low, code_of(smallest, dtype)), tl.minimum(high, code_of(largest, dtype))
+def snap(scores, low, high, dtype: tl.constexpr):
+    """Returns the codes of the first and the last score in a bracket, and how many there are."""
+    high = tl.where(high == -1, -2, high)  # the code of -0.0, which is not below 0.0
+    inside = (scores >= score_of(low, dtype)) & (scores <= score_of(high, dtype))
+    first = tl.min(tl.min(tl.where(inside, scores, float("inf")), 0), 0)
+    last = tl.max(tl.max(tl.where(inside, scores, -float("inf")), 0), 0)
+    count = tl.sum(tl.sum(inside.to(tl.int32), 0), 0)
+    return code_of(first, dtype), code_of(last, dtype), count
 
 
 @triton.jit
@@ -188,6 +193,7 @@ def search(
     lower,
     upper,
     BY_VALUE: tl.constexpr,
+    SNAP: tl.constexpr,
     dtype: tl.constexpr,
 ):
     """Narrows a bracket of codes until `budget` scores reach its lower end, or up to `slack` more.
@@ -198,6 +204,9 @@ def search(
         low, high: the bracket. `reaching` scores reach `low`, and `beyond` are above `high`.
         lower, upper: the codes to try first, not below the floor; or an `upper` below `lower`.
         BY_VALUE: for a bracket from the smallest to the largest score.
+        SNAP: move the ends to scores where a step finds nothing. Nothing is between many equal
+            scores and the next, and from 0.0 to the smallest positive score, a bracket of codes
+            would take twenty steps.
 
     Returns:
         `low, reaching, beyond`. `reaching` is more than was asked for only where scores tie, and
@@ -213,12 +222,13 @@ def search(
                 if low < floor:
                     lower, upper = floor, tl.maximum(upper, floor)
         at_lower, at_upper = count_reaching(scores, lower, upper, dtype)
-        width, inside = high.to(tl.float32) - low.to(tl.float32), reaching - beyond
+        width, inside = width_of(low, high), reaching - beyond
         low, high, reaching, beyond = narrow(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )
-        if (reaching - beyond == inside) & (low >= floor):  # below it, nothing was counted
-            low, high = close_in(scores, low, high, dtype)
+        if SNAP:  # noqa: SIM102  # known to the compiler
+            if (reaching - beyond == inside) & (low >= floor):  # below it, nothing was counted
+                low, high, _ = snap(scores, low, high, dtype)
         if BY_VALUE:
             thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)
         else:
@@ -241,7 +251,15 @@ def whole_bracket(scores, floor, dtype: tl.constexpr):
 
 @triton.jit
 def find_threshold(
-    scores, budget, floor, lower, upper, size, ALONE: tl.constexpr, dtype: tl.constexpr
+    scores,
+    budget,
+    floor,
+    lower,
+    upper,
+    size,
+    ALONE: tl.constexpr,
+    ROWS: tl.constexpr,
+    dtype: tl.constexpr,
 ):
     """Returns the code of a threshold, how many scores reach it, and how many are above it.
 
@@ -249,7 +267,9 @@ def find_threshold(
         scores, floor, lower, upper: as in `search`.
         budget: how many to keep, at least 1.
         size: how many scores there are, or more.
-        ALONE: there is no row before that `lower` and `upper` could come from.
+        ALONE: search from the smallest to the largest score, and not from `lower` and `upper`.
+        ROWS: how many rows a program takes. After the first, `lower` and `upper` come from the row
+            before.
 
     Returns:
         `low, reaching, beyond`. Either `reaching` is the budget, or less because no more scores
@@ -264,8 +284,10 @@ def find_threshold(
         # be counted even where the budget is all scores: hence at least one more.
         low, high = floor - 1, floor * 0 + infinity(dtype)
         reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
+    # With several rows, `lower` and `upper` find a plateau; with 16 bits, few codes are around it.
+    SNAP: tl.constexpr = (ROWS == 1) & (dtype == tl.float32)  # noqa: N806
     low, reaching, beyond = search(
-        scores, budget, 0, floor, low, high, reaching, beyond, lower, upper, ALONE, dtype
+        scores, budget, 0, floor, low, high, reaching, beyond, lower, upper, ALONE, SNAP, dtype
     )
     # Fewer scores than the budget reach the floor.
     return tl.maximum(low, floor), tl.where(low < floor, beyond, reaching), beyond
@@ -332,7 +354,7 @@ def find_cutoff(places, budget, beyond, reaching, size):
             places, -1.0, 1.0 - lower.to(tl.float32), -1.0, 1.0 - upper.to(tl.float32)
         )
         at_lower, at_upper = counts & 0xFFFF, (counts >> 16) & 0xFFFF
-        width = high.to(tl.float32) - low.to(tl.float32)
+        width = width_of(low, high)
         low, high, reaching, beyond = narrow(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )

@@ -51,7 +51,19 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
     """
     floor, largest = low + 1, code_of(tl.max(tl.max(scores, 0), 0), dtype)
     found, reaching, beyond = search(
-        scores, need, 0, floor, floor, largest, between, need * 0, floor, floor - 1, True, dtype
+        scores,
+        need,
+        0,
+        floor,
+        floor,
+        largest,
+        between,
+        need * 0,
+        floor,
+        floor - 1,
+        True,
+        True,
+        dtype,
     )
     tie = score_of(found, dtype)
     if reaching > need:
