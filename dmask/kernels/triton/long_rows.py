@@ -106,7 +106,7 @@ def _launches(
         prepare(gather_splits, total * splits, SPLIT, code),
         prepare(settle_rows, total, room, window, code, COUNT=indices, SPLIT=SPLIT, SPLITS=parts),
         prepare(write_splits, total * splits, SPLIT, window_size, OUT=out, SPLITS=parts),
-        HEAD + WORDS * splits + 2 * room,
+        HEAD + WORDS * splits + room,
     )
 
 

@@ -14,7 +14,7 @@ from dmask.kernels.triton.codes import code_of, infinity, rank_of, score_of
 from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
-from dmask.kernels.triton.rows import load_scores, tile_keys, tile_places
+from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_places
 from dmask.kernels.triton.search import find_cutoff, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
 
@@ -184,9 +184,9 @@ def settle_rows(
             slot = tile_keys(R, C)
             gathered = note + HEAD + WORDS * splits
             key = tl.load(gathered + slot, mask=slot < between, other=0)
-            bits = tl.load(gathered + room + slot, mask=slot < between, other=0)
-            scores = bits.to(tl.float32, bitcast=True)
-            scores = tl.where(slot < between, scores, -float("inf"))
+            scores = as_float(
+                tl.load(line + key * bias_k, mask=slot < between, other=-float("inf"))
+            )
             threshold, cutoff = searched_bounds(
                 scores, key, budget - at_high, between, low, keys, dtype
             )

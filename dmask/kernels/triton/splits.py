@@ -7,8 +7,7 @@ pass writes the result. So a row is read twice, and programs of a launch never w
 
 All that the launches tell each other about a row is one line of integers, its *notes*: `low`;
 `high`; how many keys are gathered; how many of these `settle` looked at; then four words per split,
-each word for all splits; then the gathered keys, and the bits of their scores as float32, so that
-`settle` need not look for them all over the row. The words are
+each word for all splits; then the gathered keys. The words are
 
 0. how many scores reach `low`, and in the upper half, how many are above it;
 1. the same for `high`;
@@ -41,7 +40,7 @@ WORDS = tl.constexpr(4)
 @triton.jit
 def notes_of(notes, row, splits, room):
     """Returns where the notes of a row start."""
-    return notes + row.to(tl.int64) * (HEAD + WORDS * splits + 2 * room)
+    return notes + row.to(tl.int64) * (HEAD + WORDS * splits + room)
 
 
 @triton.jit
@@ -192,9 +191,7 @@ def gather_splits(
         between = (scores >= score_of(low + 1, dtype)) & (scores < score_of(high, dtype))
         place = first + places_by_column(between) - 1
         gathered = note + HEAD + WORDS * splits
-        wanted = between & (place < room)
-        store_kept(gathered, place, key, wanted)
-        store_kept(gathered + room, place, scores.to(tl.int32, bitcast=True), wanted)
+        store_kept(gathered, place, key, between & (place < room))
 
 
 @triton.jit
