@@ -64,10 +64,10 @@ def test_nothing(device: str) -> None:
     assert dense.kept_mask(inputs, *bounds).shape == (1, 2, 3, 0)
 
 
-@pytest.mark.parametrize("keys", [37, 64, 5000])
+@pytest.mark.parametrize("keys", [37, 64, 2500])
 def test_rows_that_are_all_the_same(keys: int, device: str) -> None:
-    inputs = SelectionInputs(normal(1, 2, 1, keys), None, None, Positions(70, keys), -1.0)
-    bounds = [each.expand(1, 2, 70) for each in select.select(inputs, (1, 2, 1), 7)]
+    inputs = SelectionInputs(normal(1, 2, 1, keys), None, None, Positions(20, keys), -1.0)
+    bounds = [each.expand(1, 2, 20) for each in select.select(inputs, (1, 2, 1), 7)]
     there = inputs._replace(bias=inputs.bias.to(device))
     sent = bounds[0].to(device), bounds[1].to(device)
     wanted = reference_dense.kept_mask(inputs, *bounds)
@@ -79,7 +79,7 @@ def indices_of(mask: torch.Tensor, width: int) -> torch.Tensor:
     return mask.nonzero()[:, 3].view(*mask.shape[:3], width).int()
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 5, 40), (1, 1, 70, 1), (1, 2, 3, 0), (0, 1, 2, 3)])
+@pytest.mark.parametrize("shape", [(1, 2, 3, 40), (1, 1, 20, 1), (1, 2, 3, 0), (0, 1, 2, 3)])
 def test_lists(shape: tuple[int, ...], device: str) -> None:
     counts = normal(*shape).mul(2).int().clamp(min=0)
     for whole in (1, 2, 2**40):
