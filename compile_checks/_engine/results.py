@@ -6,9 +6,11 @@ torch.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,21 @@ from typing import NamedTuple
 from compile_checks._engine.findings import AuditReport, Finding, headline
 
 _SITE_PACKAGES = re.compile(r".*/(?:site|dist)-packages/")
-# The parts of a finding that change from run to run: addresses, measured differences and the
-# ids of compilations, such as `0/1: `.
-_VOLATILE = re.compile(r"\b\d+/\d+: |0x[0-9a-fA-F]+|\b\d+\.\d+(?:e[+-]?\d+)?\b|\b\d+e[+-]?\d+\b")
+_NOTEBOOK = re.compile(r".*/ipykernel_\d+/\d+\.py\Z|<ipython-input-.*>\Z")
+_PROJECT_FILES = (".git", "pyproject.toml", "setup.py", "setup.cfg")
+_FOLDERS = re.compile(
+    r"""(?:[\w.~-]*[/\\])+(?=[\w.-]+\.py\b)  # of a Python file: Dynamo shortens paths
+    | (?<![\w./:\\])(?:[A-Za-z]:)?(?:[/\\][\w.~-]+)+[/\\](?=[\w.-])  # absolute""",
+    re.VERBOSE,
+)
+_CHECKED_ID = re.compile(r"(___check_(?:obj|type)_id\(.*?, )\d+(?=\))")
+_VOLATILE = re.compile(
+    r"""\b\d+/\d+(?:_\d+)?\b(?::[ ])?  # the id of a compilation
+    | 0x[0-9a-fA-F]+ | \b\d{9,}\b  # addresses and the ids of objects
+    | (?<=\.py:)\d+ | (?<=\bline[ ])\d+
+    | \b\d+\.\d+(?:e[+-]?\d+)?\b | \b\d+e[+-]?\d+\b  # measured differences""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
@@ -76,9 +90,10 @@ class Results:
 
 
 class Identity(NamedTuple):
-    """The fields that identify a finding across runs, even if its line has moved.
+    """The fields that identify a finding across runs, processes and machines.
 
-    Two places with the same text in one file have the same identity; the baseline counts them.
+    They are the same after its line has moved and in another copy of the project. Two places with
+    the same text in one file have the same identity; the baseline counts them.
     """
 
     kind: str
@@ -100,16 +115,61 @@ class Identity(NamedTuple):
 def identity(case: str, finding: Finding) -> Identity:
     """Returns the identity of a finding of a case.
 
+    A recompile is identified by its guard: its reason also names the earlier compilations.
+
     >>> identity("step", Finding("mismatch", "largest difference 1.5e-3 at <f at 0x7f01>")).headline
     'largest difference # at <f at #>'
+    >>> identity("step", Finding("recompile", "0/0: ...", guard="___check_type_id(h, 9745216)"))[3]
+    '___check_type_id(h, #)'
     """
     return Identity(
         finding.kind,
-        portable_path(finding.file),
+        _path_in_project(finding.file),
         " ".join(finding.source.split()),
-        _VOLATILE.sub("#", headline(finding.reason)),
-        "" if finding.file else case,
+        _stable(headline(finding.guard or finding.reason)),
+        "" if finding.file else _case_in_project(case),
     )
+
+
+def _case_in_project(case: str) -> str:
+    """Returns the name of a case with the path of its file relative to the project."""
+    file, colons, name = case.partition("::")
+    if not colons or not file.endswith(".py"):
+        return case
+    return _path_in_project(os.path.abspath(file)) + colons + name
+
+
+def _stable(text: str) -> str:
+    """Replaces the parts of a text that differ between runs and between machines.
+
+    >>> _stable("0/1: <f at 0x7f01> failed in /home/me/project/model.py:7, line 7 of /tmp/log.txt")
+    '#<f at #> failed in model.py:#, line # of log.txt'
+    """
+    return _VOLATILE.sub("#", _CHECKED_ID.sub(r"\1#", _FOLDERS.sub("", text)))
+
+
+def _path_in_project(file: str) -> str:
+    """Returns a path relative to the project or package that contains the file."""
+    if not file or _NOTEBOOK.match(file):
+        return "<notebook>" if file else ""
+    path = Path(file)
+    installed = _SITE_PACKAGES.sub("", path.as_posix())
+    if installed != path.as_posix():
+        return installed
+    if path.is_absolute():
+        for root in (Path(sysconfig.get_path("stdlib")), *_roots(path.parent), Path.cwd()):
+            if path.is_relative_to(root):
+                return path.relative_to(root).as_posix()
+        return path.name
+    return path.as_posix()
+
+
+@functools.cache
+def _roots(folder: Path) -> tuple[Path, ...]:
+    """Returns the nearest folder around one that looks like the root of a project, if any."""
+    around = (folder, *folder.parents)
+    found = (root for root in around if any((root / name).exists() for name in _PROJECT_FILES))
+    return tuple(found)[:1]
 
 
 def portable_path(file: str) -> str:

@@ -18,7 +18,7 @@ from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult, Identity, Known, Results, identity
 from compile_checks.rules import baseline_expired, baseline_vanished
 
-FILE_VERSION = 1
+FILE_VERSION = 2
 _NAME = "baseline"
 """The name of the case that reports findings about the file itself."""
 
@@ -82,7 +82,10 @@ class Baseline:
         except (OSError, ValueError) as error:
             raise BaselineError(f"{path}: {error}") from None
         if not isinstance(document, dict) or document.get("version") != FILE_VERSION:
-            raise BaselineError(f'{path}: expected an object with "version": {FILE_VERSION}')
+            raise BaselineError(
+                f'{path}: expected an object with "version": {FILE_VERSION}; delete the file and '
+                "write it again with --update-baseline"
+            )
         entries = document.get("findings")
         if not isinstance(entries, list):
             raise BaselineError(f'{path}: expected a list under "findings"')

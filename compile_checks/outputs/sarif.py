@@ -49,7 +49,7 @@ def _result(case: CaseResult, finding: Finding) -> dict[str, Any]:
         "message": _message("\n".join([headline(finding.reason) or finding.kind, *named])),
         "locations": [_location(case, finding)],
         "partialFingerprints": {
-            "compileChecks/v1": identity(case.name, finding).fingerprint(),
+            "compileChecks/v2": identity(case.name, finding).fingerprint(),
         },
         "occurrenceCount": finding.count,
         "properties": _properties(case, finding),

@@ -299,32 +299,32 @@ ENTRY = {
     ("text", "message"),
     [
         ("{", "Expecting property name"),
-        ("[]", 'expected an object with "version": 1'),
-        ('{"version": 2, "findings": []}', 'expected an object with "version": 1'),
-        ('{"version": 1}', 'expected a list under "findings"'),
-        ('{"version": 1, "findings": [{"kind": "x"}]}', "expected an entry with kind, file,"),
+        ("[]", 'expected an object with "version": 2'),
+        ('{"version": 1, "findings": []}', 'expected an object with "version": 2'),
+        ('{"version": 2}', 'expected a list under "findings"'),
+        ('{"version": 2, "findings": [{"kind": "x"}]}', "expected an entry with kind, file,"),
         (
-            json.dumps({"version": 1, "findings": [{**ENTRY, "until": ""}]}),
+            json.dumps({"version": 2, "findings": [{**ENTRY, "until": ""}]}),
             "expected an entry with",
         ),
         (
-            json.dumps({"version": 1, "findings": [{**ENTRY, "reason": ""}]}),
+            json.dumps({"version": 2, "findings": [{**ENTRY, "reason": ""}]}),
             "'reason': expected a non-empty string, got ''",
         ),
         (
-            json.dumps({"version": 1, "findings": [{**ENTRY, "places": 0}]}),
+            json.dumps({"version": 2, "findings": [{**ENTRY, "places": 0}]}),
             "'places': expected a positive integer, got 0",
         ),
         (
-            json.dumps({"version": 1, "findings": [{**ENTRY, "cases": "a"}]}),
+            json.dumps({"version": 2, "findings": [{**ENTRY, "cases": "a"}]}),
             "'cases': expected a list of strings, got 'a'",
         ),
         (
-            json.dumps({"version": 1, "findings": [{**ENTRY, "kind": 3}]}),
+            json.dumps({"version": 2, "findings": [{**ENTRY, "kind": 3}]}),
             "'kind': expected a string, got 3",
         ),
         (
-            json.dumps({"version": 1, "findings": [{**ENTRY, "expires": "soon"}]}),
+            json.dumps({"version": 2, "findings": [{**ENTRY, "expires": "soon"}]}),
             "'expires': expected a date as YYYY-MM-DD, got 'soon'",
         ),
     ],

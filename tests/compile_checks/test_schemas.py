@@ -159,7 +159,7 @@ def test_what_the_baseline_knows_is_suppressed_in_sarif(run: Results) -> None:
 def test_json_and_sarif_have_the_same_fingerprints(run: Results) -> None:
     in_json = [f["fingerprint"] for case in as_json(run)["cases"] for f in case["findings"]]
     in_sarif = [
-        result["partialFingerprints"]["compileChecks/v1"]
+        result["partialFingerprints"]["compileChecks/v2"]
         for result in as_sarif(run)["runs"][0]["results"]
         if "suppressions" not in result
     ]
