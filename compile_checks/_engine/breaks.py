@@ -18,10 +18,9 @@ _STACK = re.compile(r"User code traceback:|^from user code:$", re.MULTILINE)
 
 def break_of(error: BaseException | None, payload: str, compile_id: str = "") -> GraphBreak:
     """Returns the break that an exception describes, or else a record of the trace."""
-    stack: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
-    # Dynamo logs a break on a branch while it is still tracing, with no exception in flight.
-    reason = reason_in(payload if stack is None else str(_cause_of(error)))
-    place = place_of(_compat.traced_stack() or _stack_in(payload) if stack is None else stack)
+    from_error = getattr(error, "real_stack", None) is not None
+    reason = reason_in(str(_cause_of(error)) if from_error else payload)
+    place = place_of(stack_of(error, payload))
     return GraphBreak(
         reason=reason,
         file=place.file,
@@ -32,6 +31,13 @@ def break_of(error: BaseException | None, payload: str, compile_id: str = "") ->
         owner=place.owner,
         compile_id=compile_id,
     )
+
+
+def stack_of(error: BaseException | None, payload: str) -> Sequence[FrameSummary]:
+    """Returns the frames that Dynamo traced up to a break, innermost last."""
+    stack: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
+    # Dynamo logs a break on a branch while it is still tracing, with no exception in flight.
+    return _compat.traced_stack() or _stack_in(payload) if stack is None else stack
 
 
 def _cause_of(error: BaseException | None) -> BaseException | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compile_checks import _compat
-from compile_checks._engine.places import place_of
+from compile_checks._engine.places import traced_line
 
 # The reason that Dynamo gives when it steps back to the last statement it can resume from.
 _STEPPED_BACK = "step_unsupported"
@@ -33,11 +33,10 @@ class Counts:
 
     @property
     def reasons(self) -> list[tuple[str, int]] | None:
-        """The places of breaks in `graph_break_reasons`."""
+        """The traced lines of breaks in `graph_break_reasons`."""
         if self._all_reasons() is None:
             return None
-        places = (place_of(r.user_stack) for r in self._new() if r.reason != _STEPPED_BACK)
-        return [(place.file, place.line) for place in places]
+        return [traced_line(r.user_stack) for r in self._new() if r.reason != _STEPPED_BACK]
 
     @property
     def stepped_back(self) -> dict[tuple[str, str], tuple[str, int]]:

@@ -82,6 +82,16 @@ def place_of(traced: Sequence[FrameSummary]) -> Place:
     return place_at(frame.filename, frame.lineno or 0, owner)
 
 
+def traced_line(traced: Sequence[FrameSummary]) -> tuple[str, int]:
+    """Returns the file and line of `place_of` if no caller counts.
+
+    It depends only on what Dynamo traced. `place_of` also depends on when it is called: it finds
+    the caller of torch's own code, such as `Optimizer.step`, only while Dynamo compiles that code.
+    """
+    frame = _innermost(traced) or (traced[-1] if traced else None)
+    return ("", 0) if frame is None else (frame.filename, frame.lineno or 0)
+
+
 def place_of_error(error: BaseException) -> Place:
     """Returns the place where traced or running code raised an exception."""
     traced: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from compile_checks import _compat
-from compile_checks._engine.breaks import break_of
+from compile_checks._engine.breaks import break_of, stack_of
 from compile_checks._engine.findings import GraphBreak, Recompile, headline
 from compile_checks._engine.guards import as_called, latest, read_guard
-from compile_checks._engine.places import owner_of
+from compile_checks._engine.places import owner_of, traced_line
 
 RECORDS: Final = ("compilation_metrics", "dynamo_output_graph", "dynamo_start")
 """The records that a `Trace` reads."""
@@ -45,6 +45,8 @@ class Compilation:
     graph: str | None = None
     """The graph as readable Python."""
     breaks: list[GraphBreak] = field(default_factory=list)
+    lines: list[tuple[str, int]] = field(default_factory=list)
+    """The traced line of each break. The place of a break may be that of a caller."""
     breaks_met: int = 0
     """The number of times Dynamo hit a break. After a restart it hits the same breaks again."""
     recompile_reasons: tuple[str, ...] | None = None
@@ -162,6 +164,7 @@ class Trace(logging.Handler):
         # Dynamo may restart within one compilation and hit the same break again.
         if graph_break not in compilation.breaks:
             compilation.breaks.append(graph_break)
+            compilation.lines.append(traced_line(stack_of(known, payload)))
 
     def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
         """Adds the break that an exception describes, unless a record has already added it."""
@@ -171,6 +174,7 @@ class Trace(logging.Handler):
         known = {(b.file, b.line, headline(b.reason)) for b in compilation.breaks}
         if (found.file, found.line, headline(found.reason)) not in known:
             compilation.breaks.append(found)
+            compilation.lines.append(traced_line(stack_of(error, "")))
             compilation.breaks_met += 1
 
 

@@ -68,14 +68,11 @@ def _misplaced(started: Sequence[Compilation], counts: Counts) -> Iterator[Findi
     if counts.reasons is None:
         return
     listed, stepped = set(counts.reasons), counts.stepped_back
-    traced = {(b.file, b.line) for c in started for b in c.breaks}
+    traced = {line for c in started for line in c.lines}
     broken = {(c.file, c.name) for c in started if c.breaks}
     listed |= {place for frame, place in stepped.items() if frame not in broken}
     resumed = {
-        (b.file, b.line)
-        for c in started
-        if c.resumed and (c.file, c.name) not in stepped
-        for b in c.breaks
+        line for c in started if c.resumed and (c.file, c.name) not in stepped for line in c.lines
     }
     if len({c.compile_id for c in started}) < len(started):
         resumed = set()  # the code itself reset Dynamo, which clears the list and restarts the ids

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import torch._dynamo.config
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo import eval_frame
 from torch.torch_version import TorchVersion
 
@@ -515,6 +515,42 @@ def test_code_that_compiles_by_another_backend_too_is_no_disagreement() -> None:
 
     assert kinds(report) == ["graph-break"]
     assert report.graphs == 1  # the graph of the other
+
+
+def _with_gradients() -> nn.Linear:
+    layer = nn.Linear(2, 2)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    return layer
+
+
+def steps() -> dict[str, Callable[[], object]]:
+    """Returns code of torch that Dynamo compiles although the audited function is skipped."""
+    layer = _with_gradients()
+    optimizer = torch.optim.AdamW(layer.parameters())
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer)
+    averaged = torch.optim.swa_utils.AveragedModel(layer)
+    return {
+        "SGD": torch.optim.SGD(_with_gradients().parameters(), lr=0.1).step,
+        "Adagrad": torch.optim.Adagrad(_with_gradients().parameters()).step,
+        "AdamW with a schedule": lambda: (optimizer.step(), schedule.step()),
+        "averaged weights": lambda: averaged.update_parameters(layer),
+        "gradient clipping": lambda: nn.utils.clip_grad_norm_(layer.parameters(), 1.0),
+    }
+
+
+@pytest.mark.parametrize("name", steps())
+def test_code_of_torch_that_is_called_from_yours_is_no_disagreement(name: str) -> None:
+    step = steps()[name]
+
+    def train() -> None:
+        torch._dynamo.graph_break()
+        step()
+
+    report = audit(train, compare=False)
+
+    assert "disagreement" not in kinds(report)
+    assert report.graph_breaks
 
 
 def test_code_that_resets_dynamo_itself_is_no_disagreement() -> None:
