@@ -169,7 +169,8 @@ class Selection:
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
         whole = block_size[0] * block_size[1]
-        lists = call(blocks.BLOCK_LISTS, counts, whole)
+        # No block has as many keys as the limit, and int64 may not hold more.
+        lists = call(blocks.BLOCK_LISTS, counts, whole if whole < 2**31 else 2**31)
         lengths, mask_mod = (self.query_len, self.key_len), self.mask_mod(num_heads)
         made: Any = (lengths, *lists, block_size, mask_mod)
         return BlockMask(*made)

@@ -114,7 +114,7 @@ def check_call(
     return torch.finfo(dtype).min if min_dtype is None else floor_of(min_dtype, dtype)
 
 
-def floor_of(min_dtype: float, dtype: torch.dtype) -> float:
+def floor_of(min_dtype: float, dtype: torch.dtype, name: str = "min_dtype") -> float:
     """Rounds `min_dtype`, the score of a forbidden key, to a number that `dtype` represents.
 
     Rounds to the nearest number, as `masked_fill` does.
@@ -124,12 +124,12 @@ def floor_of(min_dtype: float, dtype: torch.dtype) -> float:
     """
     limits = torch.finfo(dtype)
     if math.isnan(min_dtype):
-        raise ValueError(f"min_dtype must be a number that {dtype} can represent, got {min_dtype}")
+        raise ValueError(f"{name} must be a number that {dtype} can represent, got {min_dtype}")
     if math.isinf(min_dtype):
         return float(min_dtype)
     if not limits.min <= min_dtype <= limits.max:
         raise ValueError(
-            f"min_dtype must be a number that {dtype} can represent "
+            f"{name} must be a number that {dtype} can represent "
             f"({limits.min:g} to {limits.max:g}), got {min_dtype:g}"
         )
     # Computed in Python, because under some modes a new tensor would be fake or on another device.

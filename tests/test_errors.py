@@ -32,6 +32,23 @@ def select(**changes: Any) -> Callable[[], object]:
     return lambda: dmask.select(**({"attention_bias": BIAS, "window_size": 4} | changes))
 
 
+def keep(**changes: Any) -> Callable[[], object]:
+    """Calls `kept_mask` with a selection that keeps every key of `BIAS`, but for the changes."""
+    selection = {
+        "attention_bias": BIAS,
+        "threshold": torch.full((2, 2, 3), -1.0),
+        "cutoff": torch.full((2, 2, 3), 7, dtype=torch.int32),
+        "attention_mask": None,
+        "key_lengths": None,
+        "query_len": 3,
+        "is_causal": False,
+        "sinks": 0,
+        "local": 0,
+        "floor": -9.0,
+    }
+    return lambda: torch.ops.dmask.kept_mask(*(selection | changes).values())
+
+
 def attend(**changes: Any) -> Callable[[], object]:
     tensors = {
         "query": torch.zeros(2, 4, 3, 8),
@@ -107,6 +124,27 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "kept_mask: bounds": lambda: torch.ops.dmask.kept_mask(
         BIAS, BIAS[..., 0], BIAS[0, ..., 0], None, None, 3, False, 0, 0, 0.0
     ),
+    "kept_mask: rows": keep(query_len=5),
+    "kept_mask: float64 threshold": keep(threshold=zeros(2, 2, 3, dtype=torch.float64)),
+    "kept_mask: int64 cutoff": keep(cutoff=zeros(2, 2, 3, dtype=torch.int64)),
+    "kept_mask: rows of another batch": keep(
+        threshold=zeros(4, 2, 3), cutoff=zeros(4, 2, 3, dtype=torch.int32)
+    ),
+    "kept_mask: rows of fewer heads": keep(
+        threshold=zeros(2, 1, 3), cutoff=zeros(2, 1, 3, dtype=torch.int32)
+    ),
+    "kept_mask: mask of another length": keep(attention_mask=zeros(2, 1, 1, 5, dtype=torch.bool)),
+    "kept_mask: mask heads": keep(attention_mask=zeros(2, 3, 3, 8, dtype=torch.bool)),
+    "kept_mask: mask on another device": keep(
+        attention_mask=zeros(2, 1, 1, 8, dtype=torch.bool, device="meta")
+    ),
+    "kept_mask: key_lengths of another batch": keep(key_lengths=zeros(5, dtype=torch.int64)),
+    "kept_mask: negative sinks": keep(sinks=-1),
+    "kept_mask: negative local": keep(local=-1),
+    "kept_mask: floor NaN": keep(floor=float("nan")),
+    "kept_blocks: counts beyond 2^31": lambda: dmask.select(
+        zeros(1, 1, 1, 65536), 1, query_len=65536
+    ).to_block_mask(65536),
     "block_lists: int64": lambda: torch.ops.dmask.block_lists(BIAS.long(), 16),
     "block_lists: 3-D": lambda: torch.ops.dmask.block_lists(BIAS[0].int(), 16),
     "block_lists: whole": lambda: torch.ops.dmask.block_lists(BIAS.int(), 0),
@@ -255,6 +293,32 @@ kept_indices: bounds
     ValueError: threshold and cutoff must have the same shape, got (2, 2, 3) and (1, 2, 8)
 kept_mask: bounds
     ValueError: cutoff must be 3-D [B, H, Lq], got shape (2, 3)
+kept_mask: rows
+    ValueError: threshold must have query_len=5 rows, got shape (2, 2, 3)
+kept_mask: float64 threshold
+    TypeError: threshold must be torch.float32, got torch.float64
+kept_mask: int64 cutoff
+    TypeError: cutoff must be torch.int32, got torch.int64
+kept_mask: rows of another batch
+    ValueError: attention_bias of shape (2, 2, 3, 8) contradicts batch_size=4: dimension 0 must be 4 or 1
+kept_mask: rows of fewer heads
+    ValueError: the number of heads of attention_bias must divide 1, got 2 (shape (2, 2, 3, 8))
+kept_mask: mask of another length
+    ValueError: attention_mask of shape (2, 1, 1, 5) contradicts key_len=8: dimension 3 must be 8 or 1
+kept_mask: mask heads
+    ValueError: the number of heads of attention_mask must divide 2, got 3 (shape (2, 3, 3, 8))
+kept_mask: mask on another device
+    ValueError: attention_bias and attention_mask must be on the same device, got cpu and meta
+kept_mask: key_lengths of another batch
+    ValueError: key_lengths of shape (5,) contradicts batch_size=2: dimension 0 must be 2 or 1
+kept_mask: negative sinks
+    ValueError: sinks must be non-negative, got -1
+kept_mask: negative local
+    ValueError: local must be non-negative, got -1
+kept_mask: floor NaN
+    ValueError: floor must be a number that torch.float32 can represent, got nan
+kept_blocks: counts beyond 2^31
+    ValueError: query_block * key_block must be below 2^31, because int32 holds the counts, got 65536 * 65536
 block_lists: int64
     TypeError: counts must be int32, got torch.int64
 block_lists: 3-D

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dmask import validation
+from dmask.compat import known
 from dmask.contracts.dispatch import Kernel
 from dmask.contracts.select import SELECTED, read_selection
 from dmask.contracts.spec import OpSpec, Plan
@@ -24,6 +25,11 @@ def _plan_kept(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, *oth
     validation.check_positive("query_block", query_block)
     validation.check_positive("key_block", key_block)
     _, _, query_len, key_len = checked.shape
+    if known(query_block * key_block >= 2**31) and known(query_len * key_len >= 2**31):
+        raise ValueError(
+            f"query_block * key_block must be below 2^31, because int32 holds the counts, "
+            f"got {query_block} * {key_block}"
+        )
     blocks = -(-query_len // query_block), -(-key_len // key_block)
     kernel = _kept_blocks.choose(bias.device, bias.dtype)
 

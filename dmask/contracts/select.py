@@ -129,6 +129,14 @@ def _check_key_lengths(lengths: TensorMeta | None, bias: TensorMeta) -> None:
         raise ValueError(f"key_lengths must be 1-D (B,), got shape {tuple(lengths.shape)}")
 
 
+def _check_batch(lengths: TensorMeta | None, batch: int) -> None:
+    if lengths is not None and known(lengths.shape[0] != 1) and known(lengths.shape[0] != batch):
+        raise ValueError(
+            f"key_lengths of shape {tuple(lengths.shape)} contradicts batch_size={batch}: "
+            f"dimension 0 must be {batch} or 1"
+        )
+
+
 def _check_always_kept(window_size: int, sinks: int, local: int) -> None:
     validation.check_not_negative("sinks", sinks)
     validation.check_not_negative("local", local)
@@ -160,16 +168,14 @@ def _sizes_of(
         queries = mask.shape[2] if known(queries == 1) else queries
     query_len = queries if query_len is None else query_len
     validation.check_sizes(bias, mask, (batch, query_len, keys))
-    if lengths is not None and known(lengths.shape[0] != 1) and known(lengths.shape[0] != batch):
-        raise ValueError(
-            f"key_lengths of shape {tuple(lengths.shape)} contradicts batch_size={batch}: "
-            f"dimension 0 must be {batch} or 1"
-        )
+    _check_batch(lengths, batch)
     _, heads, queries, keys = validation.mask_shape(bias, mask, keys)
     return (batch, heads, queries, keys), query_len
 
 
-def _check_bounds(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta) -> None:
+def _check_bounds(
+    bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, query_len: int
+) -> None:
     """Checks the threshold and cutoff of `select` against the bias."""
     validation.check_bias(bias)
     for name, tensor in (("threshold", threshold), ("cutoff", cutoff)):
@@ -181,6 +187,17 @@ def _check_bounds(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta) -
             f"threshold and cutoff must have the same shape, got {tuple(threshold.shape)} "
             f"and {tuple(cutoff.shape)}"
         )
+    if known(threshold.shape[2] != query_len):
+        raise ValueError(
+            f"threshold must have query_len={query_len} rows, got shape {tuple(threshold.shape)}"
+        )
+    dtype = bias.dtype if bias.dtype in RANKED else torch.float32
+    for name, tensor, expected in (
+        ("threshold", threshold, dtype),
+        ("cutoff", cutoff, torch.int32),
+    ):
+        if tensor.dtype is not expected:
+            raise TypeError(f"{name} must be {expected}, got {tensor.dtype}")
 
 
 def read_selection(
@@ -196,7 +213,17 @@ def read_selection(
     floor: float,
 ) -> Checked:
     """Checks the arguments of an op that takes a selection."""
-    _check_bounds(bias, threshold, cutoff)
+    _check_bounds(bias, threshold, cutoff, query_len)
+    batch, heads, _ = threshold.shape
+    validation.check_sizes(bias, mask, (batch, query_len, bias.shape[3]))
+    validation.check_heads("attention_bias", bias, heads)
+    if mask is not None and len(mask.shape) == 4:
+        validation.check_heads("attention_mask", mask, heads)
+    _check_key_lengths(lengths, bias)
+    _check_batch(lengths, batch)
+    validation.check_not_negative("sinks", sinks)
+    validation.check_not_negative("local", local)
+    floor = validation.floor_of(floor, bias.dtype, "floor")
     positions = Positions(query_len, bias.shape[3], is_causal, sinks, local)
     shape = (bias.shape[0], threshold.shape[1], query_len, bias.shape[3])
     return Checked(shape, positions, floor)

@@ -89,6 +89,26 @@ def test_indices_as_masks_equal_the_cpu() -> None:
         )
 
 
+def test_ties_at_the_end_of_the_longest_row() -> None:
+    """float32 tells the keys of such a row apart, but no larger numbers."""
+    bias = torch.full((1, 1, 1, 2**24), -torch.inf, device="cuda")
+    bias[..., :1000], bias[..., -4:] = torch.arange(1.0, 1001.0, device="cuda"), 0.5
+    for window in (1001, 1003):
+        mask = dmask.topk_mask(bias, None, window, tie_break="lowest")
+        assert mask.nonzero()[-1, 3] == 2**24 - 4 + (window - 1001)
+        assert mask.sum() == window
+
+
+def test_keys_far_apart() -> None:
+    """The offset of the last key does not fit in 32 bits."""
+    keys, rows = 2**16, 2**15 + 100
+    bias = torch.zeros(keys, rows, device="cuda", dtype=torch.bfloat16)
+    bias[-3:, :4] = 1.0
+    mask = dmask.topk_mask(bias.T[None, None, :4], None, 3, tie_break="lowest")
+    assert mask[..., -3:].all()
+    assert mask.sum() == 12
+
+
 def clean(x: Tensor) -> Tensor:
     return x * 2 + 1
 

@@ -40,7 +40,7 @@ def smooth_blocks(
         inside = (key < keys) & (offset < SIZE)
         kept = tl.load(mask + key.to(tl.int64) * mask_k, mask=inside, other=0)
         count += tl.sum((kept != 0).to(tl.int32), 1)
-    whole = 2 * count > tl.minimum(keys - first, SIZE)
+    whole = count > tl.minimum(keys - first, SIZE) // 2
     for start in range(0, SIZE, WIDTH):
         offset = start + tl.arange(0, WIDTH)[None, :]
         key = first[:, None] + offset

@@ -71,7 +71,7 @@ def block_lists(counts: Tensor, whole: int) -> tuple[Tensor, ...]:
             lists += [counts.new_empty((batch, heads, wide))]
             lists += [counts.new_empty((batch, heads, wide, long))]
     if counts.numel():
-        _listing(tuple(counts.shape), whole)(counts.contiguous(), *lists)
+        _listing(tuple(counts.shape), whole, counts.device)(counts.contiguous(), *lists)
     else:
         for each in lists:
             each.zero_()
@@ -79,7 +79,7 @@ def block_lists(counts: Tensor, whole: int) -> tuple[Tensor, ...]:
 
 
 @lru_cache(maxsize=2**12)
-def _listing(shape: tuple[int, int, int, int], whole: int) -> Launch:
+def _listing(shape: tuple[int, int, int, int], whole: int, device: torch.device) -> Launch:
     batch, heads, rows, columns = shape
     return Launch(
         "block_lists",

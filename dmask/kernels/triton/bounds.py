@@ -34,8 +34,9 @@ def position(
     end = own * 0 + keys
     if LENGTHS:
         length = tl.load(lengths + batch.to(tl.int64) * length_stride)
-        own = tl.minimum(own, length - 1).to(tl.int32)
-        end = tl.minimum(length, keys).to(tl.int32)
+        length = tl.maximum(tl.minimum(length, keys), 0).to(tl.int32)
+        own = tl.minimum(own, length - 1)
+        end = own * 0 + length
     if CAUSAL:
         end = tl.minimum(own + 1, keys)
     return own, tl.maximum(end, 0)

@@ -14,7 +14,8 @@ from dmask.kernels.triton.rows import as_float, load_scores
 @triton.jit
 def bound_of(threshold, cutoff):
     """Returns the bound that `keeps` takes."""
-    return tl.where(cutoff < 0, 0x7FFFFFFF, rank_of(as_float(threshold)))
+    none = (cutoff < 0) & (threshold == float("inf"))
+    return tl.where(none, 0x7FFFFFFF, rank_of(as_float(threshold)))
 
 
 @triton.jit
@@ -139,7 +140,7 @@ def count_blocks(
     key_tile, query_tile = program % wide, program // wide % high
     row = program // (wide * high)
     head, batch = row % heads, row // heads
-    first, stop = (query_tile * query_block).to(tl.int32), queries
+    first = (query_tile * query_block).to(tl.int32)
     stop = tl.minimum(first + query_block, queries)
     block = (key_tile * WIDE).to(tl.int32)
     begin = block * key_block

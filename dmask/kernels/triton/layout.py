@@ -71,12 +71,21 @@ class Geometry(NamedTuple):
 
 
 def broadcast_rows(bias: Tensor, allowed: Tensor | None, shape: tuple[int, ...]) -> Rows:
-    """Describes the rows of a bias and a mask without making them contiguous."""
+    """Describes the rows of a bias and a mask, without making them contiguous if they fit."""
+    bias = _within_32_bits(bias)
     strides = _strides(bias, shape)
     sizes: Any = tuple(shape)
     if allowed is None:
         return Rows(sizes, bias, strides, bias, (0, 0, 0, 0), False)
+    allowed = _within_32_bits(allowed)
     return Rows(sizes, bias, strides, allowed, _strides(allowed, shape), True)
+
+
+def _within_32_bits(tensor: Tensor) -> Tensor:
+    """Returns a tensor whose keys are so close together that 32 bits hold their offsets."""
+    if tensor.shape[3] * tensor.stride(3) < 2**31:
+        return tensor
+    return tensor.contiguous()
 
 
 def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
@@ -142,7 +151,7 @@ def restricted_rows(
     if lengths is not None:
         stride = 0 if lengths.shape[0] == 1 else lengths.stride(0)
         pointer = lengths
-    return (bias, rows.mask, pointer), Restricted(rows.geometry, positions, stride, floor)
+    return (rows.bias, rows.mask, pointer), Restricted(rows.geometry, positions, stride, floor)
 
 
 def selected_rows(

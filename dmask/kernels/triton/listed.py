@@ -14,7 +14,7 @@ def write_list(
     total = length * 0
     for start in range(0, length, BLOCK):
         place = start + tl.arange(0, BLOCK)
-        counts = tl.load(line + place * stride, mask=place < length, other=0)
+        counts = tl.load(line + place.to(tl.int64) * stride, mask=place < length, other=0)
         listed = counts == whole if FULL else (counts > 0) & (counts != whole)
         total += tl.sum(listed.to(tl.int32), 0)
     tl.store(number, total)
@@ -22,7 +22,7 @@ def write_list(
     for start in range(0, length, BLOCK):
         place = start + tl.arange(0, BLOCK)
         inside = place < length
-        counts = tl.load(line + place * stride, mask=inside, other=0)
+        counts = tl.load(line + place.to(tl.int64) * stride, mask=inside, other=0)
         listed = counts == whole if FULL else (counts > 0) & (counts != whole)
         ones = listed.to(tl.int32)
         upto = before + tl.cumsum(ones, 0)
@@ -50,7 +50,7 @@ def write_lists(
     """Writes the lists of one row or one column of blocks."""
     lines = rows + columns
     group = (tl.program_id(0) // lines).to(tl.int64)
-    line = tl.program_id(0) % lines
+    line = (tl.program_id(0) % lines).to(tl.int64)
     counts += group * rows * columns
     if line < rows:
         place = group * rows + line

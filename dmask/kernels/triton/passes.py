@@ -90,7 +90,7 @@ def passing_bounds(
         tied = ((scores == threshold) & (only_nan == 0)) | ((scores != scores) & only_nan)
         count = tl.sum(tl.sum(tied.to(tl.int32), 0), 0)
         if (need > 0) & (count > 0):
-            place = tile_places(tied, R, C)
+            place = tile_places(tied)
             here = tl.max(tl.max(tl.where(tied & (place <= need), key, -1), 0), 0)
             cutoff = tl.maximum(cutoff, here)
         need -= count

@@ -198,7 +198,7 @@ def follow(
         follow_prefixes,
         (programs,),
         (*shape, positions.key_len),
-        bias,
+        rows.bias,
         rows.mask,
         cutoff if lengths is None else lengths,
         *starts,

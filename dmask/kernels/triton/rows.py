@@ -86,7 +86,7 @@ def infinite_places(scores, budget, reaching, R: tl.constexpr, C: tl.constexpr):
 
 
 @triton.jit
-def tile_places(kept, R: tl.constexpr, C: tl.constexpr):
+def tile_places(kept):
     """Returns how many keys are kept before each key of a tile, itself included."""
     kept = kept.to(tl.int32)
     total = tl.sum(kept, 1)
@@ -126,7 +126,7 @@ def write_row(
         else:
             tl.store(out + key, kept, mask=key < keys)
     else:
-        place = tile_places(kept, R, C) - 1
+        place = tile_places(kept) - 1
         store_kept(out, place, key, kept & (place < width))
         for start in range(count // C * C, width, C):
             tail = start + tl.arange(0, C)

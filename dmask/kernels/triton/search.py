@@ -125,11 +125,11 @@ def tail_share(reaching, beyond, wanted):
 
 
 @triton.jit
-def code_at(low, high, share, half, dtype: tl.constexpr):
-    """Returns a code of a bracket, above `low`: that of the score at a share of it; with `half`, or
-    where an end is infinite, the one in the middle.
+def code_at(low, high, share, dtype: tl.constexpr):
+    """Returns the code of the score at a share of a bracket, above `low`. If an end is infinite,
+    returns the code in the middle.
     """
-    half = half | (high >= infinity(dtype)) | (low <= -infinity(dtype) - 1)
+    half = (high >= infinity(dtype)) | (low <= -infinity(dtype) - 1)
     start, end = score_of(tl.where(half, 0, low), dtype), score_of(tl.where(half, 0, high), dtype)
     code = code_of(start * (1.0 - share) + end * share, dtype)
     code = tl.where(half, (low >> 1) + (high >> 1), code)
@@ -148,8 +148,8 @@ def guess_by_value(low, high, reaching, beyond, budget, thirds, dtype: tl.conste
     if thirds:
         lower, upper = between(low, high, 0.3333, 0.6667)
     else:
-        lower = code_at(low, high, first, thirds, dtype)
-        upper = tl.maximum(code_at(low, high, second, thirds, dtype), lower)
+        lower = code_at(low, high, first, dtype)
+        upper = tl.maximum(code_at(low, high, second, dtype), lower)
     return lower, upper
 
 
@@ -184,7 +184,6 @@ def snap(scores, low, high, dtype: tl.constexpr):
 def search(
     scores,
     budget,
-    slack,
     floor,
     low,
     high,
@@ -196,7 +195,7 @@ def search(
     SNAP: tl.constexpr,
     dtype: tl.constexpr,
 ):
-    """Narrows a bracket of codes until `budget` scores reach its lower end, or up to `slack` more.
+    """Narrows a bracket of codes until `budget` scores reach its lower end.
 
     Args:
         scores: float32 `[R, C]`: infinity for NaN, -inf where a key must not be kept.
@@ -209,11 +208,11 @@ def search(
             would take twenty steps.
 
     Returns:
-        `low, reaching, beyond`. `reaching` is more than was asked for only where scores tie, and
-        `beyond` of them are above `low`.
+        `low, reaching, beyond`. `reaching` exceeds the budget only if scores tie at `low`. Then
+        `beyond` scores are above it.
     """
     thirds, start = low > high, upper >= lower
-    while (reaching > budget + slack) & (low < high):
+    while (reaching > budget) & (low < high):
         if start == 0:
             if BY_VALUE:
                 lower, upper = guess_by_value(low, high, reaching, beyond, budget, thirds, dtype)
@@ -287,7 +286,7 @@ def find_threshold(
     # With several rows, `lower` and `upper` find a plateau; with 16 bits, few codes are around it.
     SNAP: tl.constexpr = (ROWS == 1) & (dtype == tl.float32)  # noqa: N806
     low, reaching, beyond = search(
-        scores, budget, 0, floor, low, high, reaching, beyond, lower, upper, ALONE, SNAP, dtype
+        scores, budget, floor, low, high, reaching, beyond, lower, upper, ALONE, SNAP, dtype
     )
     # Fewer scores than the budget reach the floor.
     return tl.maximum(low, floor), tl.where(low < floor, beyond, reaching), beyond
@@ -348,7 +347,7 @@ def find_cutoff(places, budget, beyond, reaching, size):
     # The same search, downward: at `low` enough places are counted, at `high` too few.
     low, high = -beyond - size, -beyond
     thirds = low > high
-    while reaching > budget:
+    while (reaching > budget) & (low < high):
         lower, upper = guess(low, high, reaching, beyond, budget, thirds)
         counts = count_two(
             places, -1.0, 1.0 - lower.to(tl.float32), -1.0, 1.0 - upper.to(tl.float32)

@@ -37,7 +37,7 @@ def select(
             long_rows.bounds("select", rows, window_size, inputs.floor, threshold, cutoff)
         elif cutoff.numel():
             visible.bounds(inputs, shape, window_size, threshold, cutoff)
-    elif prefixes.supports(inputs, shape, window_size):
+    elif cutoff.numel() and prefixes.supports(inputs, shape, window_size):
         some = (*shape[:2], -(-shape[2] // prefixes.STEP))
         starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
         in_registers(inputs, some, window_size, *starts, query_step=prefixes.STEP)

@@ -40,7 +40,7 @@ def key_of_tie(
     key = split * SPLIT + tile_keys(SPLIT // C, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     tied = scores == tie
-    reached = tied & (tile_places(tied, SPLIT // C, C) <= place)
+    reached = tied & (tile_places(tied) <= place)
     return tl.max(tl.max(tl.where(reached, key, -1), 0), 0)
 
 
@@ -53,7 +53,6 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
     found, reaching, beyond = search(
         scores,
         need,
-        0,
         floor,
         floor,
         largest,
@@ -67,10 +66,10 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
     )
     tie = score_of(found, dtype)
     if reaching > need:
-        place = (key + beyond).to(tl.float32)
-        place = tl.where(scores > tie, -1.0, tl.where(scores == tie, place, 3.0e38))
-        last = find_cutoff(place, need, beyond, reaching, keys)
-        threshold, cutoff = tied_bounds(place, last, beyond, tie)
+        # Not shifted by `beyond`: float32 does not hold a larger number than that of the last key.
+        place = tl.where(scores == tie, key.to(tl.float32), 3.0e38)
+        last = find_cutoff(place, need - beyond, need * 0, reaching - beyond, keys)
+        threshold, cutoff = tied_bounds(place, last, need * 0, tie)
     else:
         threshold = tl.min(tl.min(tl.where(scores < tie, float("inf"), scores), 0), 0) + 0.0
         cutoff = tl.max(tl.max(tl.where(scores == threshold, key, -1), 0), 0)

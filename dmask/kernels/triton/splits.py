@@ -253,7 +253,7 @@ def write_splits(
         out += row.to(tl.int64) * width
         note = notes_of(notes, row, splits, room)
         first = kept_before(note, split, split * (R * C), splits, SPLITS, C)
-        place = first + tile_places(kept, R, C) - 1
+        place = first + tile_places(kept) - 1
         store_kept(out, place, key, kept & (place < width))
         if split == splits - 1:
             total = first + tl.sum(tl.sum(kept.to(tl.int32), 0), 0)

@@ -13,6 +13,7 @@ from dmask.kernels.reference import indices as reference_indices
 from dmask.kernels.reference import select
 from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton import blocks, dense, indices
+from dmask.kernels.triton import select as triton_select
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 LENGTHS = torch.tensor([5, 40])[:, None, None, None]
@@ -62,6 +63,25 @@ def test_nothing(device: str) -> None:
     assert blocks.kept_blocks(inputs, *bounds, (4, 4)).shape == (1, 2, 1, 0)
     assert (indices.kept_indices(inputs, *bounds, 3) == -1).all()
     assert dense.kept_mask(inputs, *bounds).shape == (1, 2, 3, 0)
+
+
+def test_lengths_beyond_32_bits(device: str) -> None:
+    bias, place = normal(1, 2, 3, 40), Positions(3, 40, is_causal=True)
+    for length in (-(2**40) + 5, -(2**31), 2**40 + 5, 0):
+        inputs = SelectionInputs(bias, None, torch.tensor([length])[:, None, None, None], place, -9)
+        wanted = select.select(inputs, (1, 2, 3), 7)
+        there = inputs._replace(bias=bias.to(device), lengths=inputs.lengths.to(device))  # type: ignore[union-attr]
+        found = triton_select.select(there, (1, 2, 3), 7)
+        assert torch.equal(found[0].cpu(), wanted[0])
+        assert torch.equal(found[1].cpu(), wanted[1])
+
+
+def test_a_threshold_without_a_cutoff(device: str) -> None:
+    inputs = SelectionInputs(normal(1, 2, 3, 40), None, None, Positions(3, 40), -9.0)
+    bounds = torch.zeros(1, 2, 3), torch.full((1, 2, 3), -1, dtype=torch.int32)
+    there = inputs._replace(bias=inputs.bias.to(device))
+    found = dense.kept_mask(there, bounds[0].to(device), bounds[1].to(device))
+    assert torch.equal(found.cpu(), inputs.bias > 0)
 
 
 @pytest.mark.parametrize("keys", [37, 64, 2500])
