@@ -1,4 +1,4 @@
-"""Compares selections on a GPU with the inlined path.
+"""Compares the CUDA kernels with the inlined path.
 
 Run `python -m benchmarks --device cuda --only cuda`.
 
@@ -23,7 +23,7 @@ from tests.support.inlined import inlined_path as inlined
 
 
 class Case(NamedTuple):
-    """Scores `[B, H, Lq, Lk]` and a window, with the required speedup and the target speedup."""
+    """Scores `[B, H, Lq, Lk]` and a window, the speedup required and the speedup aimed at."""
 
     shape: tuple[int, int, int, int]
     dtype: torch.dtype

@@ -1,8 +1,9 @@
-"""What consumers read from a causal selection of a bias per key, and the host time of calls:
+"""Measures block masks and dense masks of a causal selection, and the host time of calls:
 `python -m benchmarks --device cuda --only layouts`.
 
 Block masks and dense masks are compared with the compiled `create_block_mask` and a compiled
-comparison of the same thresholds. Times are medians in milliseconds, memory is the peak in MiB.
+comparison of the same thresholds. Device times are medians in milliseconds, host times in
+microseconds; memory is the peak in MiB.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _time(call: Callable[[], Any]) -> float:
 
 
 def _peak(call: Callable[[], Any]) -> float:
-    """Returns by how much a call raises the allocated memory, in MiB."""
+    """Returns the peak memory that a call allocates, in MiB."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

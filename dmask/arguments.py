@@ -44,7 +44,7 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
 
     Args:
         declared: `"Tensor attention_bias, SymInt? window_size, *, str tie_break"`, as in a schema.
-            A string, because Dynamo guards on every object that it reads: a string is one guard.
+            It is a string because Dynamo guards on every object read, and a string is one guard.
         values: one per declared parameter. A `TensorMeta` is accepted as a tensor.
 
     Returns:
@@ -60,8 +60,8 @@ def check_types(declared: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     for text in declared.replace("*, ", "").split(", "):
         value, *values = values  # type: ignore[assignment]
         kind, name = text.split(" ")
-        # Usual values pass here. Dynamo guards on every function and global that it reads, at each
-        # call of a compiled model, so this reads few. The comparisons add no guard on a symbol.
+        # Common values pass here. In a compiled model, Dynamo guards on every function and global
+        # that is read, so this reads few. The comparisons add no guard on a symbol.
         if not (
             (kind[-1] == "?" and value is None)
             or (kind[:6] == "Tensor" and isinstance(value, Tensor))

@@ -1,4 +1,4 @@
-"""A selection: which keys each query keeps, as two numbers per row, and its other forms.
+"""A selection (which keys each query keeps, as two numbers per row) and its conversions.
 
 Shape legend: `B` batch, `H` query heads, `KVH` key/value heads (`H = KVH * groups`), `Lq` queries,
 `Lk` keys. In every bool mask `True` means *may be attended to*.
@@ -63,7 +63,7 @@ class Selection:
     def to_mask(self) -> Tensor:
         """Returns the kept keys as a bool mask `[B, H, Lq, Lk]`.
 
-        In compiled code these are plain comparisons, which a compiler can fuse into their consumer.
+        In compiled code, these are plain comparisons, which a compiler can fuse with their use.
 
         >>> import torch, dmask
         >>> scores = torch.tensor([[[[0.3, 0.1, 0.2]]]])
@@ -152,7 +152,7 @@ class Selection:
     ) -> Any:
         """Returns the selection as a `BlockMask` for FlexAttention, with full and partial blocks.
 
-        Counts blocks for a few queries at a time and never creates a dense `Lq x Lk` mask.
+        Counts kept keys per block and never creates a dense `Lq x Lk` mask.
 
         Args:
             BLOCK_SIZE: number of queries and keys per block, as in `create_block_mask`.
@@ -188,7 +188,7 @@ class Selection:
         """Returns the leading arguments of the ops that take a selection.
 
         Args:
-            rows: how many rows it has per head: one per query, or one if all are the same.
+            rows: the number of rows per head: one per query, or one if all are the same.
         """
         shape = (*self.threshold.shape[:2], rows)
         return (
@@ -241,7 +241,7 @@ def select(
         attention_mask: the allowed keys, 4-D or `(B, S)`, as in `create_mask`.
         is_causal: query `q` may see keys up to `q + Lk - Lq` (SDPA's `causal_lower_right`).
         query_len: `Lq`, if the tensors do not determine it.
-        key_lengths: number of keys per sequence, int32 or int64 `[B|1]`. The rest is padding.
+        key_lengths: number of keys per sequence, int32 or int64 `[B|1]`. Later keys are padding.
         sinks: the number of first keys to always keep (StreamingLLM's attention sinks).
         local: the number of keys to always keep up to the row's position `q + Lk - Lq`, or up to
             the last key of a shorter sequence. Forbidden keys are never kept. Sinks and local keys
@@ -315,7 +315,7 @@ def _block_size(given: Any) -> tuple[int, int]:
 
 
 def _at(tensor: Tensor, *indices: Tensor) -> Tensor:
-    """Returns one entry. Indexes once: FlexAttention's compiler rejects dimensions of size 1."""
+    """Returns one entry, by a single indexing: FlexAttention's compiler rejects size 1."""
     places = tuple(i for i, n in zip(indices, tensor.shape, strict=True) if n != 1)
     return tensor.squeeze()[places] if places else tensor.reshape(())
 

@@ -34,7 +34,7 @@ class Backend(NamedTuple):
 
 
 TRITON_SWITCH = "DMASK_TRITON"
-"""Set this environment variable to 0 to use the reference kernels on CUDA."""
+"""Set this environment variable to 0 before the first call to use the reference on CUDA."""
 
 
 def _runs_triton(device: torch.device) -> bool:
@@ -88,10 +88,10 @@ class Kernel:
     def choose(
         self, device: torch.device, dtype: torch.dtype | None, scores: int | None = None
     ) -> Callable[..., Any]:
-        """Picks the fastest function for this device and dtype.
+        """Returns the function of the first backend that supports this device and dtype.
 
         Args:
-            dtype: the dtype of the scores, or `None` for a kernel that takes none.
+            dtype: the dtype of the scores, or `None` for a kernel that takes no scores.
             scores: the number of scores. Give it if the reference is faster for few scores.
         """
         for backend in self._backends:
@@ -123,7 +123,7 @@ def call(spec: OpSpec, *args: Any) -> Any:
         tensors = spec.tensors_of(args)
         if plain_check()(tensors):
             return spec.planned(args).run(*tensors)
-    args = check_types(spec.types, args)  # errors that name the argument
+    args = check_types(spec.types, args)  # raises errors that name the argument
     positional, star, keyword_only = spec.types.partition("*, ")
     if not star:
         return spec.overload(*args)

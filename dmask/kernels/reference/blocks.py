@@ -36,10 +36,10 @@ def block_lists(counts: Tensor, whole: int) -> tuple[Tensor, ...]:
 
     Returns:
         For each row of blocks, the number `[B, H, nq]` of partial blocks and the indices
-        `[B, H, nq, nk]`, ascending, with those of all other blocks behind them; the same for full
+        `[B, H, nq, nk]`, ascending, followed by those of all other blocks; the same for full
         blocks; and all four for each column of blocks. All are int32.
     """
-    full = counts == (whole if whole < 2**31 else -1)  # counts cannot reach it
+    full = counts == (whole if whole < 2**31 else -1)  # which counts cannot be
     partial = (counts > 0) & ~full
     return (*_listed(partial), *_listed(full), *_listed(partial.mT), *_listed(full.mT))
 

@@ -1,17 +1,18 @@
-"""Triton kernels for CUDA: thresholds by counting, and one compare with them for the mask.
+"""Triton kernels for CUDA: find each row's threshold by counting, then compare scores with it.
 
-A row's threshold is found by counting how many of its scores reach a number, as on the CPU. A
-program of a launch never waits for another: a barrier between programs deadlocks under pressure.
+As on the CPU, a kernel finds a threshold by counting how many scores reach a trial value. Programs
+of a launch never wait for each other: a barrier deadlocks if they cannot all run at once.
 
-- Files that share the stem of a contract hold what the contract calls.
-- `layout` describes tensors and tiles to a kernel, `launches` launches it.
+- Files named after a contract hold the functions that the contract calls.
+- `layout` computes the sizes, strides and tiles that kernels take; `launches` launches kernels.
 - `codes` and `search` find a threshold in registers; `rows` loads, scans and writes a row.
 - `best_keys` and `bounds` are the kernels for rows that fit in registers: masks and indices, and
-  the bounds of a selection. `budgets` and `masses` compute how many keys a row keeps, where that
+  the bounds of a selection. `budgets` and `masses` compute how many keys a row keeps, if that
   depends on its scores.
-- `long_rows` cuts longer rows into `splits` and lets `settle` bring these together. `visible`
-  passes over the part of a long row that it sees; `passes` holds that loop.
-- `prefixes` follows a causal selection from query to query, with the `ranks` of keys.
-- `kept` reads what a selection keeps.
-- `tiles`, `pooled` and `named` are the kernels of single strategies and ops.
+- `long_rows` cuts longer rows into `splits`, whose results `settle` combines. `visible` handles
+  long rows with restrictions, one program per row. `passes` is the search of both over whole rows.
+- `prefixes` follows a causal selection of a bias per key from query to query, using `ranks`.
+- `kept` turns bounds into masks, indices and counts per block; `listed` lists the blocks.
+- `pooled` and `named` are the kernels of `block_topk` and `mask_from_indices`. `tiles` loads tiles
+  of several rows for `relu` and `block_topk`.
 """

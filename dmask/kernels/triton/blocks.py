@@ -16,9 +16,9 @@ from dmask.kernels.triton.layout import Restricted, selected_rows
 from dmask.kernels.triton.listed import write_lists
 
 KEYS = 512
-"""How many keys a program looks at together: several blocks, if their size is a power of two."""
+"""Keys that a program counts together, in several blocks if their size is a power of two."""
 LONGEST = 128
-"""How many keys of a block of another size a program looks at together."""
+"""Keys that a program counts together if it counts a single block."""
 
 
 def kept_blocks(

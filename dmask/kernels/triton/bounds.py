@@ -44,8 +44,8 @@ def position(
 
 @triton.jit
 def always_kept(key, own, sinks, local, LOCAL: tl.constexpr):
-    """Flags the keys that a row keeps whatever their scores."""
-    # One return: Triton gives all returns of a function one type, and these differ in shape.
+    """Flags the keys that a row always keeps, if their scores are above the floor."""
+    # A single return: Triton requires the same type of all returns, and these shapes differ.
     always = key < sinks
     if LOCAL:
         always = always | ((key > own - local) & (key <= own))
@@ -93,7 +93,7 @@ def tied_bounds(places, cutoff, beyond, tie):
 
 @triton.jit
 def untied_bounds(scores, limit, reaching, R: tl.constexpr, C: tl.constexpr):
-    """Returns the smallest of the scores that reach a limit, and the largest key that has it."""
+    """Returns the smallest score that reaches a limit, and the largest key with that score."""
     threshold = tl.min(tl.min(tl.where(scores < limit, float("inf"), scores), 0), 0)
     place = tl.where(scores == threshold, float_keys(reaching, R, C), -1.0)
     last = tl.max(tl.max(place, 0), 0).to(tl.int32) - reaching
@@ -191,7 +191,7 @@ def select_rows(
             tie = score_of(low, dtype)
             if tied == 0:
                 threshold, cutoff = untied_bounds(scores, tie, reaching, R, C)
-            # Where NaN became infinity, the scores have to be looked at again.
+            # NaN became infinity, so a bound at infinity needs the original scores.
             again = (cutoff >= 0) & (threshold == float("inf")) & (tied == 0)
             again |= tied & (low == infinity(dtype))
             if again:
@@ -202,7 +202,7 @@ def select_rows(
                 count = tl.minimum(reaching, budget)
                 places, above, reaching = infinite_places(scores, count, reaching, R, C)
                 last = find_cutoff(places, count, above, reaching, keys)
-                # With no infinity kept, NaN fills the budget, or all that is kept is NaN.
+                # If NaN fills the count, the threshold is NaN; otherwise it is infinity.
                 nans = tl.sum(tl.sum((scores != scores).to(tl.int32), 0), 0)
                 tie = tl.where(nans >= count, float("nan"), float("inf"))
                 threshold, cutoff = tied_bounds(places, last, above, tie)

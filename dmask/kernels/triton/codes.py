@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def score_of(code, dtype: tl.constexpr):
-    """Returns the float of a code, in the precision that scores are compared in."""
+    """Returns the score of a code, as float32."""
     if dtype == tl.float32:
         bits = tl.where(code < 0, code ^ 0x7FFFFFFF, code)
         return bits.to(tl.float32, bitcast=True)
@@ -20,7 +20,7 @@ def score_of(code, dtype: tl.constexpr):
 
 @triton.jit
 def code_of(score, dtype: tl.constexpr):
-    """Returns the code of a float32 that `dtype` holds, or of one close to it; 0.0's for -0.0."""
+    """Returns the code of a float32 in `dtype`, rounded if need be. -0.0 gets the code of 0.0."""
     score += 0.0
     if dtype == tl.float16:
         half = score.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32)
@@ -34,7 +34,7 @@ def code_of(score, dtype: tl.constexpr):
 
 @triton.jit
 def rank_of(score):
-    """Returns the code of a float32, above all others for NaN."""
+    """Returns the code of a float32. The code of NaN is above all others."""
     return tl.where(score != score, 0x7FFFFFFF, code_of(score, tl.float32))
 
 

@@ -1,4 +1,4 @@
-"""A selection as a dense mask, on CUDA."""
+"""Conversion of selections to dense masks, on CUDA."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Restricted, selected_rows
 
 QUERIES, KEYS = 16, 2048
-"""How many queries and keys a program takes. It loads scores that all queries share once."""
+"""Queries and keys per program. Scores that all queries share are loaded once."""
 
 
 def kept_mask(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def kept_mask(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> Ten
 @lru_cache(maxsize=2**12)
 def _prepared(restricted: Restricted, lengths: torch.dtype) -> Launch:
     batch, heads, queries, keys = shape = restricted.rows.shape
-    unit = math.gcd(keys, 16)  # the bytes that a thread stores at once
+    unit = math.gcd(keys, 16)  # the flags that a thread stores at once
     numbers, constants = restricted.numbers(unit)
     tile = min(KEYS, max(32, 1 << (keys - 1).bit_length()))
     return Launch(

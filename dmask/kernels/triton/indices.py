@@ -1,4 +1,4 @@
-"""Indices on CUDA, straight from the rows."""
+"""Conversion of scores and selections to indices, and of indices to masks, on CUDA."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _prepared(restricted: Restricted, lengths: torch.dtype, width: int) -> Launc
 def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
     """As in `reference.indices`, for 4-D indices.
 
-    Fails later, with an assertion, for an index past the end.
+    An index past the end fails later, with an assertion.
     """
     size = min(block_size, max(key_len, 1))
     count = -(-key_len // size)

@@ -1,4 +1,4 @@
-"""What a selection keeps, read from its thresholds: masks, counts per tile, and indices."""
+"""Turns the bounds of a selection into masks, counts per block, and indices."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dmask.kernels.triton.rows import as_float, load_scores
 
 @triton.jit
 def bound_of(threshold, cutoff):
-    """Returns the bound that `keeps` takes."""
+    """Returns the code that a row's scores must reach; none does if no key is kept by its score."""
     none = (cutoff < 0) & (threshold == float("inf"))
     return tl.where(none, 0x7FFFFFFF, rank_of(as_float(threshold)))
 
 
 @triton.jit
 def keeps(ranks, bound, cutoff, key):
-    """Flags the scores, as `rank_of` them, that reach the bounds of their row."""
+    """Flags the keys that a row keeps by score, given the codes of its scores (`rank_of`)."""
     return ranks > tl.where(key <= cutoff, bound - 1, bound)
 
 
@@ -58,7 +58,7 @@ def write_mask(
     Q: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Writes a mask, `Q` queries and `K` keys in each program. A row has `units * VEC` keys."""
+    """Writes the mask of `Q` queries and `K` keys per program. A row has `units * VEC` keys."""
     keys = units * VEC
     wide, high = tl.cdiv(keys, K), tl.cdiv(queries, Q)
     program = tl.program_id(0).to(tl.int64)
@@ -129,9 +129,10 @@ def count_blocks(
     Q: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Writes how many keys are kept in `WIDE` blocks next to each other.
+    """Writes how many keys are kept in each of `WIDE` neighboring blocks.
 
-    More than one block has to be `K` keys together: a query's bounds are read once for all of them.
+    If `WIDE > 1`, the blocks must span exactly `K` keys. A query's bounds are then read once for
+    all of them.
     """
     least = rank_of(score_of(floor, bias.dtype.element_ty))
     blocks, high = tl.cdiv(keys, key_block), tl.cdiv(queries, query_block)

@@ -1,4 +1,4 @@
-"""Launches kernels."""
+"""Prepares and caches launches of kernels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OPTIONS: dict[str, Any] = {}
 
 
 class Launch:
-    """A kernel with all its arguments but the tensors.
+    """A kernel with all its arguments except the tensors.
 
-    Triton's own path to a compiled kernel takes 20 us, as it looks at each argument for what it
-    specializes on. A prepared launch knows all of them but the alignment of the tensors, and takes
-    half as long.
+    Triton takes 20 us to find a compiled kernel, because it inspects every argument that it may
+    specialize on. A prepared launch already knows all of them except the alignment of the tensors,
+    and takes half as long.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Launch:
         """Prepares a launch.
 
         Args:
-            op, shape: for errors.
+            op, shape: named in errors.
             numbers: the parameters between the tensors and the constants.
             options: the constants, and options of Triton such as `num_warps`.
         """
@@ -43,11 +43,10 @@ class Launch:
         self._runners: dict[tuple[int, ...], Callable[..., None]] = {}
 
     def __call__(self, *tensors: Tensor) -> None:
-        """Launches the kernel on the device of its tensors, all of which have the dtypes that they
-        had the first time.
+        """Launches the kernel. All calls must pass the same dtypes on the same device.
 
         Raises:
-            RuntimeError: if the kernel does not compile, naming the op, the shape, and the switch.
+            RuntimeError: if the kernel does not compile or launch. Names the op, shape and switch.
         """
         device = tensors[0].device
         try:
@@ -56,10 +55,10 @@ class Launch:
                     self._run(tensors)
             else:
                 self._run(tensors)
-        except Exception as error:  # whatever Triton, LLVM, ptxas or the driver raise
+        except Exception as error:  # Triton, LLVM, ptxas and the driver raise various types
             raise RuntimeError(
-                f"the Triton kernel of {self._op} failed for scores of shape "
-                f"{tuple(self._shape)}: {error}; set {SWITCH}=0 to do without Triton"
+                f"the Triton kernel of {self._op} failed for shape {tuple(self._shape)}: {error}; "
+                f"to use PyTorch operations instead, set {SWITCH}=0 before the first call"
             ) from error
 
     def _run(self, tensors: tuple[Tensor, ...]) -> None:
@@ -83,7 +82,7 @@ def _prepared(
     shape: tuple[int, ...],
     kernel: Any,
     grid: tuple[int, ...],
-    signature: tuple[Any, ...],  # device and dtypes: a compiled kernel is for these
+    signature: tuple[Any, ...],  # device and dtypes, which a compiled kernel depends on
     numbers: tuple[int, ...],
     options: tuple[tuple[str, Any], ...],
 ) -> Launch:
@@ -93,7 +92,7 @@ def _prepared(
 def launch(
     op: str, kernel: Any, grid: tuple[int, ...], shape: tuple[int, ...], *args: Any, **options: Any
 ) -> None:
-    """Launches a kernel, see `Launch`. `args` are the tensors and then the numbers."""
+    """Launches a kernel (see `Launch`). `args` are the tensors, then the numbers."""
     tensors = tuple([arg for arg in args if isinstance(arg, Tensor)])
     signature = tensors[0].device, *[tensor.dtype for tensor in tensors]
     numbers = args[len(tensors) :]

@@ -1,4 +1,4 @@
-"""Describes to kernels where the scores, masks and lengths of rows are, and in which tiles."""
+"""The layout of rows for kernels: shapes, strides and tiles of scores, masks and lengths."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dmask.kernels.reference.select import Positions, SelectionInputs
 
 
 class Rows(NamedTuple):
-    """Tensors that broadcast to `[B, H, Lq, Lk]`, as a kernel takes them."""
+    """A bias and a mask that broadcast to `[B, H, Lq, Lk]`, in the form that kernels take."""
 
     shape: tuple[int, int, int, int]
     bias: Tensor
     bias_strides: tuple[int, int, int, int]
     mask: Tensor
-    """The bias again where there is no mask: a kernel wants a pointer."""
+    """The bias if there is no mask, because a kernel needs a pointer."""
     mask_strides: tuple[int, int, int, int]
     has_mask: bool
 
@@ -32,13 +32,13 @@ class Rows(NamedTuple):
 
     @property
     def geometry(self) -> Geometry:
-        """Returns all but the tensors."""
+        """Returns the description without the tensors."""
         strides = self.bias_strides, self.mask_strides if self.has_mask else None
         return Geometry(self.shape, *strides, self.bias.dtype, self.bias.device)
 
 
 class Geometry(NamedTuple):
-    """Rows without their tensors: what launches are prepared for, and remembered by."""
+    """Rows without their tensors. Prepared launches are cached under it."""
 
     shape: tuple[int, int, int, int]
     bias_strides: tuple[int, int, int, int]
@@ -52,13 +52,13 @@ class Geometry(NamedTuple):
 
     @property
     def vector(self) -> int:
-        """Returns how many keys a load of 16 bytes takes, if all rows are made of such loads."""
+        """Returns the keys per load: at most 16 bytes, and a divisor of the row length."""
         return math.gcd(self.shape[3], 16 // self.dtype.itemsize)
 
     def numbers(self) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
-        """Returns the sizes, the strides and the constants that kernels of rows take."""
+        """Returns the sizes, strides and constants that row kernels take."""
         mask_strides = self.mask_strides or (0, 0, 0, 0)
-        # The largest unit of the mask's strides; the stride of keys stays as it is.
+        # The largest divisor, up to `vector`, of all strides of the mask except that of keys.
         unit = math.gcd(self.vector, *mask_strides[:3])
         units = (*[stride // unit for stride in mask_strides[:3]], mask_strides[3])
         sizes = (*self.shape[1:3], self.shape[3] // self.vector)
@@ -89,7 +89,7 @@ def _within_32_bits(tensor: Tensor) -> Tensor:
 
 
 def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
-    """Returns the strides of a tensor expanded to `shape`: 0 along what is broadcast."""
+    """Returns the strides of a tensor expanded to `shape`, with 0 for broadcast dimensions."""
     return tuple(
         0 if own == 1 and size != 1 else stride
         for own, size, stride in zip(tensor.shape, shape, tensor.stride(), strict=True)
@@ -97,7 +97,7 @@ def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
 
 
 class Restricted(NamedTuple):
-    """Rows and what restricts them, without the tensors: what launches are remembered by."""
+    """Rows and their restrictions, without the tensors. Prepared launches are cached under it."""
 
     rows: Geometry
     positions: Positions
@@ -109,7 +109,7 @@ class Restricted(NamedTuple):
         """Returns the numbers and the constants of kernels that read a selection.
 
         Args:
-            unit: keys are counted in it.
+            unit: the number of keys per unit. The row length is returned in units.
         """
         rows, positions = self.rows, self.positions
         numbers = (
@@ -126,7 +126,7 @@ class Restricted(NamedTuple):
         return numbers, {"HAS_MASK": rows.mask_strides is not None, **self.restrictions()}
 
     def restrictions(self) -> dict[str, bool]:
-        """Returns the constants that say which restrictions there are."""
+        """Returns the constants that tell a kernel which restrictions apply."""
         positions = self.positions
         return {
             "LENGTHS": self.length_stride is not None,
@@ -142,8 +142,8 @@ def restricted_rows(
     """Describes the rows `[B, H, Lq]` of a selection.
 
     Returns:
-        The bias, the mask and the lengths, with `pointer` where there are no lengths: a kernel
-        wants one. And all but the tensors.
+        The bias, the mask and the lengths (or `pointer` if there are none, because a kernel needs
+        a pointer), and a description without tensors.
     """
     bias, allowed, lengths, positions, floor = inputs
     rows = broadcast_rows(bias, allowed, (*shape, positions.key_len))
@@ -157,14 +157,14 @@ def restricted_rows(
 def selected_rows(
     inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor
 ) -> tuple[tuple[Tensor, ...], Restricted]:
-    """Describes a selection as `restricted_rows` does, with its bounds among the tensors."""
+    """Does the same as `restricted_rows`, and adds the threshold and cutoff to the tensors."""
     tensors, restricted = restricted_rows(inputs, threshold.shape, cutoff)
     return (*tensors, threshold.contiguous(), cutoff.contiguous()), restricted
 
 
 @triton.jit
 def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
-    """Returns where a row starts, in elements: 64 bits, for tensors beyond 2^31 elements."""
+    """Returns the offset of a row in elements, in 64 bits: tensors may exceed 2^31 elements."""
     query = row % queries
     head = (row // queries) % heads
     batch = row // (queries * heads)
@@ -178,36 +178,38 @@ def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
 # ------------------------------------------------------------------ tiles
 
 MAX_KEYS = 2**15
-"""The longest row that registers hold."""
+"""The length of the longest row that fits in registers."""
 MAX_SCANNED = 2**14
-"""The longest row whose scan for indices fits in shared memory: one twice as long takes 256 KiB.
-Longer rows are selected first, and passed over for their indices.
+"""The longest row whose prefix sum for indices fits in shared memory; twice the length takes
+256 KiB. Rows between this and `MAX_KEYS` are selected first, then a second kernel lists their keys.
 """
 SCORES_PER_THREAD = 64
-"""How many scores a thread holds: more share the cost of each reduction over threads."""
+"""Scores per thread. More scores mean fewer threads, and so a cheaper reduction over threads."""
 FEW_SCORES_PER_THREAD = 32
-"""The same for programs that have a multiprocessor each. Every warp chooses what to count next, so
-many of them take longer for that than for counting.
+"""Scores per thread if each program has a multiprocessor to itself. Not fewer: every warp repeats
+the choice of what to count next, and with too many warps that takes longer than counting.
 """
 MAX_ROWS_EACH = 16
 WARPS_PER_PROCESSOR = 32
-"""How many warps each multiprocessor gets before a program takes more than one row."""
+"""A program takes several rows if with one row each, a multiprocessor would get more warps than
+this.
+"""
 REGISTERS = 96
-"""How many registers a thread may take. Ptxas would take up to 128 for `SCORES_PER_THREAD`, and
-leave room for fewer programs: bf16 `[1, 8, 8192, 8192]` takes 1.16 ms so, and 1.33 without.
+"""The maximum number of registers per thread. With `SCORES_PER_THREAD`, ptxas would use up to 128,
+so that fewer programs fit: bf16 `[1, 8, 8192, 8192]` would take 1.33 ms instead of 1.16.
 """
 
 
 class Tile(NamedTuple):
-    """The tile that holds a row. A line is what all threads load at once, 16 bytes each."""
+    """The tile that holds a row. A line is what all threads load at once, 16 bytes per thread."""
 
     lines: int
     columns: int
     warps: int
     rows_each: int
-    """How many rows a program takes one after another."""
+    """How many rows a program processes, one after another."""
     alone: bool
-    """True if programs have a multiprocessor each, so that time is that of one row."""
+    """True if each program has a multiprocessor to itself. Then the latency of one row matters."""
 
 
 @lru_cache(maxsize=16)
@@ -220,7 +222,7 @@ def processors(device: torch.device) -> int:
 
 @lru_cache(maxsize=1024)
 def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Tile:
-    """Returns the tile for a number of rows."""
+    """Returns the tile of each row, for `rows` rows of `keys` keys."""
     block, multiprocessors = max(32, 1 << (keys - 1).bit_length()), processors(device)
     alone = rows <= multiprocessors
     each = FEW_SCORES_PER_THREAD if alone else SCORES_PER_THREAD
@@ -236,12 +238,12 @@ def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Ti
 
 @lru_cache(maxsize=256)
 def floor_code(floor: float, dtype: torch.dtype) -> int:
-    """Returns the lowest code above a floor. A floor of infinity has none but NaN's."""
-    return _code(floor + 0.0, dtype) + 1  # never -0.0, whose code is below that of 0.0
+    """Returns the lowest code above a finite or negative infinite floor."""
+    return _code(floor + 0.0, dtype) + 1  # + 0.0 turns -0.0 into 0.0, whose code is higher
 
 
 def _code(score: float, dtype: torch.dtype) -> int:
-    """Returns the integer that sorts like a score: its bits, the magnitude flipped if negative."""
+    """Returns an integer that sorts like a score: its bits, the magnitude inverted if negative."""
     if dtype is torch.float16:
         (bits,) = struct.unpack("<h", struct.pack("<e", score))
         return int(bits) if bits >= 0 else int(bits ^ 0x7FFF)

@@ -17,30 +17,31 @@ from dmask.kernels.triton.settle import settle_rows
 from dmask.kernels.triton.splits import gather_splits, sample_rows, write_splits
 
 MAX_KEYS = 2**24
-"""The longest row: float32 does not hold the indices of longer ones."""
+"""The longest row: float32 cannot represent larger indices."""
 WARPS = 4
 SAMPLE = 2**10, 2**12
 """How many keys of a row to sample, at least and at most."""
 SPLIT = 2**13
 ROOM = 2**10, 2**14
-"""For how many keys between the ends of a bracket there is room, at least and at most."""
+"""The smallest and largest room, in keys, for the gathered keys of a row."""
 HEAD, WORDS = 4, 4
 """As in `splits`."""
 MORE_WARPS = {sample_rows: 1, gather_splits: 4, settle_rows: 2, write_splits: 4}
-"""How many times as many warps a program takes that has a multiprocessor to itself. Those that
-search choose what to count next in every warp, and more warps do not make them faster.
+"""Multiplies the warps of a program if there are at most two per multiprocessor. Kernels that
+search gain little from more warps, because every warp repeats the choice of what to count next.
 """
 
 
 def supports(shape: Sequence[int]) -> bool:
-    """True if the kernels of this folder take rows `[B, H, Lq, Lk]` of such a length."""
+    """True if the kernels for top-k and selections support rows of this length."""
     return shape[3] <= MAX_KEYS
 
 
 @lru_cache(maxsize=256)
 def _sample(keys: int, window: int) -> tuple[int, int]:
-    """Returns how many keys of a row to sample, and room for its keys between `low` and `high`: the
-    smallest sample that leaves few of them.
+    """Returns how many keys of a row to sample, and the room for its gathered keys.
+
+    Takes the smallest sample that gathers at most a quarter of the largest room, if there is one.
     """
     largest = min(SAMPLE[1], 1 << (keys.bit_length() - 1))
     sample = min(SAMPLE[0], largest)
@@ -50,7 +51,7 @@ def _sample(keys: int, window: int) -> tuple[int, int]:
 
 
 def _room(keys: int, window: int, sample: int) -> int:
-    """Returns room for the keys between two ranks of a sample, and four standard deviations."""
+    """Returns the room for the keys between `low` and `high`, plus four standard deviations."""
     rank = window / keys * sample
     margin = 4 * math.sqrt(rank * (1 - window / keys)) + 2
     ranks = 1.125 * margin + rank - max(rank - 1.125 * margin, 0)
@@ -93,7 +94,7 @@ def _launches(
         warps = max(1, min(WARPS * more, size // 256))
         columns = min(warps * 32 * (16 // rows.dtype.itemsize), size, SPLIT)
         tile: dict[str, Any] = {"R": size // columns, "C": columns, "num_warps": warps}
-        # Ptxas takes 168 registers for these, and leaves room for fewer programs.
+        # Ptxas would use 168 registers for `gather_splits`, and fewer programs would fit.
         tile["maxnreg"] = layout.REGISTERS if kernel is gather_splits else None
         numbers = (*sizes, splits, *strides, room, *numbers)
         constants = shared | constants | tile

@@ -1,7 +1,7 @@
-"""Rows that fit in registers: how they are loaded, and how results are written.
+"""Loads rows that fit in registers, and writes their results.
 
-A row is a tile `[R, C]` in which each thread holds whole columns: what a thread counts needs no
-other thread.
+A row is a tile `[R, C]` in which each thread holds whole columns, so a thread can count its scores
+without others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def tile_keys(R: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 def as_float(scores):
-    """Returns scores as float32, exactly: a conversion of bfloat16 may lose denormals."""
+    """Converts scores to float32 exactly. A plain conversion of bfloat16 may lose denormals."""
     if scores.dtype == tl.bfloat16:
         bits = scores.to(tl.int16, bitcast=True).to(tl.int32) << 16
         return bits.to(tl.float32, bitcast=True)
@@ -47,8 +47,8 @@ def load_scores(
 
 @triton.jit
 def without_nan(scores):
-    """Returns infinity for NaN, so that it is counted at the top: one instruction."""
-    if INTERPRETED:  # its minimum keeps NaN
+    """Replaces NaN with infinity, which counts as the largest score. Takes one instruction."""
+    if INTERPRETED:  # the interpreter's minimum returns NaN
         return tl.where(scores != scores, float("inf"), scores)
     return tl.minimum(scores, float("inf"))
 
@@ -57,9 +57,9 @@ def without_nan(scores):
 def float_keys(start, R: tl.constexpr, C: tl.constexpr):
     """Returns the keys of a tile plus `start` as float32.
 
-    A `start` that differs from row to row keeps the compiler from holding a tile of keys, the same
-    for all rows, in registers: that would double what a program takes. Only one line of the tile is
-    converted, at a quarter of the speed of other instructions.
+    `start` must differ from row to row. Otherwise the compiler holds one tile of keys for all rows
+    in registers, which doubles what a program takes. Converts only one line of the tile, because
+    conversions run at a quarter of the speed of other instructions.
     """
     lines = (tl.arange(0, R) * C).to(tl.float32)
     return lines[:, None] + (tl.arange(0, C) + start).to(tl.float32)[None, :]
@@ -67,14 +67,14 @@ def float_keys(start, R: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 def tie_places(above, tied, beyond, R: tl.constexpr, C: tl.constexpr):
-    """Returns the places that `find_cutoff` takes: key + `beyond` for a tie."""
+    """Returns the places for `find_cutoff`: -1 above the tie, key + `beyond` in it."""
     return tl.where(above, -1.0, tl.where(tied, float_keys(beyond, R, C), 3.0e38))
 
 
 @triton.jit
 def infinite_places(scores, budget, reaching, R: tl.constexpr, C: tl.constexpr):
-    """Returns the places of a row that ties at infinity or at NaN, where the order of the two
-    matters; how many scores are above the tie, and how many reach it.
+    """Returns the places of a row whose tie is at infinity or NaN, and how many scores are above
+    the tie and reach it. NaN ranks before infinity.
     """
     nan = scores != scores
     count = tl.sum(nan.to(tl.int32))
@@ -87,7 +87,7 @@ def infinite_places(scores, budget, reaching, R: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 def tile_places(kept):
-    """Returns how many keys are kept before each key of a tile, itself included."""
+    """Returns how many keys of a tile are kept up to and including each key."""
     kept = kept.to(tl.int32)
     total = tl.sum(kept, 1)
     before = tl.cumsum(total, 0) - total
@@ -96,11 +96,11 @@ def tile_places(kept):
 
 @triton.jit
 def store_kept(out, place, key, wanted):
-    """Stores keys at places of their own, one by one, as the flags `wanted` are one by one.
+    """Stores keys at places of their own, one store per key.
 
-    The hints are false, and no instruction follows them: stores are as wide as the runs of equal
-    flags that the compiler can prove. Without hints, it moves tiles through shared memory to a
-    layout of one key per thread, which takes 64 KiB and four times as long as the stores.
+    The hints are false on purpose. They do no harm: a store is only as wide as the runs of equal
+    flags that the compiler can prove, and it can prove none. Without hints, it moves tiles through
+    shared memory to a layout of one key per thread, which takes 64 KiB and four times as long.
     """
     where = tl.multiple_of(tl.max_contiguous(out + place, [1, 4]), [1, 16])
     tl.store(where, key, mask=wanted)

@@ -1,11 +1,11 @@
 """The threshold of a row in registers, found by counting.
 
-Scores stay floats. Only the numbers to try are integers that sort like scores, *codes*, because
-cutting the codes between two numbers ends after 16 or 32 steps whatever the scores are.
+Scores stay floats. Only the numbers to try are *codes*, integers that sort like scores: cutting a
+range of codes ends after a bounded number of steps, whatever the scores are.
 
-A count is two operations of the multiply-add pipe per score, `saturate(score * scale + shift)` and
-an addition. Hopper issues 128 of them per cycle, and 64 compares or integer additions, of which a
-count takes 2.3.
+A count takes two floating-point instructions per score: `saturate(score * scale + shift)` and an
+addition. A Hopper multiprocessor issues 128 of these per cycle, but only 64 compares or integer
+additions, and counting with those takes 2.3 instructions per score.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 @triton.jit
 def saturate(x):
-    """Clamps to 0 and 1, NaN to 0: a flag of the instruction before it, where there is one."""
-    if INTERPRETED:  # it has no libdevice
+    """Clamps to [0, 1], and NaN to 0. On a GPU, this modifies the instruction before it."""
+    if INTERPRETED:  # the interpreter has no libdevice
         return tl.where(x >= 1.0, 1.0, tl.where(x > 0.0, x, 0.0))
     return libdevice.saturatef(x)
 
 
 @triton.jit
 def _scaled(code, dtype: tl.constexpr):
-    """Returns how to tell whether a score reaches a code: `saturate(score * scale + shift)`.
+    """Returns `scale, shift, exact`: `saturate(score * scale + shift)` flags scores that reach a
+    code.
 
-    The result is 1 or 0, exactly. The scale is a power of two that makes the gap between the number
-    below the code and the next at least 1. False as the third result: there is no such power,
-    because the number is too close to 0.
+    The flag is exactly 1 or 0. The scale is a power of two that stretches the gap between the code
+    and the next lower one to at least 1. `exact` is False if there is no such power, because the
+    number is too close to 0.
     """
     below = tl.where((code == 0) | (code == -1), -2, code - 1)  # 0.0 and -0.0 are one number
     number = score_of(below, dtype)
@@ -46,7 +47,7 @@ def _scaled(code, dtype: tl.constexpr):
 
 @triton.jit
 def count_two(scores, scale, shift, upper_scale, upper_shift):
-    """Counts the ones of two saturated products of a tile `[R, C]`, at most 65535 each.
+    """Counts the scores of a tile `[R, C]` that reach two numbers, at most 65535 each.
 
     Two counts share one integer, and so one reduction over threads.
     """
@@ -57,7 +58,7 @@ def count_two(scores, scale, shift, upper_scale, upper_shift):
 
 @triton.jit
 def count_reaching(scores, lower, upper, dtype: tl.constexpr):
-    """Counts the scores that reach the codes `lower` and `upper`, which is not below it."""
+    """Counts the scores that reach the code `lower`, and those that reach `upper` >= `lower`."""
     scale, shift, exact = _scaled(lower, dtype)
     upper_scale, upper_shift, upper_exact = _scaled(upper, dtype)
     if exact & upper_exact:
@@ -71,8 +72,10 @@ def count_reaching(scores, lower, upper, dtype: tl.constexpr):
 
 @triton.jit
 def width_of(low, high):
-    """Returns the width of a bracket as float32. It may need 32 bits, and float32 does not tell
-    large codes from their neighbors: hence integers that wrap around.
+    """Returns the width of a bracket as float32.
+
+    Subtracts integers that wrap around: the width may need 32 bits, and float32 cannot tell large
+    codes apart.
     """
     return (high - low).to(tl.uint32, bitcast=True).to(tl.float32)
 
@@ -80,7 +83,7 @@ def width_of(low, high):
 @triton.jit
 def between(low, high, first, second):
     """Returns the integers at two shares of a bracket, above `low`."""
-    width = width_of(low, high)  # the sums wrap around to what they should be
+    width = width_of(low, high)  # the sums may wrap around; the results are right
     lower = low + (width * first).to(tl.uint32).to(tl.int32)
     upper = low + (width * second).to(tl.uint32).to(tl.int32) + 1
     lower = tl.minimum(tl.maximum(lower, low + 1), high)
@@ -99,10 +102,10 @@ def guess(low, high, reaching, beyond, budget, thirds):
 def pivots(low, high, share, inverse, thirds):
     """Returns the two integers of a bracket to try next, above `low`.
 
-    They are on both sides of where the threshold would be if the scores of the bracket, one by
-    `inverse`, were spread evenly, above the given share of them, a standard deviation of that guess
-    apart: the bracket shrinks to about the square root of its scores. `thirds` cuts the bracket
-    evenly instead, whatever the scores are.
+    If the scores of the bracket were spread evenly, the threshold would be at `share` of its width.
+    The integers are 0.8 standard deviations of that guess below and above it, so that the bracket
+    shrinks to about the square root of its scores. `inverse` is 1 / the number of scores. `thirds`
+    cuts the bracket into three equal parts instead.
     """
     spread = 0.8 * tl.sqrt(tl.maximum(share * (1 - share), 0.25 * inverse) * inverse)
     first = tl.where(thirds, 0.3333, tl.maximum(share - spread, 0.0))
@@ -112,10 +115,10 @@ def pivots(low, high, share, inverse, thirds):
 
 @triton.jit
 def tail_share(reaching, beyond, wanted):
-    """Returns how far up a bracket `wanted` scores are likely to be reached, as a share of it.
+    """Estimates where in a bracket `wanted` scores are reached, as a share of its width.
 
-    Of a tail, it is the logarithm of the count that is spread evenly over the scores: for normal
-    scores this takes half as many steps as `guess`, of which each takes longer.
+    In a tail, the logarithm of the count falls evenly with the score. For normal scores, this takes
+    half as many steps as `guess`, but each step takes longer.
     """
     most, wanted = reaching.to(tl.float32), tl.maximum(wanted, 0.5)
     least = tl.maximum(beyond.to(tl.float32), 0.5)
@@ -138,7 +141,7 @@ def code_at(low, high, share, dtype: tl.constexpr):
 
 @triton.jit
 def guess_by_value(low, high, reaching, beyond, budget, thirds, dtype: tl.constexpr):
-    """Returns the two codes of a bracket to try next, above `low`, for a bracket that is wide."""
+    """Returns the two codes of a bracket to try next, above `low`, interpolating between scores."""
     inside = tl.maximum(reaching - beyond, 1).to(tl.float32)
     share = ((reaching - budget).to(tl.float32) + 0.5) / inside
     spread = 0.8 * tl.sqrt(tl.maximum(share * (1 - share) * inside, 0.25))
@@ -155,7 +158,7 @@ def guess_by_value(low, high, reaching, beyond, budget, thirds, dtype: tl.conste
 
 @triton.jit
 def narrow(low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper):
-    """Returns what is left of a bracket after counting what reaches two numbers inside it."""
+    """Returns `low, high, reaching, beyond` after counting at two numbers inside the bracket."""
     above, below = at_upper >= budget, at_lower < budget
     high = tl.where(above, high, tl.where(below, lower, upper) - 1)
     beyond = tl.where(above, beyond, tl.where(below, at_lower, at_upper))
@@ -201,11 +204,11 @@ def search(
         scores: float32 `[R, C]`: infinity for NaN, -inf where a key must not be kept.
         floor: the lowest code that may be kept.
         low, high: the bracket. `reaching` scores reach `low`, and `beyond` are above `high`.
-        lower, upper: the codes to try first, not below the floor; or an `upper` below `lower`.
+        lower, upper: the codes to try first, not below the floor. None if `upper < lower`.
         BY_VALUE: for a bracket from the smallest to the largest score.
-        SNAP: move the ends to scores where a step finds nothing. Nothing is between many equal
-            scores and the next, and from 0.0 to the smallest positive score, a bracket of codes
-            would take twenty steps.
+        SNAP: if a step leaves all scores in the bracket, move its ends to the nearest scores. There
+            are no scores between a plateau and the next score, and from 0.0 to the smallest
+            positive score, the search would take twenty steps.
 
     Returns:
         `low, reaching, beyond`. `reaching` exceeds the budget only if scores tie at `low`. Then
@@ -225,8 +228,10 @@ def search(
         low, high, reaching, beyond = narrow(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )
-        if SNAP:  # noqa: SIM102  # known to the compiler
-            if (reaching - beyond == inside) & (low >= floor):  # below it, nothing was counted
+        if SNAP:  # noqa: SIM102  # SNAP is known at compile time
+            if (reaching - beyond == inside) & (
+                low >= floor
+            ):  # nothing was counted below the floor
                 low, high, _ = snap(scores, low, high, dtype)
         if BY_VALUE:
             thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)
@@ -238,8 +243,8 @@ def search(
 
 @triton.jit
 def whole_bracket(scores, floor, dtype: tl.constexpr):
-    """Returns the codes of the smallest and the largest score that may be kept, and how many may be
-    kept. Without any, the smallest is infinity.
+    """Returns the codes of the smallest and largest eligible score, and how many are eligible. If
+    none is, the first is the code of infinity.
     """
     eligible = scores >= score_of(floor, dtype)
     smallest = tl.min(tl.min(tl.where(eligible, scores, float("inf")), 0), 0)
@@ -271,31 +276,32 @@ def find_threshold(
             before.
 
     Returns:
-        `low, reaching, beyond`. Either `reaching` is the budget, or less because no more scores
-        reach the floor. Or it is more, because scores tie at the last place: then `beyond` scores
-        are above `low`.
+        `low, reaching, beyond`. `reaching` is the budget, or less if fewer scores reach the floor,
+        or more if scores tie at the last place. In the last case, `beyond` scores are above `low`.
     """
     if ALONE:
         low, high, reaching = whole_bracket(scores, floor, dtype)
         lower, upper, beyond = floor, floor - 1, budget * 0
     else:
-        # Below the floor all scores reach, which nobody has to count. What reaches the floor has to
-        # be counted even where the budget is all scores: hence at least one more.
+        # `reaching` starts above the budget, although nothing is counted below the floor: the
+        # scores that reach the floor must be counted even if the budget is the whole row.
         low, high = floor - 1, floor * 0 + infinity(dtype)
         reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
-    # With several rows, `lower` and `upper` find a plateau; with 16 bits, few codes are around it.
+    # Several rows: the first codes find the plateau. 16 bits: few codes surround it.
     SNAP: tl.constexpr = (ROWS == 1) & (dtype == tl.float32)  # noqa: N806
     low, reaching, beyond = search(
         scores, budget, floor, low, high, reaching, beyond, lower, upper, ALONE, SNAP, dtype
     )
-    # Fewer scores than the budget reach the floor.
+    # If `low < floor`, fewer scores than the budget reach the floor.
     return tl.maximum(low, floor), tl.where(low < floor, beyond, reaching), beyond
 
 
 @triton.jit
 def find_two(scores, more, fewer, slack, low, high, reaching, dtype: tl.constexpr):
     """Returns two codes: one that `more` scores reach, and one that `fewer` reach, or up to `slack`
-    more. Both are searched in the same steps: what takes time is to choose what to count.
+    more.
+
+    One loop runs both searches, because choosing what to count takes longer than counting.
 
     Args:
         low, high, reaching: as in `search`, for a bracket of all scores.
@@ -340,11 +346,11 @@ def find_cutoff(places, budget, beyond, reaching, size):
     """Returns a number that `budget` of the distinct places `[R, C]` do not exceed.
 
     Args:
-        places: float32 integers: -1 for each of the `beyond` scores that are kept anyway;
-            `beyond` more than its key for each of the `reaching - beyond` scores that tie; or more
-            than `beyond + size`.
+        places: float32 integers: -1 for the `beyond` scores that are kept anyway, key + `beyond`
+            for the `reaching - beyond` scores that tie, and more than `beyond + size` for all
+            others.
     """
-    # The same search, downward: at `low` enough places are counted, at `high` too few.
+    # The same search, on negated places. Enough are counted at `low`, too few above `high`.
     low, high = -beyond - size, -beyond
     thirds = low > high
     while (reaching > budget) & (low < high):
@@ -363,10 +369,10 @@ def find_cutoff(places, budget, beyond, reaching, size):
 
 @triton.jit
 def first_pivots(hint, distance, floor, dtype: tl.constexpr):
-    """Returns the codes to try first: around the threshold of the row before.
+    """Returns the codes to try first: around the threshold of the previous row.
 
-    With a negative distance there is none yet: the floor, which tells how many keys may be kept at
-    all, and zero.
+    A negative distance means that there is no previous row. Then returns the floor, whose count is
+    the number of eligible keys, and the code of 0.0.
     """
     none = distance < 0
     center = hint.to(tl.int64)
@@ -377,9 +383,9 @@ def first_pivots(hint, distance, floor, dtype: tl.constexpr):
 
 @triton.jit
 def next_hint(hint, distance, low, floor):
-    """Returns the hint that a row leaves: its threshold, and how far thresholds usually move.
+    """Returns the hint for the next row: this row's threshold, and how far thresholds usually move.
 
-    Distances fade by a quarter per row. A row that had nothing to choose leaves the hint as it is.
+    Distances decay by a quarter per row. A row whose threshold is the floor keeps the old hint.
     """
     moved = tl.minimum(tl.abs(low.to(tl.int64) - hint), 1 << 29).to(tl.int32)
     further = tl.where(distance < 0, 0, distance - distance // 4 + moved // 2)

@@ -1,4 +1,4 @@
-"""Thresholds and cutoffs on CUDA."""
+"""Selections, as thresholds and cutoffs, on CUDA."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def in_registers(
 @lru_cache(maxsize=2**12)
 def _prepared(
     restricted: Restricted,
-    lengths: torch.dtype,  # a compiled kernel is for one
+    lengths: torch.dtype,  # only a cache key: a compiled kernel depends on it
     window_size: int,
     query_step: int,
 ) -> Launch:

@@ -19,7 +19,7 @@ from dmask.kernels.triton.search import find_cutoff, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
 
 FEW_SPLITS = tl.constexpr(16)
-"""Up to so many splits, one program counts what each of them keeps."""
+"""Up to this many splits, the program that settles a row counts what each of them keeps."""
 
 
 @triton.jit
@@ -36,7 +36,7 @@ def key_of_tie(
     SPLIT: tl.constexpr,
     C: tl.constexpr,
 ):
-    """Returns the key of a split that is the `place`-th whose score is `tie`, or the last such."""
+    """Returns the `place`-th key of a split whose score is `tie`, or the last one."""
     key = split * SPLIT + tile_keys(SPLIT // C, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     tied = scores == tie
@@ -46,8 +46,8 @@ def key_of_tie(
 
 @triton.jit
 def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
-    """Returns the bounds of a row whose `need` last keys are among the `between` gathered ones,
-    which are above `low` and finite.
+    """Returns the bounds of a row whose `need` last keys are among the `between` gathered ones. The
+    scores of these are finite and above `low`.
     """
     floor, largest = low + 1, code_of(tl.max(tl.max(scores, 0), 0), dtype)
     found, reaching, beyond = search(
@@ -133,7 +133,7 @@ def settle_rows(
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """Writes the threshold and the cutoff of each row; with `COUNT`, notes the kept keys."""
+    """Writes the threshold and cutoff of each row; with `COUNT`, also how many keys are kept."""
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
@@ -150,8 +150,8 @@ def settle_rows(
     at_high, above_high = tl.sum(second & 0xFFFF, 0), tl.sum(second >> 16, 0)
     lowest, between = tl.min(smallest, 0), above_low - at_high
 
-    # The threshold is `high` or `low`, and so is the score of many keys; or it is in between; or
-    # no more keys than the budget may be kept.
+    # Three cases: many scores are equal to the threshold, which is `low` or `high` (`plateau`); it
+    # lies in between (`inside`); or at most `budget` keys are eligible (`few`).
     upper = at_high >= budget
     plateau = (upper & (above_high < budget) & (high < infinity(dtype))) | (
         (upper == 0) & (above_low < budget) & (at_low >= budget) & (low < infinity(dtype))

@@ -1,15 +1,15 @@
-"""Rows that are too long for registers: kernels that work on a split of a row each.
+"""Kernels for rows that are too long for registers: most programs work on one split of a row.
 
 A sample of a row gives two codes, `low` and `high`, that its threshold is likely to lie between.
 One pass over the row counts the scores at, above and between the two, and gathers the keys in
 between: a few thousand, which fit in registers. `settle` finds the threshold among them. Another
 pass writes the result. So a row is read twice, and programs of a launch never wait for each other.
 
-All that the launches tell each other about a row is one line of integers, its *notes*: `low`;
-`high`; how many keys are gathered; how many of these `settle` looked at; then four words per split,
-each word for all splits; then the gathered keys. The words are
+The launches pass data about a row to each other in one line of integers, its *notes*: `low`;
+`high`; how many keys are gathered; how many of these `settle` left for `kept_before`; then four
+words, each stored for all splits in turn; then the gathered keys. The words are
 
-0. how many scores reach `low`, and in the upper half, how many are above it;
+0. in the lower 16 bits, how many scores reach `low`; in the upper 16, how many are above it;
 1. the same for `high`;
 2. the bits of the smallest score that reaches `low`;
 3. how many keys are kept, without those that `settle` leaves among the gathered ones.
@@ -45,10 +45,10 @@ def notes_of(notes, row, splits, room):
 
 @triton.jit
 def sampled_keys(keys, VEC: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
-    """Returns `VEC` neighbors of each stratum of a row, at a hashed place: no pattern of the scores
-    repeats in step with it.
+    """Samples `VEC` neighboring keys of each stratum of a row, at a hashed place.
 
-    Memory is read in pieces of 64 bytes; single keys would cost sixteen times their size.
+    Hashing keeps a periodic pattern of scores from aligning with the sample. Memory is read in
+    pieces of 64 bytes, so single keys of float32 would read sixteen times their size.
     """
     sample = tile_keys(R, C)
     stratum, width = sample // VEC, keys // (R * C)
@@ -61,7 +61,7 @@ def sampled_keys(keys, VEC: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 def one_zero(code):
-    """Returns the code of 0.0 for that of -0.0, which is the same number."""
+    """Maps the code of -0.0 to that of 0.0, which is the same number."""
     return tl.where(code == -1, 0, code)
 
 
@@ -104,7 +104,7 @@ def sample_rows(
     scores = without_nan(scores)
     share = budget.to(tl.float32) / keys.to(tl.float32)
     rank = share * (R * C)
-    # Four standard deviations: one row in ten thousand has to be passed over again.
+    # Four standard deviations: one row in ten thousand needs another pass.
     margin = 4.0 * tl.sqrt(rank * (1.0 - share)) + 2.0
     more = tl.minimum((rank + margin).to(tl.int32) + 1, R * C)
     fewer = (rank - margin).to(tl.int32)
@@ -126,10 +126,10 @@ def sample_rows(
 
 @triton.jit
 def places_by_column(kept):
-    """Returns distinct places for the kept keys of a tile, from 1 on: each column's keys together.
+    """Numbers the kept keys of a tile from 1 on, column by column.
 
-    Columns are whole in a thread, so this takes one scan over threads; the order of memory, in
-    `tile_places`, takes one per line.
+    A thread holds whole columns, so this takes one scan over threads. `tile_places` follows the
+    order of memory and takes one scan per line.
     """
     kept = kept.to(tl.int32)
     total = tl.sum(kept, 0)
@@ -178,7 +178,7 @@ def gather_splits(
     at_low, above_low = count_reaching(scores, low, low + 1, dtype)
     at_high, above_high = count_reaching(scores, high, high + 1, dtype)
     smallest = score_of(infinity(dtype) + row * 0, dtype)
-    if low <= floor:  # perhaps all that may be kept are
+    if low <= floor:  # the row may keep all its eligible keys
         reaching = tl.where(scores >= score_of(low, dtype), scores, float("inf"))
         smallest = tl.min(tl.min(reaching, 0), 0)
     words = note + HEAD + split
@@ -196,7 +196,7 @@ def gather_splits(
 
 @triton.jit
 def kept_before(note, split, key, splits, SPLITS: tl.constexpr, C: tl.constexpr):
-    """Returns how many keys of a row are kept in the splits before one, which starts at `key`."""
+    """Returns how many keys a row keeps before a split, which starts at `key`."""
     part = tl.arange(0, SPLITS)
     counts = tl.load(note + HEAD + 3 * splits + part, mask=part < split, other=0)
     count = tl.sum(counts, 0)

@@ -15,8 +15,8 @@ from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Geometry, Rows, broadcast_rows, floor_code, tile_of
 
 LOWEST_INDEX = ("2.11",)
-"""The releases whose `torch.topk` takes equal scores in index order on CUDA, on all rows tried.
-On those, `tie_break="torch"` is the same rule as `"lowest"`.
+"""Releases in which `torch.topk` on CUDA broke ties by the lowest index, in all rows tried. There,
+`tie_break="torch"` and `"lowest"` are the same rule.
 """
 
 
@@ -95,6 +95,6 @@ def _prepared(
         ALONE=tile.alone,
         FULL=keys == tile.lines * tile.columns,
         num_warps=tile.warps,
-        # The scan for indices takes more.
+        # The prefix sum for indices needs more registers.
         maxnreg=layout.REGISTERS if masks else None,
     )
