@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dmask.kernels.reference import block_smooth as reference
+from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import launch
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.tiles import TILE
@@ -50,6 +52,8 @@ def smooth_blocks(
 
 def block_smooth(mask: Tensor, block_size: int) -> Tensor:
     """As in `reference.block_smooth`, for a 4-D mask."""
+    if not layout.supports(mask.shape, 0.0):
+        return reference.block_smooth(mask, block_size)
     out = torch.empty(mask.shape, dtype=torch.bool, device=mask.device)
     if out.numel():
         batch, heads, queries, keys = mask.shape

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from dmask.kernels.reference import block_topk as reference
+from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import launch
 from dmask.kernels.triton.layout import Rows, broadcast_rows, floor_code
 from dmask.kernels.triton.pooled import choose_blocks, pool_blocks, write_blocks
@@ -32,17 +31,15 @@ def block_topk_mask(
     differ by rounding alone may rank otherwise. No sum is rounded of up to 2^13 scores of float16,
     or of scores whose magnitudes differ by a factor of less than `2**28 / key_block`.
     """
-    shape = bias.shape
-    if allowed is not None:
-        shape = torch.broadcast_shapes(shape, allowed.shape)
+    shape = layout.broadcast_shape(bias, allowed)
     keys = shape[3]
     key_block = min(key_block, max(keys, 1))
     blocks = -(-keys // key_block)
-    if floor == math.inf or blocks > MAX_BLOCKS:
+    full = (*shape[:2], query_len, keys)
+    if blocks > MAX_BLOCKS or not layout.supports(full, floor):
         return reference.block_topk_mask(
             bias, allowed, floor, window_size, key_block, pool, query_len
         )
-    full = (*shape[:2], query_len, keys)
     out = torch.empty(full, dtype=torch.bool, device=bias.device)
     if out.numel():
         codes = torch.empty((*shape[:3], blocks), dtype=torch.int64, device=bias.device)

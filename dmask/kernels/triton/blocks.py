@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from dmask.kernels.reference import blocks as reference
 from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton import layout
 from dmask.kernels.triton.kept import count_blocks
 from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Restricted, selected_rows
@@ -26,7 +26,7 @@ def kept_blocks(
 ) -> Tensor:
     """As in `reference.blocks`."""
     (batch, heads, queries), keys = threshold.shape, inputs.positions.key_len
-    if inputs.floor == math.inf:
+    if not layout.supports((*threshold.shape, keys), inputs.floor):
         return reference.kept_blocks(inputs, threshold, cutoff, block_size)
     query_block = min(block_size[0], max(queries, 1))
     key_block = min(block_size[1], max(keys, 1))

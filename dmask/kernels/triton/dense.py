@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmask.kernels.reference import dense as reference
 from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.triton import layout
 from dmask.kernels.triton.kept import write_mask
 from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Restricted, selected_rows
@@ -20,9 +21,9 @@ QUERIES, KEYS = 16, 2048
 
 def kept_mask(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> Tensor:
     """As in `reference.dense`."""
-    if inputs.floor == math.inf:
-        return reference.kept_mask(inputs, threshold, cutoff)
     shape = *threshold.shape, inputs.positions.key_len
+    if not layout.supports(shape, inputs.floor):
+        return reference.kept_mask(inputs, threshold, cutoff)
     out = torch.empty(shape, dtype=torch.bool, device=cutoff.device)
     if out.numel():
         tensors, restricted = selected_rows(inputs, threshold, cutoff)

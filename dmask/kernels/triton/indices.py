@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import torch
@@ -22,10 +21,8 @@ from dmask.kernels.triton.topk import write
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
     """As in `reference.indices`, for a 4-D bias."""
-    shape: tuple[int, ...] = bias.shape
-    if allowed is not None:
-        shape = torch.broadcast_shapes(shape, allowed.shape)
-    if floor == math.inf or not long_rows.supports(shape):
+    shape = layout.broadcast_shape(bias, allowed)
+    if not long_rows.supports(shape, floor):
         return reference.topk_indices(bias, allowed, window_size, floor)
     out = torch.empty((*shape[:3], window_size), dtype=torch.int32, device=bias.device)
     if not shape[3]:
@@ -41,7 +38,7 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
 
 def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, width: int) -> Tensor:
     """As in `reference.indices`."""
-    if inputs.floor == math.inf:
+    if not layout.supports((*threshold.shape, inputs.positions.key_len), inputs.floor):
         return reference.kept_indices(inputs, threshold, cutoff, width)
     out = cutoff.new_empty((*threshold.shape, width))
     if out.numel():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -68,6 +69,24 @@ class Geometry(NamedTuple):
             "MASK_VEC": unit,
         }
         return sizes, (*self.bias_strides, *units), constants
+
+
+MAX_INDEX = 2**31 - 2**15
+"""Kernels count the keys of a row, and rows, in 32 bits, up to one tile beyond the last."""
+
+
+def supports(shape: Sequence[int], floor: float) -> bool:
+    """True if the kernels support rows `[B, H, Lq, Lk]` of this shape, with this floor.
+
+    Above a floor of infinity there is only NaN, which has no code.
+    """
+    return floor != math.inf and shape[3] <= MAX_INDEX and math.prod(shape[:3]) <= MAX_INDEX
+
+
+def broadcast_shape(bias: Tensor, allowed: Tensor | None) -> tuple[int, int, int, int]:
+    """Returns the shape of the rows of a bias and a mask."""
+    shape: Any = bias.shape
+    return shape if allowed is None else tuple(torch.broadcast_shapes(shape, allowed.shape))
 
 
 def broadcast_rows(bias: Tensor, allowed: Tensor | None, shape: tuple[int, ...]) -> Rows:

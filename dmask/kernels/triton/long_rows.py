@@ -32,9 +32,9 @@ search gain little from more warps, because every warp repeats the choice of wha
 """
 
 
-def supports(shape: Sequence[int]) -> bool:
-    """True if the kernels for top-k and selections support rows of this length."""
-    return shape[3] <= MAX_KEYS
+def supports(shape: Sequence[int], floor: float) -> bool:
+    """True if the kernels for top-k and selections support such rows."""
+    return shape[3] <= MAX_KEYS and layout.supports(shape, floor)
 
 
 @lru_cache(maxsize=256)

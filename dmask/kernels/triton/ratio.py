@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -18,11 +16,9 @@ def ratio_mask(
     bias: Tensor, allowed: Tensor | None, floor: float, ratio: float, window_size: int | None
 ) -> Tensor:
     """As in `reference.ratio`, for a 4-D bias."""
-    shape = bias.shape
-    if allowed is not None:
-        shape = torch.broadcast_shapes(shape, allowed.shape)
+    shape = layout.broadcast_shape(bias, allowed)
     # A share of 1e-9 may round to no key at all, and a search needs one to find.
-    if floor == math.inf or ratio <= 1e-9 or shape[3] > layout.MAX_KEYS:
+    if ratio <= 1e-9 or shape[3] > layout.MAX_KEYS or not layout.supports(shape, floor):
         return reference.ratio_mask(bias, allowed, floor, ratio, window_size)
     out = torch.empty(shape, dtype=torch.bool, device=bias.device)
     if out.numel():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from dmask.kernels.reference import relu as reference
+from dmask.kernels.triton import layout
 from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.launches import launch
 from dmask.kernels.triton.layout import broadcast_rows, floor_code
@@ -70,11 +69,9 @@ def relu_rows(
 
 def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
     """As in `reference.relu`, for a 4-D bias."""
-    if floor == math.inf:
+    shape = layout.broadcast_shape(bias, allowed)
+    if not layout.supports(shape, floor):
         return reference.relu_mask(bias, allowed, floor)
-    shape = bias.shape
-    if allowed is not None:
-        shape = torch.broadcast_shapes(shape, allowed.shape)
     out = torch.empty(shape, dtype=torch.bool, device=bias.device)
     if not out.numel():
         return out

@@ -229,9 +229,8 @@ def search(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )
         if SNAP:  # noqa: SIM102  # SNAP is known at compile time
-            if (reaching - beyond == inside) & (
-                low >= floor
-            ):  # nothing was counted below the floor
+            # Nothing was counted below the floor.
+            if (reaching - beyond == inside) & (low >= floor):
                 low, high, _ = snap(scores, low, high, dtype)
         if BY_VALUE:
             thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)

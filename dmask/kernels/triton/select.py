@@ -25,7 +25,7 @@ def select(
     plain = inputs.lengths is None and not positions.is_causal
     plain = plain and not (positions.sinks or positions.local)
     fits = keys <= layout.MAX_KEYS or plain or visible.supports(positions, math.prod(shape))
-    if inputs.floor == math.inf or not (fits and long_rows.supports((*shape, keys))):
+    if not (fits and long_rows.supports((*shape, keys), inputs.floor)):
         return reference.select(inputs, shape, window_size)
     threshold = inputs.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import torch
@@ -24,11 +23,9 @@ def topk_mask(
     bias: Tensor, allowed: Tensor | None, window_size: int, floor: float, tie_break: str
 ) -> Tensor:
     """As in `reference.topk`, for a 4-D bias."""
-    shape = bias.shape
-    if allowed is not None:
-        shape = torch.broadcast_shapes(shape, allowed.shape)
+    shape = layout.broadcast_shape(bias, allowed)
     asks_torch = tie_break == "torch" and not _takes_lowest_index()
-    if asks_torch or floor == math.inf or not long_rows.supports(shape):
+    if asks_torch or not long_rows.supports(shape, floor):
         return reference.topk_mask(bias, allowed, window_size, floor, tie_break)
     out = torch.empty(shape, dtype=torch.bool, device=bias.device)
     if out.numel():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -27,10 +25,8 @@ def topp_mask(
     So masks are equal bit for bit unless the best keys of a row, however many, have a mass within
     5e-12 of `p`. If they do, the two may differ by the keys whose mass is that little.
     """
-    shape = bias.shape
-    if allowed is not None:
-        shape = torch.broadcast_shapes(shape, allowed.shape)
-    if floor == math.inf or p <= SLACK or shape[3] > layout.MAX_KEYS:
+    shape = layout.broadcast_shape(bias, allowed)
+    if p <= SLACK or shape[3] > layout.MAX_KEYS or not layout.supports(shape, floor):
         return reference.topp_mask(bias, allowed, floor, p, window_size)
     out = torch.empty(shape, dtype=torch.bool, device=bias.device)
     if out.numel():
