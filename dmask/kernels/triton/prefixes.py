@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dmask.kernels.reference.select import SelectionInputs
+from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton.bounds import narrowed, position
 from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.launches import launch
@@ -30,6 +30,8 @@ STEP = 64
 """How many queries a program takes."""
 MAX_WINDOW = 2**13
 """The widest window whose keys registers hold."""
+MAX_MEMORY = 2**31
+"""How many bytes of ranks there may be. Selections that need more search each row."""
 
 
 @triton.jit
@@ -170,7 +172,25 @@ def supports(inputs: SelectionInputs, shape: tuple[int, int, int], window_size: 
     """True for thousands of queries over one row per head."""
     bias, allowed, _, positions, _ = inputs
     per_key = bias.shape[2] == 1 and (allowed is None or allowed.shape[2] == 1)
-    return per_key and positions.is_causal and shape[2] > 2 * STEP and window_size <= MAX_WINDOW
+    many = positions.is_causal and shape[2] > 2 * STEP
+    return (
+        per_key
+        and many
+        and window_size <= MAX_WINDOW
+        and _memory(inputs, shape, window_size) <= MAX_MEMORY
+    )
+
+
+def _slots(positions: Positions, window_size: int) -> int:
+    """Returns room for the ranks of one program: a power of two."""
+    room = 2 * STEP if positions.local else STEP
+    return 1 << (min(window_size, positions.key_len) + room - 1).bit_length()
+
+
+def _memory(inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int) -> int:
+    """Returns how many bytes the ranks of all programs take."""
+    programs = shape[0] * shape[1] * -(-shape[2] // STEP)
+    return 8 * programs * _slots(inputs.positions, window_size)
 
 
 def follow(
@@ -188,8 +208,7 @@ def follow(
     bias, allowed, lengths, positions, floor = inputs
     rows = broadcast_rows(bias, allowed, (*shape[:2], 1, positions.key_len))
     window = min(window_size, positions.key_len)
-    room = 2 * STEP if positions.local else STEP
-    slots = 1 << (window + room - 1).bit_length()
+    slots = _slots(positions, window_size)
     programs = starts[1].numel()
     bias_b, bias_h, _, bias_k = rows.bias_strides
     mask_b, mask_h, _, mask_k = rows.mask_strides
