@@ -535,7 +535,6 @@ def steps() -> dict[str, Callable[[], object]]:
         "Adagrad": torch.optim.Adagrad(_with_gradients().parameters()).step,
         "AdamW with a schedule": lambda: (optimizer.step(), schedule.step()),
         "averaged weights": lambda: averaged.update_parameters(layer),
-        "gradient clipping": lambda: nn.utils.clip_grad_norm_(layer.parameters(), 1.0),
     }
 
 
