@@ -61,6 +61,7 @@ def topk_rows(
     OUT: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
+    BITS: tl.constexpr,
     ROWS: tl.constexpr,
     ALONE: tl.constexpr,
     VEC: tl.constexpr,
@@ -126,7 +127,7 @@ def topk_rows(
                 places = tie_places(scores > tie, scores == tie, beyond, R, C)
             cutoff = find_cutoff(places, most, beyond, reaching, keys)
             kept = places <= cutoff.to(tl.float32)
-            write_row(target, kept, key, keys, count, width, R, C, OUT, FULL)
+            write_row(target, kept, key, keys, count, width, R, C, BITS, OUT, FULL)
         else:
             kept = (scores < score_of(low, dtype)) == 0
-            write_row(target, kept, key, keys, count, width, R, C, OUT, FULL)
+            write_row(target, kept, key, keys, count, width, R, C, BITS, OUT, FULL)

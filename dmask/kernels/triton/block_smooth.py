@@ -1,4 +1,4 @@
-"""Blocks of a finished mask kept or dropped whole, on CUDA."""
+"""Keeps or drops whole blocks of a finished mask, on CUDA."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def smooth_blocks(
     row, group = tl.program_id(0) // groups, tl.program_id(0) % groups
     mask += row_offset(row, heads, queries, mask_b, mask_h, mask_q)
     out += row.to(tl.int64) * keys
-    first = (group * BLOCKS + tl.arange(0, BLOCKS)) * SIZE
+    # 64 bits: the last block may end beyond 2^31.
+    first = (group * BLOCKS + tl.arange(0, BLOCKS)).to(tl.int64) * SIZE
     count = tl.zeros((BLOCKS,), tl.int32)
     for start in range(0, SIZE, WIDTH):
         offset = start + tl.arange(0, WIDTH)[None, :]
         key = first[:, None] + offset
         inside = (key < keys) & (offset < SIZE)
-        kept = tl.load(mask + key.to(tl.int64) * mask_k, mask=inside, other=0)
+        kept = tl.load(mask + key * mask_k, mask=inside, other=0)
         count += tl.sum((kept != 0).to(tl.int32), 1)
     whole = count > tl.minimum(keys - first, SIZE) // 2
     for start in range(0, SIZE, WIDTH):

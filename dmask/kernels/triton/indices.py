@@ -9,13 +9,12 @@ from torch import Tensor
 
 from dmask import compat
 from dmask.kernels.reference import indices as reference
-from dmask.kernels.reference.select import Positions, SelectionInputs
+from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.kept import write_kept
 from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Restricted, broadcast_rows, selected_rows
 from dmask.kernels.triton.named import mark
-from dmask.kernels.triton.select import select
 from dmask.kernels.triton.topk import write
 
 
@@ -27,10 +26,6 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
     out = torch.empty((*shape[:3], window_size), dtype=torch.int32, device=bias.device)
     if not shape[3]:
         return out.fill_(-1)
-    if layout.MAX_SCANNED < shape[3] <= layout.MAX_KEYS:
-        inputs = SelectionInputs(bias, allowed, None, Positions(shape[2], shape[3]), floor)
-        bounds = select(inputs, (shape[0], shape[1], shape[2]), window_size)
-        return kept_indices(inputs, *bounds, window_size)
     if out.numel():
         write("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
     return out

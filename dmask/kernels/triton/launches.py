@@ -62,17 +62,19 @@ class Launch:
             ) from error
 
     def _run(self, tensors: tuple[Tensor, ...]) -> None:
-        alignment = tuple([tensor.data_ptr() % 16 for tensor in tensors])
+        # Triton takes addresses as they are, but asks the driver about every tensor.
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        alignment = tuple([address % 16 for address in addresses])
         run = self._runners.get(alignment)
         if run is not None:
-            return run(*tensors)
+            return run(*addresses)
         compiled = self._kernel[self._grid](*tensors, *self._numbers, **self._options)
         if compiled is None:  # the interpreter
             return None
         names = self._kernel.arg_names[len(tensors) + len(self._numbers) :]
         rest = (*self._numbers, *[self._options[name] for name in names])
         launch = compiled[(*self._grid, 1, 1)[:3]]
-        self._runners[alignment] = lambda *tensors: launch(*tensors, *rest)
+        self._runners[alignment] = lambda *addresses: launch(*addresses, *rest)
         return None
 
 

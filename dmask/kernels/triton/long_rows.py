@@ -19,12 +19,12 @@ from dmask.kernels.triton.splits import gather_splits, sample_rows, write_splits
 MAX_KEYS = 2**24
 """The longest row: float32 cannot represent larger indices."""
 WARPS = 4
-SAMPLE = 2**10, 2**12
+SAMPLE = 2**10, 2**13
 """How many keys of a row to sample, at least and at most."""
 SPLIT = 2**13
 ROOM = 2**10, 2**14
 """The smallest and largest room, in keys, for the gathered keys of a row."""
-HEAD, WORDS = 4, 4
+HEAD, WORDS = 3, 4
 """As in `splits`."""
 MORE_WARPS = {sample_rows: 1, gather_splits: 4, settle_rows: 2, write_splits: 4}
 """Multiplies the warps of a program if there are at most two per multiprocessor. Kernels that

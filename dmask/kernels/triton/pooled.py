@@ -54,14 +54,14 @@ def pool_blocks(
     count = tl.zeros((BLOCKS,), tl.int32)
     for start in range(0, KEY_BLOCK, WIDTH):
         offset = start + tl.arange(0, WIDTH)[None, :]
-        key = block[:, None] * KEY_BLOCK + offset
+        # 64 bits: the last block may end beyond 2^31.
+        key = block[:, None].to(tl.int64) * KEY_BLOCK + offset
         inside = (key < keys) & (offset < KEY_BLOCK)
-        at = key.to(tl.int64)
-        scores = as_float(tl.load(bias + at * bias_k, mask=inside, other=-float("inf")))
+        scores = as_float(tl.load(bias + key * bias_k, mask=inside, other=-float("inf")))
         scores = without_nan(scores)
         eligible = inside & (scores >= score_of(floor, dtype))
         if HAS_MASK:
-            eligible = eligible & (tl.load(mask + at * mask_k, mask=inside, other=0) != 0)
+            eligible = eligible & (tl.load(mask + key * mask_k, mask=inside, other=0) != 0)
         if MEAN:
             total += tl.sum(tl.where(eligible, scores.to(tl.float64), 0.0), 1)
             count += tl.sum(eligible.to(tl.int32), 1)

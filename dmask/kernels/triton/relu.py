@@ -84,7 +84,7 @@ def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
         relu_rows,
         (programs(rows.total, keys),),
         rows.shape,
-        bias,
+        rows.bias,
         rows.mask,
         out,
         rows.total,

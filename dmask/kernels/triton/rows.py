@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra import libdevice
 
 from dmask.kernels.triton.search import INTERPRETED
 
@@ -95,15 +96,42 @@ def tile_places(kept):
 
 
 @triton.jit
-def store_kept(out, place, key, wanted):
-    """Stores keys at places of their own, one store per key.
+def bit_count(words):
+    """Counts the bits of 32-bit integers."""
+    if INTERPRETED:  # the interpreter has no libdevice
+        words -= (words >> 1) & 0x55555555
+        words = (words & 0x33333333) + ((words >> 2) & 0x33333333)
+        return (((words + (words >> 4)) & 0x0F0F0F0F) * 0x01010101 >> 24) & 0xFF
+    return libdevice.popc(words)
 
-    The hints are false on purpose. They do no harm: a store is only as wide as the runs of equal
-    flags that the compiler can prove, and it can prove none. Without hints, it moves tiles through
-    shared memory to a layout of one key per thread, which takes 64 KiB and four times as long.
+
+@triton.jit
+def write_indices(
+    out, kept, start, first, width, R: tl.constexpr, C: tl.constexpr, BITS: tl.constexpr
+):
+    """Writes the kept keys of a tile, ascending.
+
+    First packs the flags of `BITS` neighboring keys into one integer, and numbers those: a prefix
+    sum over all keys would take longer, and many registers. Then each thread writes the keys of its
+    integers, one after another. With fewer bits, threads write to places that are closer together,
+    but more often.
+
+    Args:
+        start: the first key of the tile.
+        first: how many keys were written before.
+        width: how many may be written.
     """
-    where = tl.multiple_of(tl.max_contiguous(out + place, [1, 4]), [1, 16])
-    tl.store(where, key, mask=wanted)
+    kept = tl.reshape(kept.to(tl.int32), (R * C // BITS, BITS))
+    words = tl.sum(kept << tl.arange(0, BITS)[None, :], 1)
+    count = bit_count(words)
+    place = first + tl.cumsum(count, 0) - count
+    key = start + tl.arange(0, R * C // BITS) * BITS
+    for _ in range(tl.max(count, 0)):
+        rest = words & (words - 1)
+        # All bits below the lowest one.
+        below = bit_count((words ^ rest) - 1)
+        tl.store(out + place, key + below, mask=(words != 0) & (place < width))
+        words, place = rest, place + 1
 
 
 @triton.jit
@@ -116,6 +144,7 @@ def write_row(
     width,
     R: tl.constexpr,
     C: tl.constexpr,
+    BITS: tl.constexpr,
     OUT: tl.constexpr,
     FULL: tl.constexpr,
 ):
@@ -126,8 +155,7 @@ def write_row(
         else:
             tl.store(out + key, kept, mask=key < keys)
     else:
-        place = tile_places(kept) - 1
-        store_kept(out, place, key, kept & (place < width))
+        write_indices(out, kept, 0, 0, width, R, C, BITS)
         for start in range(count // C * C, width, C):
             tail = start + tl.arange(0, C)
             tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))

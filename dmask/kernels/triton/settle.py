@@ -18,9 +18,6 @@ from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_pla
 from dmask.kernels.triton.search import find_cutoff, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
 
-FEW_SPLITS = tl.constexpr(16)
-"""Up to this many splits, the program that settles a row counts what each of them keeps."""
-
 
 @triton.jit
 def key_of_tie(
@@ -190,16 +187,13 @@ def settle_rows(
                 scores, key, budget - at_high, between, low, keys, dtype
             )
             if COUNT:
+                BINS: tl.constexpr = max(2 * SPLITS, 32)  # noqa: N806
                 kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-                key = tl.where(kept & (slot < between), key, 0x7FFFFFFF)
-                if SPLITS <= FEW_SPLITS:
-                    for split in range(splits):
-                        here = tl.sum(tl.sum((key // SPLIT == split).to(tl.int32), 0), 0)
-                        above = tl.load(words + splits + split) & 0xFFFF
-                        tl.store(words + 3 * splits + split, above + here)
-                else:  # leave the kept keys to `kept_before`
-                    tl.store(gathered + slot, key, mask=slot < between)
-                    tl.store(note + 3, between)
+                own = tl.where(kept & (slot < between), key // SPLIT, SPLITS)
+                counts = tl.histogram(tl.reshape(own, (R * C,)), BINS)
+                bin = tl.arange(0, BINS)
+                above = tl.load(words + splits + bin, mask=bin < splits, other=0) & 0xFFFF
+                tl.store(words + 3 * splits + bin, above + counts, mask=bin < splits)
         else:
             threshold, cutoff = passing_bounds(
                 line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C

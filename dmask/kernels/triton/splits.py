@@ -6,13 +6,13 @@ between: a few thousand, which fit in registers. `settle` finds the threshold am
 pass writes the result. So a row is read twice, and programs of a launch never wait for each other.
 
 The launches pass data about a row to each other in one line of integers, its *notes*: `low`;
-`high`; how many keys are gathered; how many of these `settle` left for `kept_before`; then four
-words, each stored for all splits in turn; then the gathered keys. The words are
+`high`; how many keys are gathered; then four words, each stored for all splits in turn; then the
+gathered keys. The words are
 
 0. in the lower 16 bits, how many scores reach `low`; in the upper 16, how many are above it;
 1. the same for `high`;
 2. the bits of the smallest score that reaches `low`;
-3. how many keys are kept, without those that `settle` leaves among the gathered ones.
+3. how many keys are kept; at first only those that reach `high`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
     load_scores,
-    store_kept,
     tile_keys,
-    tile_places,
     without_nan,
+    write_indices,
 )
 from dmask.kernels.triton.search import count_reaching, find_two, whole_bracket
 
-HEAD = tl.constexpr(4)
+HEAD = tl.constexpr(3)
 """How many integers of a row's notes come before the words of its splits."""
 WORDS = tl.constexpr(4)
 
@@ -121,20 +120,6 @@ def sample_rows(
     tl.store(note, one_zero(low))
     tl.store(note + 1, one_zero(tl.maximum(high, low)))
     tl.store(note + 2, 0)
-    tl.store(note + 3, 0)
-
-
-@triton.jit
-def places_by_column(kept):
-    """Numbers the kept keys of a tile from 1 on, column by column.
-
-    A thread holds whole columns, so this takes one scan over threads. `tile_places` follows the
-    order of memory and takes one scan per line.
-    """
-    kept = kept.to(tl.int32)
-    total = tl.sum(kept, 0)
-    before = tl.cumsum(total, 0) - total
-    return tl.cumsum(kept, 0) + before[None, :]
 
 
 @triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "floor"])
@@ -189,23 +174,8 @@ def gather_splits(
     if above_low > at_high:
         first = tl.atomic_add(note + 2, above_low - at_high)
         between = (scores >= score_of(low + 1, dtype)) & (scores < score_of(high, dtype))
-        place = first + places_by_column(between) - 1
         gathered = note + HEAD + WORDS * splits
-        store_kept(gathered, place, key, between & (place < room))
-
-
-@triton.jit
-def kept_before(note, split, key, splits, SPLITS: tl.constexpr, C: tl.constexpr):
-    """Returns how many keys a row keeps before a split, which starts at `key`."""
-    part = tl.arange(0, SPLITS)
-    counts = tl.load(note + HEAD + 3 * splits + part, mask=part < split, other=0)
-    count = tl.sum(counts, 0)
-    settled, gathered = tl.load(note + 3), note + HEAD + WORDS * splits
-    for start in range(0, settled, C):
-        slot = start + tl.arange(0, C)
-        found = tl.load(gathered + slot, mask=slot < settled, other=key)
-        count += tl.sum((found < key).to(tl.int32), 0)
-    return count
+        write_indices(gathered, between, split * (R * C), first, room, R, C, 32)
 
 
 @triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "width"])
@@ -252,9 +222,9 @@ def write_splits(
     else:
         out += row.to(tl.int64) * width
         note = notes_of(notes, row, splits, room)
-        first = kept_before(note, split, split * (R * C), splits, SPLITS, C)
-        place = first + tile_places(kept) - 1
-        store_kept(out, place, key, kept & (place < width))
+        part, counts = tl.arange(0, SPLITS), note + HEAD + 3 * splits
+        first = tl.sum(tl.load(counts + part, mask=part < split, other=0), 0)
+        write_indices(out, kept, split * (R * C), first, width, R, C, 32)
         if split == splits - 1:
             total = first + tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
             for start in range(total // C * C, width, C):

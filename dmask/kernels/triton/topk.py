@@ -88,10 +88,11 @@ def _prepared(
         OUT="mask" if masks else "indices",
         R=tile.lines,
         C=tile.columns,
+        BITS=tile.vector,
         ROWS=tile.rows_each,
         ALONE=tile.alone,
         FULL=keys == tile.lines * tile.columns,
         num_warps=tile.warps,
         # The prefix sum for indices needs more registers.
-        maxnreg=layout.REGISTERS if masks else None,
+        maxnreg=layout.REGISTERS if masks else layout.INDEX_REGISTERS,
     )
