@@ -9,6 +9,7 @@ indices against the mask, causal selections against the CPU.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ class Case(NamedTuple):
 
 
 F32, BF16 = torch.float32, torch.bfloat16
+ROUNDS = 5
 CASES = (
     Case((1, 8, 8192, 8192), BF16, 2048, 4.5, 8),
     Case((1, 8, 8192, 8192), F32, 2048, 6, 9),
@@ -158,17 +160,18 @@ def _distribution(name: str, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _times(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Returns medians of rounds, so that a host that pauses now and then does not show."""
     from triton.testing import do_bench
 
     def median(name: str, call: Callable[[], Any]) -> float:
         try:
-            call()
-            return float(do_bench(call, warmup=5, rep=25, return_mode="median"))
+            return float(do_bench(call, warmup=3, rep=10, return_mode="median"))
         except Exception as error:  # a failing kernel must not hide all other figures
             print(f"  {name}: {type(error).__name__}: {str(error)[:400]}", flush=True)
             return float("nan")
 
-    return {name: median(name, call) for name, call in calls.items()}
+    rounds = [{name: median(name, call) for name, call in calls.items()} for _ in range(ROUNDS)]
+    return {name: statistics.median([times[name] for times in rounds]) for name in calls}
 
 
 def line(name: str, figures: dict[str, Any]) -> str:

@@ -106,9 +106,11 @@ def test_ties_at_the_end_of_the_longest_row() -> None:
         lambda bias: dmask.select(bias, 3).to_mask(),
         lambda bias: dmask.mask_from_indices(dmask.topk_indices(bias, None, 3), bias.shape[3]),
         lambda bias: dmask.relu_mask(bias, None),
-        lambda bias: dmask.block_topk_mask(bias, None, 3, block_size=1, pool="max"),
+        lambda bias: dmask.create_mask(
+            bias, None, 1, 4, 2**16, 6, type="block_topk", options={"key_block": 2}
+        ),
     ],
-    ids=["topk_mask", "select", "topk_indices", "relu_mask", "block_topk_mask"],
+    ids=["topk_mask", "select", "topk_indices", "relu_mask", "block_topk"],
 )
 def test_keys_far_apart(mask_of: Callable[[Tensor], Tensor]) -> None:
     """The offset of the last key does not fit in 32 bits."""

@@ -94,8 +94,8 @@ def _launches(
         warps = max(1, min(WARPS * more, size // 256))
         columns = min(warps * 32 * (16 // rows.dtype.itemsize), size, SPLIT)
         tile: dict[str, Any] = {"R": size // columns, "C": columns, "num_warps": warps}
-        # Ptxas would use 168 registers for `gather_splits`, and fewer programs would fit.
-        tile["maxnreg"] = layout.REGISTERS if kernel is gather_splits else None
+        # Ptxas would use 160 registers for these, so that fewer programs would fit.
+        tile["maxnreg"] = layout.REGISTERS if kernel in (gather_splits, write_splits) else None
         numbers = (*sizes, splits, *strides, room, *numbers)
         constants = shared | constants | tile
         return Launch(op, rows.shape, kernel, (programs,), numbers, **constants)

@@ -74,6 +74,26 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
 
 
 @triton.jit
+def kept_between(kept, slot, first, second, words, splits, SPLITS: tl.constexpr):
+    """Writes how many keys each split keeps, given which of the gathered ones are kept.
+
+    The gathered keys of a split stand side by side. So their prefix sum, of which the notes of the
+    row hold a copy, tells how many of them are kept.
+    """
+    part, sums = tl.arange(0, SPLITS), words + WORDS * splits
+    tl.store(sums + slot, tile_places(kept))
+    tl.debug_barrier()
+    begin = tl.load(words + 3 * splits + part, mask=part < splits, other=0)
+    at_high = second & 0xFFFF
+    end = begin + (first >> 16) - at_high
+    some = end > begin
+    before = tl.load(sums + begin - 1, mask=some & (begin > 0), other=0)
+    count = tl.load(sums + end - 1, mask=some, other=0) - before
+    tl.debug_barrier()
+    tl.store(words + 3 * splits + part, at_high + count, mask=part < splits)
+
+
+@triton.jit
 def recount(
     line,
     bias_k,
@@ -187,13 +207,8 @@ def settle_rows(
                 scores, key, budget - at_high, between, low, keys, dtype
             )
             if COUNT:
-                BINS: tl.constexpr = max(2 * SPLITS, 32)  # noqa: N806
                 kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-                own = tl.where(kept & (slot < between), key // SPLIT, SPLITS)
-                counts = tl.histogram(tl.reshape(own, (R * C,)), BINS)
-                bin = tl.arange(0, BINS)
-                above = tl.load(words + splits + bin, mask=bin < splits, other=0) & 0xFFFF
-                tl.store(words + 3 * splits + bin, above + counts, mask=bin < splits)
+                kept_between(kept & (slot < between), slot, first, second, words, splits, SPLITS)
         else:
             threshold, cutoff = passing_bounds(
                 line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C

@@ -12,7 +12,7 @@ gathered keys. The words are
 0. in the lower 16 bits, how many scores reach `low`; in the upper 16, how many are above it;
 1. the same for `high`;
 2. the bits of the smallest score that reaches `low`;
-3. how many keys are kept; at first only those that reach `high`.
+3. the place of the split's first gathered key; then, how many keys the split keeps.
 """
 
 from __future__ import annotations
@@ -170,9 +170,9 @@ def gather_splits(
     tl.store(words, at_low | (above_low << 16))
     tl.store(words + splits, at_high | (above_high << 16))
     tl.store(words + 2 * splits, smallest.to(tl.int32, bitcast=True))
-    tl.store(words + 3 * splits, at_high)
     if above_low > at_high:
         first = tl.atomic_add(note + 2, above_low - at_high)
+        tl.store(words + 3 * splits, first)
         between = (scores >= score_of(low + 1, dtype)) & (scores < score_of(high, dtype))
         gathered = note + HEAD + WORDS * splits
         write_indices(gathered, between, split * (R * C), first, room, R, C, 32)
