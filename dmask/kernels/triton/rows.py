@@ -106,6 +106,19 @@ def bit_count(words):
 
 
 @triton.jit
+def packed(kept, N: tl.constexpr, BITS: tl.constexpr):
+    """Packs the flags of a tile in `N` integers of `BITS` neighboring keys.
+
+    Returns:
+        The integers, how many flags of each are set, and how many of those before it.
+    """
+    kept = tl.reshape(kept.to(tl.int32), (N, BITS))
+    words = tl.sum(kept << tl.arange(0, BITS)[None, :], 1)
+    count = bit_count(words)
+    return words, count, tl.cumsum(count, 0) - count
+
+
+@triton.jit
 def write_indices(
     out, kept, start, first, width, R: tl.constexpr, C: tl.constexpr, BITS: tl.constexpr
 ):
@@ -121,11 +134,9 @@ def write_indices(
         first: how many keys were written before.
         width: how many may be written.
     """
-    kept = tl.reshape(kept.to(tl.int32), (R * C // BITS, BITS))
-    words = tl.sum(kept << tl.arange(0, BITS)[None, :], 1)
-    count = bit_count(words)
-    place = first + tl.cumsum(count, 0) - count
-    key = start + tl.arange(0, R * C // BITS) * BITS
+    N: tl.constexpr = R * C // BITS  # noqa: N806
+    words, count, before = packed(kept, N, BITS)
+    key, place = start + tl.arange(0, N) * BITS, first + before
     for _ in range(tl.max(count, 0)):
         rest = words & (words - 1)
         # All bits below the lowest one.

@@ -14,7 +14,14 @@ from dmask.kernels.triton.codes import code_of, infinity, rank_of, score_of
 from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
-from dmask.kernels.triton.rows import as_float, load_scores, tile_keys, tile_places
+from dmask.kernels.triton.rows import (
+    as_float,
+    bit_count,
+    load_scores,
+    packed,
+    tile_keys,
+    tile_places,
+)
 from dmask.kernels.triton.search import find_cutoff, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
 
@@ -74,23 +81,40 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
 
 
 @triton.jit
-def kept_between(kept, slot, first, second, words, splits, SPLITS: tl.constexpr):
+def flags_before(slot, flags, sums, total, N: tl.constexpr):
+    """Returns how many flags are set before a slot, given `N` integers of 32 flags, and the sums of
+    the flags before each.
+    """
+    word = slot // 32
+    inside = (word >= 0) & (word < N)
+    own = tl.load(flags + word, mask=inside, other=0) & ((1 << (slot % 32)) - 1)
+    return (
+        tl.load(sums + word, mask=inside, other=0) + bit_count(own) + tl.where(word < N, 0, total)
+    )
+
+
+@triton.jit
+def kept_between(kept, first, second, words, splits, SPLITS: tl.constexpr, N: tl.constexpr):
     """Writes how many keys each split keeps, given which of the gathered ones are kept.
 
-    The gathered keys of a split stand side by side. So their prefix sum, of which the notes of the
-    row hold a copy, tells how many of them are kept.
+    The gathered keys of a split stand side by side. The flags of all gathered keys take the place
+    of the keys in the notes, so that each split can count its own.
     """
-    part, sums = tl.arange(0, SPLITS), words + WORDS * splits
-    tl.store(sums + slot, tile_places(kept))
+    part, slot = tl.arange(0, SPLITS), tl.arange(0, N)
+    flags = words + WORDS * splits
+    sums = flags + N
+    packed_flags, count, before = packed(kept, N, 32)
+    tl.store(flags + slot, packed_flags)
+    tl.store(sums + slot, before)
     tl.debug_barrier()
     begin = tl.load(words + 3 * splits + part, mask=part < splits, other=0)
     at_high = second & 0xFFFF
     end = begin + (first >> 16) - at_high
-    some = end > begin
-    before = tl.load(sums + begin - 1, mask=some & (begin > 0), other=0)
-    count = tl.load(sums + end - 1, mask=some, other=0) - before
+    total = tl.sum(count, 0)
+    here = flags_before(end, flags, sums, total, N) - flags_before(begin, flags, sums, total, N)
+    here = tl.where(end > begin, here, 0)
     tl.debug_barrier()
-    tl.store(words + 3 * splits + part, at_high + count, mask=part < splits)
+    tl.store(words + 3 * splits + part, at_high + here, mask=part < splits)
 
 
 @triton.jit
@@ -208,7 +232,8 @@ def settle_rows(
             )
             if COUNT:
                 kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-                kept_between(kept & (slot < between), slot, first, second, words, splits, SPLITS)
+                kept = kept & (slot < between)
+                kept_between(kept, first, second, words, splits, SPLITS, R * C // 32)
         else:
             threshold, cutoff = passing_bounds(
                 line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C

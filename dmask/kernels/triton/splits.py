@@ -170,12 +170,13 @@ def gather_splits(
     tl.store(words, at_low | (above_low << 16))
     tl.store(words + splits, at_high | (above_high << 16))
     tl.store(words + 2 * splits, smallest.to(tl.int32, bitcast=True))
+    first = split * 0
     if above_low > at_high:
         first = tl.atomic_add(note + 2, above_low - at_high)
-        tl.store(words + 3 * splits, first)
         between = (scores >= score_of(low + 1, dtype)) & (scores < score_of(high, dtype))
         gathered = note + HEAD + WORDS * splits
         write_indices(gathered, between, split * (R * C), first, room, R, C, 32)
+    tl.store(words + 3 * splits, first)
 
 
 @triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "width"])
