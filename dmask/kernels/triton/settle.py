@@ -86,11 +86,9 @@ def flags_before(slot, flags, sums, total, N: tl.constexpr):
     the flags before each.
     """
     word = slot // 32
-    inside = (word >= 0) & (word < N)
-    own = tl.load(flags + word, mask=inside, other=0) & ((1 << (slot % 32)) - 1)
-    return (
-        tl.load(sums + word, mask=inside, other=0) + bit_count(own) + tl.where(word < N, 0, total)
-    )
+    own = tl.load(flags + word, mask=word < N, other=0) & ((1 << (slot % 32)) - 1)
+    before = tl.load(sums + word, mask=word < N, other=0)
+    return tl.where(word < N, before + bit_count(own), total)
 
 
 @triton.jit
