@@ -271,21 +271,21 @@ def mask_shape(
         key_len: the last dimension. Default: the number of keys of the tensors.
         name: the name of the first tensor in errors.
     """
-    batch, heads, queries, keys = bias.shape
+    sizes = list(bias.shape)
     if mask is not None:
-        if len(mask.shape) == 2:
-            batch = _broadcast(0, batch, mask.shape[0], bias, mask, name)
-        else:
-            batch, heads, queries, keys = (
-                _broadcast(dim, bias.shape[dim], mask.shape[dim], bias, mask, name)
-                for dim in range(4)
-            )
+        others = mask.shape[:1] if len(mask.shape) == 2 else mask.shape
+        for dim, size in enumerate(others):
+            if (sizes[dim] == size) is not True:
+                sizes[dim] = _broadcast(dim, sizes[dim], size, bias, mask, name)
+    batch, heads, queries, keys = sizes
     return batch, heads, queries, keys if key_len is None else key_len
 
 
 def _broadcast(dim: int, a: int, b: int, bias: TensorMeta, mask: TensorMeta, name: str) -> int:
-    """Returns the broadcast size of a dimension. Assumes that unbacked sizes are equal."""
-    if (a == b) is True or known(b == 1):
+    """Returns the broadcast size of a dimension whose sizes are not known to be equal. Assumes that
+    unbacked sizes are.
+    """
+    if known(b == 1):
         return a
     if known(a == 1):
         return b
