@@ -9,6 +9,9 @@ from torch import Tensor
 
 from dmask.kernels.reference.ranking import best_keys, eligible_keys, first_keys, masked_scores
 
+SLACK = 1e-12
+"""A mass within this of `p` counts as reaching it."""
+
 
 def topp_mask(
     bias: Tensor, allowed: Tensor | None, floor: float, p: float, window_size: int | None
@@ -25,5 +28,5 @@ def topp_mask(
     logits = values.double().masked_fill(~eligible.gather(-1, keys), -torch.inf)
     mass = logits.softmax(dim=-1).cumsum(dim=-1)
     before = torch.nn.functional.pad(mass, (1, 0))[..., :-1]
-    reached = before >= (p - 1e-12 if p < 1 else math.inf)
+    reached = before >= (p - SLACK if p < 1 else math.inf)
     return first_keys(~reached, keys, window_size) & eligible

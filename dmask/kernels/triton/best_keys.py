@@ -33,7 +33,7 @@ from dmask.kernels.triton.search import find_cutoff, find_threshold, first_pivot
         "mask_q",
         "budget",
         "width",
-        "floor",
+        "lowest",
         "share",
     ]
 )
@@ -55,7 +55,7 @@ def topk_rows(
     mask_k,
     budget,
     width,
-    floor,
+    lowest,
     share,
     HAS_MASK: tl.constexpr,
     OUT: tl.constexpr,
@@ -89,12 +89,12 @@ def topk_rows(
         allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
         scores = without_nan(scores)
-        lower, upper = first_pivots(hint, distance, floor, dtype)
+        lower, upper = first_pivots(hint, distance, lowest, dtype)
         most = budget
         if BUDGET == "ratio":
-            most = tl.minimum(most, share_of_keys(scores, floor, share, dtype))
+            most = tl.minimum(most, share_of_keys(scores, lowest, share, dtype))
         if BUDGET == "mass":
-            scores = tl.where(scores >= score_of(floor, dtype), scores, -float("inf"))
+            scores = tl.where(scores >= score_of(lowest, dtype), scores, -float("inf"))
             most, lower, upper = share_of_mass(
                 scores,
                 line,
@@ -103,7 +103,7 @@ def topk_rows(
                 mask_k,
                 keys,
                 most,
-                floor,
+                lowest,
                 share,
                 lower,
                 upper,
@@ -112,9 +112,9 @@ def topk_rows(
                 C,
             )
         low, reaching, beyond = find_threshold(
-            scores, most, floor, lower, upper, R * C, ALONE, ROWS, dtype
+            scores, most, lowest, lower, upper, R * C, ALONE, ROWS, dtype
         )
-        hint, distance = next_hint(hint, distance, low, floor)
+        hint, distance = next_hint(hint, distance, low, lowest)
         count = tl.minimum(reaching, most)
         stride = keys if OUT == "mask" else width
         target = out + row.to(tl.int64) * stride

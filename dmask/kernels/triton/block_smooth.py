@@ -10,7 +10,7 @@ from torch import Tensor
 from dmask.kernels.reference import block_smooth as reference
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import power_of_2, row_offset
 from dmask.kernels.triton.tiles import TILE
 
 
@@ -52,20 +52,20 @@ def smooth_blocks(
 
 
 def block_smooth(mask: Tensor, block_size: int) -> Tensor:
-    """As in `reference.block_smooth`, for a 4-D mask."""
+    """Same as `reference.block_smooth.block_smooth`, for a 4-D mask."""
     if not layout.supports(mask.shape, 0.0):
         return reference.block_smooth(mask, block_size)
     out = torch.empty(mask.shape, dtype=torch.bool, device=mask.device)
     if out.numel():
         batch, heads, queries, keys = mask.shape
         size = min(block_size, keys)
-        width = min(TILE, max(2, 1 << (size - 1).bit_length()))
+        width = min(TILE, max(2, power_of_2(size)))
         count = -(-keys // size)
-        some = min(max(1, TILE // width), 1 << (count - 1).bit_length())
+        blocks_each = min(max(1, TILE // width), power_of_2(count))
         launch(
             "block_smooth",
             smooth_blocks,
-            (batch * heads * queries * -(-count // some),),
+            (batch * heads * queries * -(-count // blocks_each),),
             mask.shape,
             mask,
             out,
@@ -74,7 +74,7 @@ def block_smooth(mask: Tensor, block_size: int) -> Tensor:
             keys,
             *mask.stride(),
             SIZE=size,
-            BLOCKS=some,
+            BLOCKS=blocks_each,
             WIDTH=width,
             num_warps=4,
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 from dmask.kernels.reference import block_topk as reference
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import Rows, broadcast_rows, floor_code
+from dmask.kernels.triton.layout import Rows, broadcast_rows, lowest_code, power_of_2
 from dmask.kernels.triton.pooled import choose_blocks, pool_blocks, write_blocks
 from dmask.kernels.triton.tiles import TILE, programs, tile_shape
 
@@ -25,7 +25,7 @@ def block_topk_mask(
     pool: str,
     query_len: int,
 ) -> Tensor:
-    """As in `reference.block_topk`, for a 4-D bias.
+    """Same as `reference.block_topk.block_topk_mask`, for a 4-D bias.
 
     Means are sums of float64, as in the reference, but in a different order: blocks whose means
     differ by rounding alone may rank otherwise. No sum is rounded of up to 2^13 scores of float16,
@@ -44,7 +44,7 @@ def block_topk_mask(
     if out.numel():
         codes = torch.empty((*shape[:3], blocks), dtype=torch.int64, device=bias.device)
         chosen = torch.empty((*full[:3], blocks), dtype=torch.bool, device=bias.device)
-        lowest = floor_code(floor, bias.dtype)
+        lowest = lowest_code(floor, bias.dtype)
         _pool(broadcast_rows(bias, allowed, shape), codes, lowest, key_block, pool)
         budget = min(max(window_size // key_block, 1), blocks)
         _choose(codes, chosen, keys, budget, key_block)
@@ -52,13 +52,13 @@ def block_topk_mask(
     return out
 
 
-def _pool(rows: Rows, codes: Tensor, floor: int, key_block: int, pool: str) -> None:
-    width = min(TILE, max(2, 1 << (key_block - 1).bit_length()))
-    some = min(max(1, TILE // width), 1 << (codes.shape[3] - 1).bit_length())
+def _pool(rows: Rows, codes: Tensor, lowest: int, key_block: int, pool: str) -> None:
+    width = min(TILE, max(2, power_of_2(key_block)))
+    blocks_each = min(max(1, TILE // width), power_of_2(codes.shape[3]))
     launch(
         "block_topk_mask",
         pool_blocks,
-        (rows.total * -(-codes.shape[3] // some),),
+        (rows.total * -(-codes.shape[3] // blocks_each),),
         rows.shape,
         rows.bias,
         rows.mask,
@@ -66,11 +66,11 @@ def _pool(rows: Rows, codes: Tensor, floor: int, key_block: int, pool: str) -> N
         *rows.shape[1:],
         *rows.bias_strides,
         *rows.mask_strides,
-        floor,
+        lowest,
         HAS_MASK=rows.has_mask,
         MEAN=pool == "mean",
         KEY_BLOCK=key_block,
-        BLOCKS=some,
+        BLOCKS=blocks_each,
         WIDTH=width,
         num_warps=4,
     )
@@ -78,7 +78,7 @@ def _pool(rows: Rows, codes: Tensor, floor: int, key_block: int, pool: str) -> N
 
 def _choose(codes: Tensor, chosen: Tensor, keys: int, budget: int, key_block: int) -> None:
     pooled = broadcast_rows(codes, None, tuple(chosen.shape))
-    blocks = max(32, 1 << (codes.shape[3] - 1).bit_length())
+    blocks = max(32, power_of_2(codes.shape[3]))
     launch(
         "block_topk_mask",
         choose_blocks,
@@ -96,9 +96,9 @@ def _choose(codes: Tensor, chosen: Tensor, keys: int, budget: int, key_block: in
     )
 
 
-def _write(rows: Rows, chosen: Tensor, out: Tensor, floor: int, key_block: int) -> None:
+def _write(rows: Rows, chosen: Tensor, out: Tensor, lowest: int, key_block: int) -> None:
     keys = rows.shape[3]
-    lines, columns = tile_shape(keys)
+    tile_rows, tile_keys = tile_shape(keys)
     sizes, strides, constants = rows.geometry.numbers()
     launch(
         "block_topk_mask",
@@ -112,10 +112,10 @@ def _write(rows: Rows, chosen: Tensor, out: Tensor, floor: int, key_block: int) 
         rows.total,
         *sizes,
         *strides,
-        floor,
+        lowest,
         **constants,
         KEY_BLOCK=key_block,
-        ROWS=lines,
-        KEYS=columns,
+        ROWS=tile_rows,
+        KEYS=tile_keys,
         num_warps=4,
     )

@@ -12,7 +12,7 @@ from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.kept import count_blocks
 from dmask.kernels.triton.launches import Launch
-from dmask.kernels.triton.layout import Restricted, selected_rows
+from dmask.kernels.triton.layout import Restricted, power_of_2, selected_rows
 from dmask.kernels.triton.listed import write_lists
 
 KEYS = 512
@@ -24,7 +24,7 @@ LONGEST = 128
 def kept_blocks(
     inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, block_size: tuple[int, int]
 ) -> Tensor:
-    """As in `reference.blocks`."""
+    """Same as `reference.blocks.kept_blocks`."""
     (batch, heads, queries), keys = threshold.shape, inputs.positions.key_len
     if not layout.supports((*threshold.shape, keys), inputs.floor):
         return reference.kept_blocks(inputs, threshold, cutoff, block_size)
@@ -45,7 +45,7 @@ def _counting(
 ) -> Launch:
     batch, heads, queries, keys = shape = restricted.rows.shape
     numbers, constants = restricted.numbers()
-    size = 1 << (key_block - 1).bit_length()
+    size = power_of_2(key_block)
     wide = max(1, KEYS // size) if size == key_block else 1
     return Launch(
         "kept_blocks",
@@ -56,14 +56,14 @@ def _counting(
         **constants,
         PER_KEY=restricted.rows.bias_strides[2] == 0,
         WIDE=wide,
-        Q=min(8 if wide > 1 else 16, 1 << (query_block - 1).bit_length()),
+        Q=min(8 if wide > 1 else 16, power_of_2(query_block)),
         K=wide * size if wide > 1 else min(LONGEST, max(16, size)),
         num_warps=4,
     )
 
 
 def block_lists(counts: Tensor, whole: int) -> tuple[Tensor, ...]:
-    """As in `reference.blocks`."""
+    """Same as `reference.blocks.block_lists`."""
     batch, heads, rows, columns = counts.shape
     lists = []
     for wide, long in ((rows, columns), (columns, rows)):
@@ -87,6 +87,6 @@ def _listing(shape: tuple[int, int, int, int], whole: int, device: torch.device)
         write_lists,
         (batch * heads * (rows + columns),),
         (rows, columns, whole if whole < 2**31 else -1),
-        BLOCK=min(1024, max(32, 1 << (max(rows, columns) - 1).bit_length())),
+        BLOCK=min(1024, max(32, power_of_2(max(rows, columns)))),
         num_warps=1,
     )

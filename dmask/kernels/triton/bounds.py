@@ -109,7 +109,7 @@ def untied_bounds(scores, limit, reaching, R: tl.constexpr, C: tl.constexpr):
         "mask_q",
         "query_len",
         "window",
-        "floor",
+        "lowest",
         "sinks",
         "local",
     ]
@@ -136,7 +136,7 @@ def select_rows(
     query_len,
     query_step,
     window,
-    floor,
+    lowest,
     sinks,
     local,
     HAS_MASK: tl.constexpr,
@@ -176,17 +176,17 @@ def select_rows(
         budget = window + own * 0
         if ALWAYS:
             always = always_kept(key, own, sinks, local, LOCAL)
-            eligible = always & ((scores < score_of(floor, dtype)) == 0)
+            eligible = always & ((scores < score_of(lowest, dtype)) == 0)
             budget -= tl.sum(tl.sum(eligible.to(tl.int32), 0), 0)
             scores = tl.where(always, -float("inf"), scores)
         scores = without_nan(scores)
         threshold, cutoff = score_of(infinity(dtype) + row * 0, dtype), row * 0 - 1
         if budget > 0:
-            lower, upper = first_pivots(hint, distance, floor, dtype)
+            lower, upper = first_pivots(hint, distance, lowest, dtype)
             low, reaching, beyond = find_threshold(
-                scores, budget, floor, lower, upper, R * C, ALONE, ROWS, dtype
+                scores, budget, lowest, lower, upper, R * C, ALONE, ROWS, dtype
             )
-            hint, distance = next_hint(hint, distance, low, floor)
+            hint, distance = next_hint(hint, distance, low, lowest)
             tied = reaching > budget
             tie = score_of(low, dtype)
             if tied == 0:

@@ -25,13 +25,13 @@ def product(a, b):
 
 
 @triton.jit
-def share_of_keys(scores, floor, share, dtype: tl.constexpr):
+def share_of_keys(scores, lowest, share, dtype: tl.constexpr):
     """Returns how many keys a share of those that reach the floor are, at least 1.
 
     The arithmetic is that of `reference.ratio`, in the same order. A row with no such keys keeps
     none, whatever its budget.
     """
-    count, _ = count_reaching(scores, floor, floor, dtype)
+    count, _ = count_reaching(scores, lowest, lowest, dtype)
     ratio = share.to(tl.int64).to(tl.float64, bitcast=True)
     wanted = tl.ceil(product(count.to(tl.float64), ratio) - 1e-9)
     return tl.maximum(wanted.to(tl.int32), 1)

@@ -20,7 +20,10 @@ def score_of(code, dtype: tl.constexpr):
 
 @triton.jit
 def code_of(score, dtype: tl.constexpr):
-    """Returns the code of a float32 in `dtype`, rounded if need be. -0.0 gets the code of 0.0."""
+    """Returns the code of a float32 in `dtype`. -0.0 gets the code of 0.0.
+
+    Rounds to the nearest float16, but down to bfloat16: its code is a part of the bits.
+    """
     score += 0.0
     if dtype == tl.float16:
         half = score.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32)
@@ -33,7 +36,7 @@ def code_of(score, dtype: tl.constexpr):
 
 
 @triton.jit
-def rank_of(score):
+def code_with_nan(score):
     """Returns the code of a float32. The code of NaN is above all others."""
     return tl.where(score != score, 0x7FFFFFFF, code_of(score, tl.float32))
 

@@ -13,14 +13,14 @@ from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.kept import write_mask
 from dmask.kernels.triton.launches import Launch
-from dmask.kernels.triton.layout import Restricted, selected_rows
+from dmask.kernels.triton.layout import Restricted, power_of_2, selected_rows
 
 QUERIES, KEYS = 16, 2048
 """Queries and keys per program. Scores that all queries share are loaded once."""
 
 
 def kept_mask(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> Tensor:
-    """As in `reference.dense`."""
+    """Same as `reference.dense.kept_mask`."""
     shape = *threshold.shape, inputs.positions.key_len
     if not layout.supports(shape, inputs.floor):
         return reference.kept_mask(inputs, threshold, cutoff)
@@ -36,7 +36,7 @@ def _prepared(restricted: Restricted, lengths: torch.dtype) -> Launch:
     batch, heads, queries, keys = shape = restricted.rows.shape
     unit = math.gcd(keys, 16)  # the flags that a thread stores at once
     numbers, constants = restricted.numbers(unit)
-    tile = min(KEYS, max(32, 1 << (keys - 1).bit_length()))
+    tile = min(KEYS, max(32, power_of_2(keys)))
     return Launch(
         "kept_mask",
         shape,

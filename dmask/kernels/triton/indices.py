@@ -13,13 +13,13 @@ from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.kept import write_kept
 from dmask.kernels.triton.launches import Launch
-from dmask.kernels.triton.layout import Restricted, broadcast_rows, selected_rows
+from dmask.kernels.triton.layout import Restricted, broadcast_rows, power_of_2, selected_rows
 from dmask.kernels.triton.named import mark
 from dmask.kernels.triton.topk import write
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
-    """As in `reference.indices`, for a 4-D bias."""
+    """Same as `reference.indices.topk_indices`, for a 4-D bias."""
     shape = layout.broadcast_shape(bias, allowed)
     if not long_rows.supports(shape, floor):
         return reference.topk_indices(bias, allowed, window_size, floor)
@@ -32,7 +32,7 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
 
 
 def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, width: int) -> Tensor:
-    """As in `reference.indices`."""
+    """Same as `reference.indices.kept_indices`."""
     if not layout.supports((*threshold.shape, inputs.positions.key_len), inputs.floor):
         return reference.kept_indices(inputs, threshold, cutoff, width)
     out = cutoff.new_empty((*threshold.shape, width))
@@ -53,13 +53,13 @@ def _prepared(restricted: Restricted, lengths: torch.dtype, width: int) -> Launc
         (rows.total,),
         (*numbers, width),
         **constants,
-        BLOCK=min(2048, max(16, 1 << (rows.shape[3] - 1).bit_length())),
+        BLOCK=min(2048, max(16, power_of_2(rows.shape[3]))),
         num_warps=4,
     )
 
 
 def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
-    """As in `reference.indices`, for 4-D indices.
+    """Same as `reference.indices.mask_of`, for 4-D indices.
 
     An index past the end fails later, with an assertion.
     """

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.bounds import always_kept, position
-from dmask.kernels.triton.codes import rank_of, score_of
+from dmask.kernels.triton.codes import code_with_nan, score_of
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import as_float, load_scores
 
@@ -15,16 +15,16 @@ from dmask.kernels.triton.rows import as_float, load_scores
 def bound_of(threshold, cutoff):
     """Returns the code that a row's scores must reach; none does if no key is kept by its score."""
     none = (cutoff < 0) & (threshold == float("inf"))
-    return tl.where(none, 0x7FFFFFFF, rank_of(as_float(threshold)))
+    return tl.where(none, 0x7FFFFFFF, code_with_nan(as_float(threshold)))
 
 
 @triton.jit
-def keeps(ranks, bound, cutoff, key):
-    """Flags the keys that a row keeps by score, given the codes of its scores (`rank_of`)."""
-    return ranks > tl.where(key <= cutoff, bound - 1, bound)
+def keeps(codes, bound, cutoff, key):
+    """Flags the keys that a row keeps by score, given the codes of its scores (`code_with_nan`)."""
+    return codes > tl.where(key <= cutoff, bound - 1, bound)
 
 
-@triton.jit(do_not_specialize=["queries", "units", "query_len", "floor", "sinks", "local"])
+@triton.jit(do_not_specialize=["queries", "units", "query_len", "lowest", "sinks", "local"])
 def write_mask(
     bias,
     mask,
@@ -45,7 +45,7 @@ def write_mask(
     mask_k,
     length_b,
     query_len,
-    floor,
+    lowest,
     sinks,
     local,
     HAS_MASK: tl.constexpr,
@@ -66,13 +66,13 @@ def write_mask(
     first = (program // wide % high * Q).to(tl.int32)
     group = program // (wide * high)
     head, batch = group % heads, group // heads
-    least = rank_of(score_of(floor, bias.dtype.element_ty))
+    least = code_with_nan(score_of(lowest, bias.dtype.element_ty))
     key = begin + tl.arange(0, K)
     bias += batch * bias_b + head * bias_h + key.to(tl.int64) * bias_k
     mask += batch * mask_b + head * mask_h + key.to(tl.int64) * mask_k
-    ranks = tl.zeros((K,), tl.int32)
+    codes = tl.zeros((K,), tl.int32)
     if PER_KEY:  # all queries have the same scores
-        ranks = rank_of(as_float(tl.load(bias, mask=key < keys, other=0.0)))
+        codes = code_with_nan(as_float(tl.load(bias, mask=key < keys, other=0.0)))
     for query in range(first, tl.minimum(first + Q, queries)):
         row = group * queries + query
         own, end = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
@@ -81,11 +81,11 @@ def write_mask(
             visible = key < end
             if PER_KEY == 0:
                 where = bias + (row - group * queries) * bias_q
-                ranks = rank_of(as_float(tl.load(where, mask=visible, other=0.0)))
+                codes = code_with_nan(as_float(tl.load(where, mask=visible, other=0.0)))
             cutoff = tl.load(cutoffs + row)
-            kept = keeps(ranks, bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
+            kept = keeps(codes, bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
             if ALWAYS:
-                kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (ranks >= least))
+                kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (codes >= least))
             kept = kept & visible
             if HAS_MASK:
                 where = mask + (row - group * queries) * mask_q
@@ -93,7 +93,7 @@ def write_mask(
         tl.store(out + row * keys + key, kept, mask=key < keys)
 
 
-@triton.jit(do_not_specialize=["queries", "keys", "query_len", "floor", "sinks", "local"])
+@triton.jit(do_not_specialize=["queries", "keys", "query_len", "lowest", "sinks", "local"])
 def count_blocks(
     bias,
     mask,
@@ -114,7 +114,7 @@ def count_blocks(
     mask_k,
     length_b,
     query_len,
-    floor,
+    lowest,
     sinks,
     local,
     query_block,
@@ -134,7 +134,7 @@ def count_blocks(
     If `WIDE > 1`, the blocks must span exactly `K` keys. A query's bounds are then read once for
     all of them.
     """
-    least = rank_of(score_of(floor, bias.dtype.element_ty))
+    least = code_with_nan(score_of(lowest, bias.dtype.element_ty))
     blocks, high = tl.cdiv(keys, key_block), tl.cdiv(queries, query_block)
     wide = tl.cdiv(blocks, WIDE)
     program = tl.program_id(0).to(tl.int64)
@@ -153,9 +153,9 @@ def count_blocks(
     for k in range(begin, end, K):
         key = k + tl.arange(0, K)[None, :]
         line = bias + key.to(tl.int64) * bias_k
-        ranks = tl.zeros((1, K), tl.int32)
+        codes = tl.zeros((1, K), tl.int32)
         if PER_KEY:  # all queries have the same scores
-            ranks = rank_of(as_float(tl.load(line, mask=key < end, other=0.0)))
+            codes = code_with_nan(as_float(tl.load(line, mask=key < end, other=0.0)))
         for q in range(first, stop, Q):
             query = q + tl.arange(0, Q)[:, None]
             inside = query < stop
@@ -164,14 +164,14 @@ def count_blocks(
             threshold = tl.load(thresholds + here, mask=inside, other=float("inf"))
             own, limit = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
             visible = inside & (key < tl.minimum(limit, end))
-            here_ranks = ranks
+            here_codes = codes
             if PER_KEY == 0:
                 scores = tl.load(line + query.to(tl.int64) * bias_q, mask=visible, other=0.0)
-                here_ranks = rank_of(as_float(scores))
-            kept = keeps(here_ranks, bound_of(threshold, cutoff), cutoff, key)
+                here_codes = code_with_nan(as_float(scores))
+            kept = keeps(here_codes, bound_of(threshold, cutoff), cutoff, key)
             if ALWAYS:
                 always = always_kept(key, own, sinks, local, LOCAL)
-                kept = kept | (always & (here_ranks >= least))
+                kept = kept | (always & (here_codes >= least))
             kept = kept & visible
             if HAS_MASK:
                 where = mask + query.to(tl.int64) * mask_q + key.to(tl.int64) * mask_k
@@ -182,7 +182,7 @@ def count_blocks(
     tl.store(counts + (program // wide) * blocks + block, counted, mask=block < blocks)
 
 
-@triton.jit(do_not_specialize=["queries", "keys", "query_len", "floor", "sinks", "local", "width"])
+@triton.jit(do_not_specialize=["queries", "keys", "query_len", "lowest", "sinks", "local", "width"])
 def write_kept(
     bias,
     mask,
@@ -203,7 +203,7 @@ def write_kept(
     mask_k,
     length_b,
     query_len,
-    floor,
+    lowest,
     sinks,
     local,
     width,
@@ -215,7 +215,7 @@ def write_kept(
     BLOCK: tl.constexpr,
 ):
     """Writes the kept keys of one row, ascending, then -1."""
-    least = rank_of(score_of(floor, bias.dtype.element_ty))
+    least = code_with_nan(score_of(lowest, bias.dtype.element_ty))
     row = tl.program_id(0)
     bias += row_offset(row, heads, queries, bias_b, bias_h, bias_q)
     mask += row_offset(row, heads, queries, mask_b, mask_h, mask_q)
@@ -235,10 +235,10 @@ def write_kept(
     count = row * 0
     for start in range(0, end, BLOCK):
         key = start + tl.arange(0, BLOCK)
-        ranks = rank_of(load_scores(bias, bias_k, key, end, mask, mask_k, HAS_MASK, False))
-        kept = keeps(ranks, bound, cutoff, key)
+        codes = code_with_nan(load_scores(bias, bias_k, key, end, mask, mask_k, HAS_MASK, False))
+        kept = keeps(codes, bound, cutoff, key)
         if ALWAYS:
-            kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (ranks >= least))
+            kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (codes >= least))
         kept = (kept & (key < end)).to(tl.int32)
         place = count + tl.cumsum(kept, 0) - 1
         tl.store(out + place, key, mask=(kept != 0) & (place < width))

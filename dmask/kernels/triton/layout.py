@@ -138,7 +138,7 @@ class Restricted(NamedTuple):
             *(rows.mask_strides or (0, 0, 0, 0)),
             self.length_stride or 0,
             positions.query_len,
-            floor_code(self.floor, rows.dtype),
+            lowest_code(self.floor, rows.dtype),
             positions.sinks,
             positions.local,
         )
@@ -217,6 +217,11 @@ INDEX_REGISTERS = 128
 """The same for indices. With 96, the same shape would take 1.59 ms instead of 1.48."""
 
 
+def power_of_2(number: int) -> int:
+    """Returns the smallest power of two that is not below a positive number."""
+    return 1 << (number - 1).bit_length()
+
+
 class Tile(NamedTuple):
     """The tile that holds a row. A line is what all threads load at once, 16 bytes per thread."""
 
@@ -242,7 +247,7 @@ def processors(device: torch.device) -> int:
 @lru_cache(maxsize=1024)
 def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Tile:
     """Returns the tile of each row, for `rows` rows of `keys` keys."""
-    block, multiprocessors = max(32, 1 << (keys - 1).bit_length()), processors(device)
+    block, multiprocessors = max(32, power_of_2(keys)), processors(device)
     alone = rows <= multiprocessors
     each = FEW_SCORES_PER_THREAD if alone else SCORES_PER_THREAD
     warps = max(1, min(16, block // (32 * each)))
@@ -253,12 +258,12 @@ def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Ti
     return Tile(block // columns, columns, warps, vector, rows_each, alone)
 
 
-# ------------------------------------------------------------------ floors
+# ------------------------------------------------------------------ codes of floors
 
 
 @lru_cache(maxsize=256)
-def floor_code(floor: float, dtype: torch.dtype) -> int:
-    """Returns the lowest code above a finite or negative infinite floor."""
+def lowest_code(floor: float, dtype: torch.dtype) -> int:
+    """Returns the code of the lowest eligible score: one above a floor, which may be -inf."""
     return _code(floor + 0.0, dtype) + 1  # + 0.0 turns -0.0 into 0.0, whose code is higher
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import Launch
-from dmask.kernels.triton.layout import Geometry, Rows, floor_code
+from dmask.kernels.triton.layout import Geometry, Rows, lowest_code, power_of_2
 from dmask.kernels.triton.settle import settle_rows
 from dmask.kernels.triton.splits import gather_splits, sample_rows, write_splits
 
-MAX_KEYS = 2**24
+LONGEST = 2**24
 """The longest row: float32 cannot represent larger indices."""
 WARPS = 4
 SAMPLE = 2**10, 2**13
@@ -34,7 +34,7 @@ search gain little from more warps, because every warp repeats the choice of wha
 
 def supports(shape: Sequence[int], floor: float) -> bool:
     """True if the kernels for top-k and selections support such rows."""
-    return shape[3] <= MAX_KEYS and layout.supports(shape, floor)
+    return shape[3] <= LONGEST and layout.supports(shape, floor)
 
 
 @lru_cache(maxsize=256)
@@ -83,7 +83,7 @@ def _launches(
     op: str, rows: Geometry, window_size: int, floor: float, indices: bool = False
 ) -> _Launches:
     keys, total = rows.shape[3], rows.total
-    window, code = min(window_size, keys), floor_code(floor, rows.dtype)
+    window, code = min(window_size, keys), lowest_code(floor, rows.dtype)
     sample, room = _sample(keys, window)
     splits = -(-keys // SPLIT)
     sizes, strides, shared = rows.numbers()
@@ -100,7 +100,7 @@ def _launches(
         constants = shared | constants | tile
         return Launch(op, rows.shape, kernel, (programs,), numbers, **constants)
 
-    parts = 1 << (splits - 1).bit_length()
+    parts = power_of_2(splits)
     out = "indices" if indices else "mask"
     return _Launches(
         prepare(sample_rows, total, sample, window, code),

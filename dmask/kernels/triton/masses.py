@@ -97,7 +97,7 @@ def exact_masses(
     allowed,
     mask_k,
     keys,
-    floor,
+    lowest,
     lower,
     upper,
     top,
@@ -114,7 +114,7 @@ def exact_masses(
     for start in range(0, keys, BLOCK):
         key = start + tl.arange(0, BLOCK)
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        weights = tl.where(scores >= floor, weigh_exactly(scores, top), 0.0)
+        weights = tl.where(scores >= lowest, weigh_exactly(scores, top), 0.0)
         total += weights
         at_lower += tl.where(scores >= lower, weights, 0.0)
         at_upper += tl.where(scores >= upper, weights, 0.0)
@@ -129,7 +129,7 @@ def last_needed(
     allowed,
     mask_k,
     keys,
-    floor,
+    lowest,
     top,
     share,
     HAS_MASK: tl.constexpr,
@@ -139,7 +139,7 @@ def last_needed(
     low, high, inside = bracket(scores, top, share.to(tl.float32))
     lower, upper = score_of(low, tl.float32), score_of(high + 1, tl.float32)
     goal, reaching, beyond = exact_masses(
-        line, bias_k, allowed, mask_k, keys, floor, lower, upper, top, HAS_MASK, BLOCK
+        line, bias_k, allowed, mask_k, keys, lowest, lower, upper, top, HAS_MASK, BLOCK
     )
     goal *= share
     thirds = low > high
@@ -148,7 +148,7 @@ def last_needed(
         first, second = pivots(low, high, part, 1.0 / tl.maximum(inside, 1).to(tl.float32), thirds)
         lower, upper = score_of(first, tl.float32), score_of(second, tl.float32)
         _, at_first, at_second = exact_masses(
-            line, bias_k, allowed, mask_k, keys, floor, lower, upper, top, HAS_MASK, BLOCK
+            line, bias_k, allowed, mask_k, keys, lowest, lower, upper, top, HAS_MASK, BLOCK
         )
         width = width_of(low, high)
         low, high, reaching, beyond = narrow(
@@ -174,7 +174,7 @@ def share_of_mass(
     mask_k,
     keys,
     budget,
-    floor,
+    lowest,
     share,
     lower,
     upper,
@@ -194,7 +194,7 @@ def share_of_mass(
     top = tl.max(tl.max(scores, 0), 0)
     if (top > -float("inf")) & (top < float("inf")):
         part = share.to(tl.int64).to(tl.float64, bitcast=True)
-        least = score_of(floor, dtype)
+        least = score_of(lowest, dtype)
         block: tl.constexpr = C if dtype == tl.float32 else C // 2
         last, count = last_needed(
             scores, line, bias_k, allowed, mask_k, keys, least, top, part, HAS_MASK, block

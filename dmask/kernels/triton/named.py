@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import power_of_2, row_offset
 
 STORES = 2**11
 """How many keys a program sets at once."""
@@ -57,8 +57,8 @@ def mark(indices: Tensor, out: Tensor, size: int, count: int) -> Tensor:
     good = torch.ones((), dtype=torch.bool, device=out.device)
     width = indices.shape[3]
     if indices.numel():
-        some = min(128, 1 << (size - 1).bit_length())
-        each = min(STORES // some, max(16, 1 << (width - 1).bit_length()))
+        some = min(128, power_of_2(size))
+        each = min(STORES // some, max(16, power_of_2(width)))
         launch(
             "mask_from_indices",
             mark_named,

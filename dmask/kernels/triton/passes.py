@@ -43,20 +43,20 @@ def passing_bounds(
     mask_k,
     keys,
     budget,
-    floor,
+    lowest,
     dtype: tl.constexpr,
     HAS_MASK: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
 ):
     """Returns the bounds of a row found by passing over it: exact whatever the scores are."""
-    low, high = floor - 1, floor * 0 + infinity(dtype)
+    low, high = lowest - 1, lowest * 0 + infinity(dtype)
     reaching, beyond = tl.maximum(keys, budget + 1), budget * 0  # as in `find_threshold`
     thirds = low > high
     while (reaching > budget) & (low < high):
         lower, upper = guess(low, high, reaching, beyond, budget, thirds)
-        if low < floor:
-            lower, upper = floor, tl.maximum(upper, floor)
+        if low < lowest:
+            lower, upper = lowest, tl.maximum(upper, lowest)
         at_lower, at_upper = passing_counts(
             line, bias_k, allowed, mask_k, keys, lower, upper, dtype, HAS_MASK, R, C
         )
@@ -65,8 +65,8 @@ def passing_bounds(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )
         thirds = barely(low, high, width) & (thirds == 0)
-    kept = tl.minimum(tl.where(low < floor, beyond, reaching), budget)
-    tie = score_of(tl.maximum(low, floor), dtype)
+    kept = tl.minimum(tl.where(low < lowest, beyond, reaching), budget)
+    tie = score_of(tl.maximum(low, lowest), dtype)
     # The smallest kept score, how many are above it, and how many NaN there are.
     threshold, nans = score_of(infinity(dtype) + kept * 0, dtype), kept * 0
     for start in range(0, keys, R * C):

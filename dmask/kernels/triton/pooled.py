@@ -8,17 +8,17 @@ import triton.language as tl
 from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import as_float, without_nan
-from dmask.kernels.triton.tiles import load_tile, places
+from dmask.kernels.triton.tiles import load_tile, rows_and_keys
 
 
 @triton.jit
-def code_of(number):
+def code_of_float64(number):
     """Returns an integer that sorts like a float64; the two zeros have one code."""
     bits = tl.where(number == 0.0, 0.0, number).to(tl.int64, bitcast=True)
     return tl.where(bits < 0, bits ^ 0x7FFFFFFFFFFFFFFF, bits)
 
 
-@triton.jit(do_not_specialize=["heads", "queries", "keys", "floor"])
+@triton.jit(do_not_specialize=["heads", "queries", "keys", "lowest"])
 def pool_blocks(
     bias,
     mask,
@@ -34,7 +34,7 @@ def pool_blocks(
     mask_h,
     mask_q,
     mask_k,
-    floor,
+    lowest,
     HAS_MASK: tl.constexpr,
     MEAN: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
@@ -59,7 +59,7 @@ def pool_blocks(
         inside = (key < keys) & (offset < KEY_BLOCK)
         scores = as_float(tl.load(bias + key * bias_k, mask=inside, other=-float("inf")))
         scores = without_nan(scores)
-        eligible = inside & (scores >= score_of(floor, dtype))
+        eligible = inside & (scores >= score_of(lowest, dtype))
         if HAS_MASK:
             eligible = eligible & (tl.load(mask + key * mask_k, mask=inside, other=0) != 0)
         if MEAN:
@@ -71,7 +71,9 @@ def pool_blocks(
     if MEAN:
         mean = total / tl.maximum(count, 1).to(tl.float64)
         pooled = tl.where(count > 0, mean, -float("inf"))
-    tl.store(codes + row.to(tl.int64) * blocks + block, code_of(pooled), mask=block < blocks)
+    tl.store(
+        codes + row.to(tl.int64) * blocks + block, code_of_float64(pooled), mask=block < blocks
+    )
 
 
 @triton.jit(do_not_specialize=["heads", "queries", "keys", "budget"])
@@ -88,16 +90,18 @@ def choose_blocks(
     KEY_BLOCK: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Writes which `budget` blocks of a row are best: its own, then by code, then by index."""
+    """Marks the `budget` best blocks of a row: its own block first, then the highest codes. Ties go
+    to the lowest index.
+    """
     blocks = tl.cdiv(keys, KEY_BLOCK)
     row = tl.program_id(0)
     block = tl.arange(0, BLOCKS)
     valid = block < blocks
-    where = codes + row_offset(row, heads, queries, code_b, code_h, code_q) + block
-    code = tl.load(where, mask=valid, other=-0x7FFFFFFFFFFFFFFF)
+    pointer = codes + row_offset(row, heads, queries, code_b, code_h, code_q) + block
+    code = tl.load(pointer, mask=valid, other=-0x7FFFFFFFFFFFFFFF)
     own = row % queries + (keys - queries)
     code = tl.where((block == own // KEY_BLOCK) & (own >= 0), 0x7FFFFFFFFFFFFFFF, code)
-    # At `low` enough codes are counted, above `high` too few.
+    # At least `budget` codes are >= `low`; fewer than `budget` are > `high`.
     low = tl.min(tl.where(valid, code, 0x7FFFFFFFFFFFFFFF), 0)
     high, reaching = tl.max(code, 0), blocks
     while (reaching != budget) & (low < high):
@@ -114,7 +118,7 @@ def choose_blocks(
     tl.store(chosen + row.to(tl.int64) * blocks + block, kept, mask=valid)
 
 
-@triton.jit(do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "floor"])
+@triton.jit(do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "lowest"])
 def write_blocks(
     bias,
     mask,
@@ -132,7 +136,7 @@ def write_blocks(
     mask_h,
     mask_q,
     mask_k,
-    floor,
+    lowest,
     HAS_MASK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
@@ -143,10 +147,10 @@ def write_blocks(
     """Writes the eligible keys of the chosen blocks."""
     dtype: tl.constexpr = bias.dtype.element_ty
     keys = units * VEC
-    row, key = places(keys, ROWS, KEYS)
+    row, key = rows_and_keys(keys, ROWS, KEYS)
     inside = (row < rows) & (key < keys)
-    at = row.to(tl.int64) * tl.cdiv(keys, KEY_BLOCK) + key // KEY_BLOCK
-    wanted = inside & (tl.load(chosen + at, mask=inside, other=0) != 0)
+    block = row.to(tl.int64) * tl.cdiv(keys, KEY_BLOCK) + key // KEY_BLOCK
+    wanted = inside & (tl.load(chosen + block, mask=inside, other=0) != 0)
     # Scores of blocks that are not chosen are not read.
     scores = load_tile(
         bias,
@@ -167,5 +171,6 @@ def write_blocks(
         HAS_MASK,
         MASK_VEC,
     )
-    kept = wanted & ((scores < score_of(floor, dtype)) == 0)
+    # Not `>=`: NaN is kept.
+    kept = wanted & ((scores < score_of(lowest, dtype)) == 0)
     tl.store(out + row.to(tl.int64) * keys + key, kept, mask=inside)

@@ -21,7 +21,7 @@ from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton.bounds import narrowed, position
 from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import broadcast_rows, floor_code
+from dmask.kernels.triton.layout import broadcast_rows, lowest_code, power_of_2
 from dmask.kernels.triton.ranks import gather_ranks, key_of, next_rank, rank_of, rank_of_bounds
 from dmask.kernels.triton.rows import load_scores
 from dmask.kernels.triton.visible import count_eligible
@@ -44,7 +44,16 @@ def prefix_end(own, end, local, LOCAL: tl.constexpr):
 
 
 @triton.jit(
-    do_not_specialize=["heads", "queries", "keys", "query_len", "window", "floor", "sinks", "local"]
+    do_not_specialize=[
+        "heads",
+        "queries",
+        "keys",
+        "query_len",
+        "window",
+        "lowest",
+        "sinks",
+        "local",
+    ]
 )
 def follow_prefixes(
     bias,
@@ -69,7 +78,7 @@ def follow_prefixes(
     length_b,
     query_len,
     window,
-    floor,
+    lowest,
     sinks,
     local,
     HAS_MASK: tl.constexpr,
@@ -88,10 +97,10 @@ def follow_prefixes(
     line = bias + batch.to(tl.int64) * bias_b + head.to(tl.int64) * bias_h
     allowed = mask + batch.to(tl.int64) * mask_b + head.to(tl.int64) * mask_h
     slots += program.to(tl.int64) * SLOTS
-    lowest = score_of(floor, dtype)
+    lowest_score = score_of(lowest, dtype)
     sink_count = tl.minimum(sinks, keys)
     budget = window - count_eligible(
-        line, bias_k, allowed, mask_k, sink_count * 0, sink_count, lowest, HAS_MASK, BLOCK
+        line, bias_k, allowed, mask_k, sink_count * 0, sink_count, lowest_score, HAS_MASK, BLOCK
     )
     begin = tile * STEP
     count_queries = tl.minimum(queries - begin, STEP)
@@ -102,13 +111,32 @@ def follow_prefixes(
     end = prefix_end(own, end, local, LOCAL)
     if LOCAL:
         budget -= count_eligible(
-            line, bias_k, allowed, mask_k, tl.maximum(seen, sinks), ended, lowest, HAS_MASK, BLOCK
+            line,
+            bias_k,
+            allowed,
+            mask_k,
+            tl.maximum(seen, sinks),
+            ended,
+            lowest_score,
+            HAS_MASK,
+            BLOCK,
         )
     none = (seen.to(tl.int64) * 0) + 0x7FFFFFFFFFFFFFFF
     last = rank_of_bounds(starts, start_cutoffs, program, none)
     least = rank_of_bounds(least_starts, least_cutoffs, program, none)
     full = gather_ranks(
-        slots, line, bias_k, allowed, mask_k, 0 * seen, sinks, seen, least, lowest, HAS_MASK, BLOCK
+        slots,
+        line,
+        bias_k,
+        allowed,
+        mask_k,
+        0 * seen,
+        sinks,
+        seen,
+        least,
+        lowest_score,
+        HAS_MASK,
+        BLOCK,
     )
     total = gather_ranks(
         slots,
@@ -120,7 +148,7 @@ def follow_prefixes(
         tl.maximum(seen, sinks),
         end,
         -none,
-        lowest,
+        lowest_score,
         HAS_MASK,
         BLOCK,
     )
@@ -140,12 +168,12 @@ def follow_prefixes(
                 ended = now
                 key = now - 1
                 score = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-                budget -= ((key >= sinks) & ((score < lowest) == 0)).to(tl.int32)
+                budget -= ((key >= sinks) & ((score < lowest_score) == 0)).to(tl.int32)
         if stop > seen:
             seen = stop
             key = stop - 1
             score = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-            if (key >= sinks) & ((score < lowest) == 0):
+            if (key >= sinks) & ((score < lowest_score) == 0):
                 rank = rank_of(score, key)
                 if LOCAL:
                     budget += 1
@@ -184,7 +212,7 @@ def supports(inputs: SelectionInputs, shape: tuple[int, int, int], window_size: 
 def _slots(positions: Positions, window_size: int) -> int:
     """Returns room for the ranks of one program: a power of two."""
     room = 2 * STEP if positions.local else STEP
-    return 1 << (min(window_size, positions.key_len) + room - 1).bit_length()
+    return power_of_2(min(window_size, positions.key_len) + room)
 
 
 def _memory(inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int) -> int:
@@ -236,7 +264,7 @@ def follow(
         0 if lengths is None or lengths.shape[0] == 1 else lengths.stride(0),
         positions.query_len,
         window,
-        floor_code(floor, bias.dtype),
+        lowest_code(floor, bias.dtype),
         positions.sinks,
         min(positions.local, positions.key_len),
         HAS_MASK=rows.has_mask,
@@ -244,6 +272,6 @@ def follow(
         LOCAL=positions.local > 0,
         STEP=STEP,
         SLOTS=slots,
-        BLOCK=min(2048, max(16, 1 << (positions.key_len - 1).bit_length())),
+        BLOCK=min(2048, max(16, power_of_2(positions.key_len))),
         num_warps=4,
     )

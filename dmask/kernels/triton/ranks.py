@@ -55,7 +55,7 @@ def gather_ranks(
     begin,
     stop,
     least,
-    floor,
+    lowest_score,
     HAS_MASK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -68,7 +68,7 @@ def gather_ranks(
         key = start + tl.arange(0, BLOCK)
         scores = load_scores(line, bias_k, key, stop, allowed, mask_k, HAS_MASK, False)
         rank = rank_of(scores, key)
-        joins = (key >= begin) & (key < stop) & ((scores < floor) == 0) & (rank >= least)
+        joins = (key >= begin) & (key < stop) & ((scores < lowest_score) == 0) & (rank >= least)
         joins = joins.to(tl.int32)
         tl.store(slots + first + tl.cumsum(joins, 0) - 1, rank, mask=joins != 0)
         first += tl.sum(joins, 0)

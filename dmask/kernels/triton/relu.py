@@ -11,11 +11,11 @@ from dmask.kernels.reference import relu as reference
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import broadcast_rows, floor_code
-from dmask.kernels.triton.tiles import load_tile, places, programs, tile_shape
+from dmask.kernels.triton.layout import broadcast_rows, lowest_code
+from dmask.kernels.triton.tiles import load_tile, programs, rows_and_keys, tile_shape
 
 
-@triton.jit(do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "floor"])
+@triton.jit(do_not_specialize=["rows", "units", "mask_b", "mask_h", "mask_q", "lowest"])
 def relu_rows(
     bias,
     mask,
@@ -32,17 +32,17 @@ def relu_rows(
     mask_h,
     mask_q,
     mask_k,
-    floor,
+    lowest,
     HAS_MASK: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
 ):
-    """Writes which scores reach the code `floor`, NaN included."""
+    """Writes which scores reach the code `lowest`, NaN included."""
     dtype: tl.constexpr = bias.dtype.element_ty
     keys = units * VEC
-    row, key = places(keys, ROWS, KEYS)
+    row, key = rows_and_keys(keys, ROWS, KEYS)
     inside = (row < rows) & (key < keys)
     scores = load_tile(
         bias,
@@ -63,12 +63,12 @@ def relu_rows(
         HAS_MASK,
         MASK_VEC,
     )
-    kept = (scores < score_of(floor, dtype)) == 0
+    kept = (scores < score_of(lowest, dtype)) == 0  # not `>=`: NaN is kept
     tl.store(out + row.to(tl.int64) * keys + key, kept, mask=inside)
 
 
 def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
-    """As in `reference.relu`, for a 4-D bias."""
+    """Same as `reference.relu.relu_mask`, for a 4-D bias."""
     shape = layout.broadcast_shape(bias, allowed)
     if not layout.supports(shape, floor):
         return reference.relu_mask(bias, allowed, floor)
@@ -77,7 +77,7 @@ def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
         return out
     rows = broadcast_rows(bias, allowed, shape)
     keys = shape[3]
-    lines, columns = tile_shape(keys)
+    tile_rows, tile_keys = tile_shape(keys)
     sizes, strides, constants = rows.geometry.numbers()
     launch(
         "relu_mask",
@@ -90,10 +90,10 @@ def relu_mask(bias: Tensor, allowed: Tensor | None, floor: float) -> Tensor:
         rows.total,
         *sizes,
         *strides,
-        floor_code(max(floor, 0.0), bias.dtype),
+        lowest_code(max(floor, 0.0), bias.dtype),
         **constants,
-        ROWS=lines,
-        KEYS=columns,
+        ROWS=tile_rows,
+        KEYS=tile_keys,
         num_warps=4,
     )
     return out

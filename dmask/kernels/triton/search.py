@@ -187,7 +187,7 @@ def snap(scores, low, high, dtype: tl.constexpr):
 def search(
     scores,
     budget,
-    floor,
+    lowest,
     low,
     high,
     reaching,
@@ -202,9 +202,9 @@ def search(
 
     Args:
         scores: float32 `[R, C]`: infinity for NaN, -inf where a key must not be kept.
-        floor: the lowest code that may be kept.
+        lowest: the code of the lowest eligible score.
         low, high: the bracket. `reaching` scores reach `low`, and `beyond` are above `high`.
-        lower, upper: the codes to try first, not below the floor. None if `upper < lower`.
+        lower, upper: the codes to try first, not below `lowest`. None if `upper < lower`.
         BY_VALUE: for a bracket from the smallest to the largest score.
         SNAP: if a step leaves all scores in the bracket, move its ends to the nearest scores. There
             are no scores between a plateau and the next score, and from 0.0 to the smallest
@@ -221,16 +221,16 @@ def search(
                 lower, upper = guess_by_value(low, high, reaching, beyond, budget, thirds, dtype)
             else:
                 lower, upper = guess(low, high, reaching, beyond, budget, thirds)
-                if low < floor:
-                    lower, upper = floor, tl.maximum(upper, floor)
+                if low < lowest:
+                    lower, upper = lowest, tl.maximum(upper, lowest)
         at_lower, at_upper = count_reaching(scores, lower, upper, dtype)
         width, inside = width_of(low, high), reaching - beyond
         low, high, reaching, beyond = narrow(
             low, high, reaching, beyond, budget, lower, upper, at_lower, at_upper
         )
         if SNAP:  # noqa: SIM102  # SNAP is known at compile time
-            # Nothing was counted below the floor.
-            if (reaching - beyond == inside) & (low >= floor):
+            # Nothing was counted below `lowest`.
+            if (reaching - beyond == inside) & (low >= lowest):
                 low, high, _ = snap(scores, low, high, dtype)
         if BY_VALUE:
             thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)
@@ -241,11 +241,11 @@ def search(
 
 
 @triton.jit
-def whole_bracket(scores, floor, dtype: tl.constexpr):
+def whole_bracket(scores, lowest, dtype: tl.constexpr):
     """Returns the codes of the smallest and largest eligible score, and how many are eligible. If
     none is, the first is the code of infinity.
     """
-    eligible = scores >= score_of(floor, dtype)
+    eligible = scores >= score_of(lowest, dtype)
     smallest = tl.min(tl.min(tl.where(eligible, scores, float("inf")), 0), 0)
     largest = tl.max(tl.max(tl.where(eligible, scores, -float("inf")), 0), 0)
     count = tl.sum(tl.sum(eligible.to(tl.int32), 0), 0)
@@ -256,7 +256,7 @@ def whole_bracket(scores, floor, dtype: tl.constexpr):
 def find_threshold(
     scores,
     budget,
-    floor,
+    lowest,
     lower,
     upper,
     size,
@@ -267,7 +267,7 @@ def find_threshold(
     """Returns the code of a threshold, how many scores reach it, and how many are above it.
 
     Args:
-        scores, floor, lower, upper: as in `search`.
+        scores, lowest, lower, upper: as in `search`.
         budget: how many to keep, at least 1.
         size: how many scores there are, or more.
         ALONE: search from the smallest to the largest score, and not from `lower` and `upper`.
@@ -275,24 +275,24 @@ def find_threshold(
             before.
 
     Returns:
-        `low, reaching, beyond`. `reaching` is the budget, or less if fewer scores reach the floor,
+        `low, reaching, beyond`. `reaching` is the budget, or less if fewer scores reach the lowest,
         or more if scores tie at the last place. In the last case, `beyond` scores are above `low`.
     """
     if ALONE:
-        low, high, reaching = whole_bracket(scores, floor, dtype)
-        lower, upper, beyond = floor, floor - 1, budget * 0
+        low, high, reaching = whole_bracket(scores, lowest, dtype)
+        lower, upper, beyond = lowest, lowest - 1, budget * 0
     else:
-        # `reaching` starts above the budget, although nothing is counted below the floor: the
-        # scores that reach the floor must be counted even if the budget is the whole row.
-        low, high = floor - 1, floor * 0 + infinity(dtype)
+        # `reaching` starts above the budget, although nothing is counted below `lowest`: the
+        # scores that reach it must be counted even if the budget is the whole row.
+        low, high = lowest - 1, lowest * 0 + infinity(dtype)
         reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
     # Several rows: the first codes find the plateau. 16 bits: few codes surround it.
     SNAP: tl.constexpr = (ROWS == 1) & (dtype == tl.float32)  # noqa: N806
     low, reaching, beyond = search(
-        scores, budget, floor, low, high, reaching, beyond, lower, upper, ALONE, SNAP, dtype
+        scores, budget, lowest, low, high, reaching, beyond, lower, upper, ALONE, SNAP, dtype
     )
-    # If `low < floor`, fewer scores than the budget reach the floor.
-    return tl.maximum(low, floor), tl.where(low < floor, beyond, reaching), beyond
+    # If `low < lowest`, fewer scores than the budget are eligible.
+    return tl.maximum(low, lowest), tl.where(low < lowest, beyond, reaching), beyond
 
 
 @triton.jit
@@ -367,25 +367,25 @@ def find_cutoff(places, budget, beyond, reaching, size):
 
 
 @triton.jit
-def first_pivots(hint, distance, floor, dtype: tl.constexpr):
+def first_pivots(hint, distance, lowest, dtype: tl.constexpr):
     """Returns the codes to try first: around the threshold of the previous row.
 
-    A negative distance means that there is no previous row. Then returns the floor, whose count is
+    A negative distance means that there is no previous row. Then returns `lowest`, whose count is
     the number of eligible keys, and the code of 0.0.
     """
     none = distance < 0
     center = hint.to(tl.int64)
-    lower = tl.where(none, floor, tl.maximum(center - distance, floor)).to(tl.int32)
+    lower = tl.where(none, lowest, tl.maximum(center - distance, lowest)).to(tl.int32)
     upper = tl.where(none, 0, tl.minimum(center + distance + 1, infinity(dtype))).to(tl.int32)
     return lower, tl.maximum(upper, lower)
 
 
 @triton.jit
-def next_hint(hint, distance, low, floor):
+def next_hint(hint, distance, low, lowest):
     """Returns the hint for the next row: this row's threshold, and how far thresholds usually move.
 
-    Distances decay by a quarter per row. A row whose threshold is the floor keeps the old hint.
+    Distances decay by a quarter per row. A row whose threshold is `lowest` keeps the old hint.
     """
     moved = tl.minimum(tl.abs(low.to(tl.int64) - hint), 1 << 29).to(tl.int32)
     further = tl.where(distance < 0, 0, distance - distance // 4 + moved // 2)
-    return tl.where(low > floor, low, hint), tl.where(low > floor, further, distance)
+    return tl.where(low > lowest, low, hint), tl.where(low > lowest, further, distance)

@@ -13,13 +13,13 @@ from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton import layout, long_rows, prefixes, visible
 from dmask.kernels.triton.bounds import select_rows
 from dmask.kernels.triton.launches import Launch
-from dmask.kernels.triton.layout import Restricted, floor_code, restricted_rows, tile_of
+from dmask.kernels.triton.layout import Restricted, lowest_code, restricted_rows, tile_of
 
 
 def select(
     inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int
 ) -> tuple[Tensor, Tensor]:
-    """As in `reference.select`, for a 4-D bias."""
+    """Same as `reference.select.select`, for a 4-D bias."""
     keys = inputs.positions.key_len
     positions = inputs.positions
     plain = inputs.lengths is None and not positions.is_causal
@@ -40,19 +40,19 @@ def select(
     elif cutoff.numel() and prefixes.supports(inputs, shape, window_size):
         some = (*shape[:2], -(-shape[2] // prefixes.STEP))
         starts = inputs.bias.new_empty(some), cutoff.new_empty(some)
-        in_registers(inputs, some, window_size, *starts, query_step=prefixes.STEP)
+        select_short_rows(inputs, some, window_size, *starts, query_step=prefixes.STEP)
         least = starts
         if positions.local:
             least = inputs.bias.new_empty(some), cutoff.new_empty(some)
             more = window_size + prefixes.STEP
-            in_registers(inputs, some, more, *least, query_step=prefixes.STEP)
+            select_short_rows(inputs, some, more, *least, query_step=prefixes.STEP)
         prefixes.follow(inputs, shape, window_size, starts, least, threshold, cutoff)
     elif cutoff.numel():
-        in_registers(inputs, shape, window_size, threshold, cutoff, query_step=1)
+        select_short_rows(inputs, shape, window_size, threshold, cutoff, query_step=1)
     return threshold, cutoff
 
 
-def in_registers(
+def select_short_rows(
     inputs: SelectionInputs,
     shape: tuple[int, int, int],
     window_size: int,
@@ -78,7 +78,7 @@ def _prepared(
     tile = tile_of(keys, rows.dtype.itemsize, total, rows.device)
     (heads, queries, units), strides, constants = rows.numbers()
     by_end = positions.is_causal or restricted.length_stride is not None
-    window, code = min(window_size, keys), floor_code(restricted.floor, rows.dtype)
+    window, code = min(window_size, keys), lowest_code(restricted.floor, rows.dtype)
     numbers = (
         *(total, heads, queries, units, *strides, restricted.length_stride or 0),
         *(positions.query_len, query_step, window, code, positions.sinks, positions.local),

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.bounds import narrowed, tied_bounds
-from dmask.kernels.triton.codes import code_of, infinity, rank_of, score_of
+from dmask.kernels.triton.codes import code_of, code_with_nan, infinity, score_of
 from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
@@ -53,17 +53,17 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
     """Returns the bounds of a row whose `need` last keys are among the `between` gathered ones. The
     scores of these are finite and above `low`.
     """
-    floor, largest = low + 1, code_of(tl.max(tl.max(scores, 0), 0), dtype)
+    lowest, largest = low + 1, code_of(tl.max(tl.max(scores, 0), 0), dtype)
     found, reaching, beyond = search(
         scores,
         need,
-        floor,
-        floor,
+        lowest,
+        lowest,
         largest,
         between,
         need * 0,
-        floor,
-        floor - 1,
+        lowest,
+        lowest - 1,
         True,
         True,
         dtype,
@@ -135,12 +135,12 @@ def recount(
     for split in range(splits):
         key = split * SPLIT + tile_keys(SPLIT // C, C)
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        kept = keeps(rank_of(scores), bound, cutoff, key)
+        kept = keeps(code_with_nan(scores), bound, cutoff, key)
         tl.store(words + split, tl.sum(tl.sum(kept.to(tl.int32), 0), 0))
 
 
 @triton.jit(
-    do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "budget", "floor", "room"]
+    do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "budget", "lowest", "room"]
 )
 def settle_rows(
     bias,
@@ -162,7 +162,7 @@ def settle_rows(
     mask_k,
     room,
     budget,
-    floor,
+    lowest,
     HAS_MASK: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
@@ -187,7 +187,7 @@ def settle_rows(
     smallest = smallest.to(tl.float32, bitcast=True)
     at_low, above_low = tl.sum(first & 0xFFFF, 0), tl.sum(first >> 16, 0)
     at_high, above_high = tl.sum(second & 0xFFFF, 0), tl.sum(second >> 16, 0)
-    lowest, between = tl.min(smallest, 0), above_low - at_high
+    minimum, between = tl.min(smallest, 0), above_low - at_high
 
     # Three cases: many scores are equal to the threshold, which is `low` or `high` (`plateau`); it
     # lies in between (`inside`); or at most `budget` keys are eligible (`few`).
@@ -196,7 +196,7 @@ def settle_rows(
         (upper == 0) & (above_low < budget) & (at_low >= budget) & (low < infinity(dtype))
     )
     inside = (upper == 0) & (above_low >= budget) & (between <= room)
-    few = (at_low < budget) & (low <= floor) & ((lowest < float("inf")) | (at_low == 0))
+    few = (at_low < budget) & (low <= lowest) & ((minimum < float("inf")) | (at_low == 0))
     if plateau | few:
         pair = tl.where(upper, second, first)
         above = pair >> 16
@@ -209,8 +209,8 @@ def settle_rows(
         place = need - tl.sum(tl.where(holds, before, 0), 0)
         threshold = score_of(tl.where(upper, high, low), dtype)
         if few:
-            split = tl.max(tl.where(smallest == lowest, part, 0), 0)
-            place, threshold, kept = place * 0 + SPLIT, lowest, first & 0xFFFF
+            split = tl.max(tl.where(smallest == minimum, part, 0), 0)
+            place, threshold, kept = place * 0 + SPLIT, minimum, first & 0xFFFF
         cutoff = key_of_tie(
             line, bias_k, allowed, mask_k, keys, split, threshold, place, HAS_MASK, SPLIT, C
         )
@@ -234,7 +234,7 @@ def settle_rows(
                 kept_between(kept, first, second, words, splits, SPLITS, R * C // 32)
         else:
             threshold, cutoff = passing_bounds(
-                line, bias_k, allowed, mask_k, keys, budget, floor, dtype, HAS_MASK, R, C
+                line, bias_k, allowed, mask_k, keys, budget, lowest, dtype, HAS_MASK, R, C
             )
             if COUNT:
                 recount(

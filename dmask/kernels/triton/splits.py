@@ -20,7 +20,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.codes import infinity, rank_of, score_of
+from dmask.kernels.triton.codes import code_with_nan, infinity, score_of
 from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
@@ -65,7 +65,7 @@ def one_zero(code):
 
 
 @triton.jit(
-    do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "budget", "floor", "room"]
+    do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "budget", "lowest", "room"]
 )
 def sample_rows(
     bias,
@@ -85,7 +85,7 @@ def sample_rows(
     mask_k,
     room,
     budget,
-    floor,
+    lowest,
     HAS_MASK: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
@@ -108,12 +108,12 @@ def sample_rows(
     more = tl.minimum((rank + margin).to(tl.int32) + 1, R * C)
     fewer = (rank - margin).to(tl.int32)
     slack = (0.125 * margin).to(tl.int32)
-    start, end, count = whole_bracket(scores, floor, dtype)
+    start, end, count = whole_bracket(scores, lowest, dtype)
     low, high = find_two(
         scores, more, tl.maximum(fewer - slack, 1), slack, start, end, count, dtype
     )
     if count <= more:
-        low = floor
+        low = lowest
     if (count < fewer) | (fewer <= slack):
         high = low * 0 + infinity(dtype)
     note = notes_of(notes, row, splits, room)
@@ -122,7 +122,7 @@ def sample_rows(
     tl.store(note + 2, 0)
 
 
-@triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "floor"])
+@triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "lowest"])
 def gather_splits(
     bias,
     mask,
@@ -140,7 +140,7 @@ def gather_splits(
     mask_q,
     mask_k,
     room,
-    floor,
+    lowest,
     HAS_MASK: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
@@ -163,7 +163,7 @@ def gather_splits(
     at_low, above_low = count_reaching(scores, low, low + 1, dtype)
     at_high, above_high = count_reaching(scores, high, high + 1, dtype)
     smallest = score_of(infinity(dtype) + row * 0, dtype)
-    if low <= floor:  # the row may keep all its eligible keys
+    if low <= lowest:  # the row may keep all its eligible keys
         reaching = tl.where(scores >= score_of(low, dtype), scores, float("inf"))
         smallest = tl.min(tl.min(reaching, 0), 0)
     words = note + HEAD + split
@@ -217,7 +217,7 @@ def write_splits(
     key = split * (R * C) + tile_keys(R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     cutoff = tl.load(cutoffs + row)
-    kept = keeps(rank_of(scores), bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
+    kept = keeps(code_with_nan(scores), bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
     if OUT == "mask":
         tl.store(out + row.to(tl.int64) * keys + key, kept, mask=key < keys)
     else:

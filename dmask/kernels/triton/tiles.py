@@ -1,37 +1,38 @@
-"""Tiles of several rows, for kernels that look at each key by itself."""
+"""Tiles of several rows, for kernels that process each key independently."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import power_of_2, row_offset
 from dmask.kernels.triton.rows import as_float
 
 TILE = 2**12
-"""How many keys a program takes."""
-MAX_COLUMNS = 2**11
+"""How many keys a program processes."""
+MAX_KEYS = 2**11
+"""How many keys of one row, at most."""
 
 
 def tile_shape(keys: int) -> tuple[int, int]:
-    """Returns how many rows a program takes, and how many keys of each."""
-    columns = min(MAX_COLUMNS, max(16, 1 << (keys - 1).bit_length()))
-    return TILE // columns, columns
+    """Returns how many rows a program processes, and how many keys of each."""
+    tile_keys = min(MAX_KEYS, max(16, power_of_2(keys)))
+    return TILE // tile_keys, tile_keys
 
 
 def programs(rows: int, keys: int) -> int:
-    """Returns how many programs take all tiles."""
-    lines, columns = tile_shape(keys)
-    return -(-rows // lines) * -(-keys // columns)
+    """Returns the number of programs that cover all rows."""
+    tile_rows, tile_keys = tile_shape(keys)
+    return -(-rows // tile_rows) * -(-keys // tile_keys)
 
 
 @triton.jit
-def places(keys, ROWS: tl.constexpr, KEYS: tl.constexpr):
+def rows_and_keys(keys, ROWS: tl.constexpr, KEYS: tl.constexpr):
     """Returns the rows `[ROWS, 1]` and keys `[1, KEYS]` of a program."""
-    wide = tl.cdiv(keys, KEYS)
+    per_row = tl.cdiv(keys, KEYS)
     program = tl.program_id(0)
-    row = program // wide * ROWS + tl.arange(0, ROWS)
-    key = program % wide * KEYS + tl.arange(0, KEYS)
+    row = program // per_row * ROWS + tl.arange(0, ROWS)
+    key = program % per_row * KEYS + tl.arange(0, KEYS)
     return row[:, None], key[None, :]
 
 
@@ -55,11 +56,15 @@ def load_tile(
     HAS_MASK: tl.constexpr,
     MASK_VEC: tl.constexpr,
 ):
-    """Returns the scores of some keys of some rows, -inf where a key is forbidden or outside."""
-    where = row_offset(row, heads, queries, bias_b, bias_h, bias_q) + key.to(tl.int64) * bias_k
-    scores = as_float(tl.load(bias + where, mask=inside, other=-float("inf")))
+    """Returns the scores of some keys of some rows, -inf where a key is forbidden or outside.
+
+    The strides of the mask are in units of `MASK_VEC` elements, except that of keys.
+    """
+    offset = row_offset(row, heads, queries, bias_b, bias_h, bias_q) + key.to(tl.int64) * bias_k
+    scores = as_float(tl.load(bias + offset, mask=inside, other=-float("inf")))
     if HAS_MASK:
-        where = row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
-        allowed = tl.load(mask + where + key.to(tl.int64) * mask_k, mask=inside, other=0)
+        offset = row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+        offset += key.to(tl.int64) * mask_k
+        allowed = tl.load(mask + offset, mask=inside, other=0)
         scores = tl.where(allowed != 0, scores, -float("inf"))
     return scores

@@ -11,7 +11,7 @@ from dmask.kernels.reference import topk as reference
 from dmask.kernels.triton import layout, long_rows
 from dmask.kernels.triton.best_keys import topk_rows
 from dmask.kernels.triton.launches import Launch
-from dmask.kernels.triton.layout import Geometry, Rows, broadcast_rows, floor_code, tile_of
+from dmask.kernels.triton.layout import Geometry, Rows, broadcast_rows, lowest_code, tile_of
 
 LOWEST_INDEX = ("2.11",)
 """Releases in which `torch.topk` on CUDA broke ties by the lowest index, in all rows tried. There,
@@ -22,7 +22,7 @@ LOWEST_INDEX = ("2.11",)
 def topk_mask(
     bias: Tensor, allowed: Tensor | None, window_size: int, floor: float, tie_break: str
 ) -> Tensor:
-    """As in `reference.topk`, for a 4-D bias."""
+    """Same as `reference.topk.topk_mask`, for a 4-D bias."""
     shape = layout.broadcast_shape(bias, allowed)
     asks_torch = tie_break == "torch" and not _takes_lowest_index()
     if asks_torch or not long_rows.supports(shape, floor):
@@ -40,26 +40,26 @@ def _takes_lowest_index() -> bool:
 
 def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices."""
-    way = in_registers if rows.shape[3] <= layout.MAX_KEYS else long_rows.write
+    way = write_short_rows if rows.shape[3] <= layout.MAX_KEYS else long_rows.write
     way(op, rows, out, window_size, floor)
 
 
-def in_registers(
+def write_short_rows(
     op: str,
     rows: Rows,
     out: Tensor,
     window_size: int,
     floor: float,
     share: int = 0,
-    budget: str = "given",
+    budget_rule: str = "given",
 ) -> None:
     """Writes a mask or indices, for rows of at most `MAX_KEYS` keys.
 
     Args:
-        share, budget: as in `topk_rows`.
+        share, budget_rule: `share` and `BUDGET` of `topk_rows`.
     """
     masks = out.dtype is torch.bool
-    launch = _prepared(op, rows.geometry, masks, window_size, floor, share, budget)
+    launch = _prepared(op, rows.geometry, masks, window_size, floor, share, budget_rule)
     launch(rows.bias, rows.mask, out)
 
 
@@ -71,7 +71,7 @@ def _prepared(
     window_size: int,
     floor: float,
     share: int,
-    budget: str,
+    budget_rule: str,
 ) -> Launch:
     keys, count = rows.shape[3], rows.total
     tile = tile_of(keys, rows.dtype.itemsize, count, rows.device)
@@ -82,9 +82,9 @@ def _prepared(
         rows.shape,
         topk_rows,
         (-(-count // tile.rows_each),),
-        (count, *sizes, *strides, window, window_size, floor_code(floor, rows.dtype), share),
+        (count, *sizes, *strides, window, window_size, lowest_code(floor, rows.dtype), share),
         **constants,
-        BUDGET=budget,
+        BUDGET=budget_rule,
         OUT="mask" if masks else "indices",
         R=tile.lines,
         C=tile.columns,

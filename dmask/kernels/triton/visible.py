@@ -12,7 +12,7 @@ from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton.bounds import narrowed, position
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import floor_code, restricted_rows, row_offset
+from dmask.kernels.triton.layout import lowest_code, restricted_rows, row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import load_scores
 
@@ -33,7 +33,7 @@ def count_eligible(
     mask_k,
     begin,
     end,
-    floor,
+    lowest,
     HAS_MASK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -42,7 +42,7 @@ def count_eligible(
     for start in range(begin, end, BLOCK):
         key = start + tl.arange(0, BLOCK)
         scores = load_scores(line, bias_k, key, end, allowed, mask_k, HAS_MASK, False)
-        count += tl.sum(((scores < floor) == 0).to(tl.int32), 0)
+        count += tl.sum(((scores < lowest) == 0).to(tl.int32), 0)
     return count
 
 
@@ -54,7 +54,7 @@ def count_eligible(
         "mask_q",
         "query_len",
         "window",
-        "floor",
+        "lowest",
         "sinks",
         "local",
     ]
@@ -79,7 +79,7 @@ def select_visible(
     length_b,
     query_len,
     window,
-    floor,
+    lowest,
     sinks,
     local,
     HAS_MASK: tl.constexpr,
@@ -117,7 +117,7 @@ def select_visible(
         stop = tl.maximum(tl.minimum(own + 1 - local, end), begin)
     budget = window + own * 0
     if ALWAYS:
-        least = score_of(floor, dtype)
+        least = score_of(lowest, dtype)
         budget -= count_eligible(
             line, bias_k, allowed, mask_k, begin * 0, begin, least, HAS_MASK, C
         )
@@ -127,7 +127,7 @@ def select_visible(
         line += begin.to(tl.int64) * bias_k
         allowed += begin.to(tl.int64) * mask_k
         threshold, last = passing_bounds(
-            line, bias_k, allowed, mask_k, stop - begin, budget, floor, dtype, HAS_MASK, R, C
+            line, bias_k, allowed, mask_k, stop - begin, budget, lowest, dtype, HAS_MASK, R, C
         )
         cutoff = tl.where(last < 0, last, last + begin)
     tl.store(thresholds + row, narrowed(threshold, dtype))
@@ -166,7 +166,7 @@ def bounds(
         restricted.length_stride or 0,
         positions.query_len,
         min(window_size, keys),
-        floor_code(inputs.floor, rows.dtype),
+        lowest_code(inputs.floor, rows.dtype),
         min(positions.sinks, keys),
         min(positions.local, keys),
         **constants,
