@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from traceback import FrameSummary
+from traceback import FrameSummary, walk_tb
 from types import CodeType
 from typing import Any, Final
 from unittest import mock
@@ -77,6 +77,8 @@ def is_break(error: BaseException | None) -> bool:
 
 def is_refusal(error: BaseException) -> bool:
     """True if this is an error that `fullgraph=True` raises for code that it cannot compile."""
+    if needs_value(backend_error(error)):
+        return True
     user_error = USER_ERROR.get()
     if user_error is None:
         return is_break(error) or _is_from_dynamo(error)
@@ -88,6 +90,28 @@ def _is_from_dynamo(error: BaseException | None) -> bool:
     return type(error).__module__ == "torch._dynamo.exc" and bool(
         getattr(error, "real_stack", None)
     )
+
+
+def backend_error(error: BaseException | None) -> BaseException | None:
+    """Returns the backend's exception if Dynamo breaks a graph because its backend raised one.
+
+    Dynamo first logs the break while it handles that exception. Then it raises a break of its own;
+    with `fullgraph=True`, an error that holds the exception.
+    """
+    of_backend: BaseException | None = getattr(error, "inner_exception", None)
+    if of_backend is not None:
+        return of_backend
+    if is_break(error):
+        broken = getattr(error, "gb_type", "") == "Backend compiler exception"
+        return error.__cause__ if error is not None and broken else None
+    frames = () if error is None else walk_tb(error.__traceback__)
+    compiled = any(frame.f_code.co_name == "_call_user_compiler" for frame, _ in frames)
+    return error if compiled else None
+
+
+def needs_value(error: BaseException | None) -> bool:
+    """True if the value of a tensor is needed while a graph is compiled."""
+    return type(error).__name__ in ("DataDependentOutputException", "GuardOnDataDependentSymNode")
 
 
 def is_skipped_frame(error: BaseException | None) -> bool:

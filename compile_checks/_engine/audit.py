@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from compile_checks._engine.capture import Backend, CapturingBackend, name_of
+from compile_checks._engine.capture import Backend, CapturingBackend, backend_name
 from compile_checks._engine.findings import AuditReport, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate, check_names
 from compile_checks._engine.recording import record
@@ -44,8 +44,9 @@ def audit(
         dynamic: as in `torch.compile`.
         backward: if True, back-propagates the sum of all floating-point outputs that require grad.
             As usual, gradients accumulate in `.grad`.
-        backend: a backend of `torch.compile`. Graph breaks do not depend on it. `"aot_eager"` adds
-            functionalization and the fake kernels of ops.
+        backend: a backend of `torch.compile`. What Dynamo can trace does not depend on it. But a
+            backend may reject a graph, which is a break too. `"eager"` rejects none; `"aot_eager"`
+            adds functionalization and the fake kernels of ops.
         fullgraph: as in `torch.compile`. A break ends the audit and becomes a finding.
         compare: if True, also runs the code in eager mode, on copies of the inputs and the module,
             and compares results, gradients and mutated inputs. Integers and booleans must be equal.
@@ -117,7 +118,7 @@ def audit_calls(
     """
     check_names(gates, backend)
     check_callable(fn)
-    mode = Mode(fullgraph, dynamic, backward, name_of(backend))
+    mode = Mode(fullgraph, dynamic, backward, backend_name(backend))
     with clean_compiler(), record() as trace:
         run = Run(fn, mode, CapturingBackend(backend), trace, compare, frozenset(gates))
         run.make(calls)

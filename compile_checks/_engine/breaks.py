@@ -10,6 +10,8 @@ from compile_checks import _compat
 from compile_checks._engine.findings import GraphBreak, headline
 from compile_checks._engine.places import place_of
 
+REJECTED = "the backend rejected the graph"
+"""How the reason begins if Dynamo captured a graph that the backend did not compile."""
 _HINT = re.compile(r"^  Hint: (.*(?:\n    .*)*)", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 # The headings of the stacks in a record, and of those that Dynamo appends to an exception.
@@ -18,6 +20,9 @@ _STACK = re.compile(r"User code traceback:|^from user code:$", re.MULTILINE)
 
 def break_of(error: BaseException | None, payload: str, compile_id: str = "") -> GraphBreak:
     """Returns the break that an exception describes, or else a record of the trace."""
+    backend_error = _compat.backend_error(error)
+    if backend_error is not None:
+        return _rejection(backend_error, compile_id)
     from_error = getattr(error, "real_stack", None) is not None
     reason = reason_in(str(_cause_of(error)) if from_error else payload)
     place = place_of(stack_of(error, payload))
@@ -35,6 +40,9 @@ def break_of(error: BaseException | None, payload: str, compile_id: str = "") ->
 
 def stack_of(error: BaseException | None, payload: str) -> Sequence[FrameSummary]:
     """Returns the frames that Dynamo traced up to a break, innermost last."""
+    backend_error = _compat.backend_error(error)
+    if backend_error is not None:
+        return _stack_in(str(backend_error), "Original traceback:") or _compat.traced_stack()
     stack: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
     # Dynamo logs a break on a branch while it is still tracing, with no exception in flight.
     return _compat.traced_stack() or _stack_in(payload) if stack is None else stack
@@ -52,9 +60,38 @@ def _cause_of(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _stack_in(payload: str) -> Sequence[FrameSummary]:
-    """Returns the stack in the text of a record."""
-    text = payload.partition("User code traceback:")[2]
+def _rejection(error: BaseException, compile_id: str) -> GraphBreak:
+    """Returns the break at the operation that a backend could not compile."""
+    name = type(error).__name__
+    cause, _, details = str(error).partition("\n")
+    operation = re.search(r"^While executing .*", details, re.MULTILINE)
+    explanation = "Dynamo captured this code, but the backend raised an error. It runs in Python."
+    lines = [f"{REJECTED}: {name}: {cause}", f"  Explanation: {explanation}"]
+    if operation:
+        lines.append(f"  {operation[0]}")
+    hint = "Another backend may compile it. Report it to the maintainers of this one."
+    if _compat.needs_value(error):
+        hint = (
+            "This operation needs the value of a tensor, which is unknown while the graph is "
+            "compiled. Compute with the tensor instead: index with a tensor of one dimension or "
+            "`torch.index_select`, not with a single number. Or pass the number as an int."
+        )
+    place = place_of(stack_of(error, ""))
+    return GraphBreak(
+        reason="\n".join(lines),
+        file=place.file,
+        line=place.line,
+        source=place.source,
+        gb_id=gb_id("Backend compiler exception"),
+        hint=hint,
+        owner=place.owner,
+        compile_id=compile_id,
+    )
+
+
+def _stack_in(text: str, heading: str = "User code traceback:") -> Sequence[FrameSummary]:
+    """Returns the stack below a heading in the text of a record or an error."""
+    text = text.partition(heading)[2]
     return [FrameSummary(file, int(line), name) for file, line, name in _FRAME.findall(text)]
 
 

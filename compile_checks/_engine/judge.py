@@ -58,7 +58,7 @@ def report(
         findings += _over_budget(allowances, parameters)
     else:
         findings += graph_budget.check(graphs, max_graphs, recompiles)
-    findings += nothing_compiled.check(graphs)
+    findings += nothing_compiled.check(graphs, breaks)
     return AuditReport(
         graphs,
         breaks,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from compile_checks._engine.findings import Finding
+from compile_checks._engine.breaks import REJECTED
+from compile_checks._engine.findings import Finding, GraphBreak
 from compile_checks.rules._rule import Rule
 
 RULE = Rule(
@@ -17,7 +18,7 @@ RULE = Rule(
 )
 
 
-def check(graphs: int) -> Iterator[Finding]:
-    """Yields a finding if no graph was compiled."""
-    if graphs == 0:
+def check(graphs: int, breaks: Iterable[GraphBreak] = ()) -> Iterator[Finding]:
+    """Yields a finding if no graph was compiled, unless a break says that the backend refused."""
+    if graphs == 0 and not any(b.reason.startswith(REJECTED) for b in breaks):
         yield RULE.finding("no graph was compiled")

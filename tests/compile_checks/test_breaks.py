@@ -11,6 +11,8 @@ import torch
 from torch.torch_version import TorchVersion
 
 from compile_checks import AuditReport, Case, Mode, audit, audit_calls, audit_modes, watch
+from compile_checks._engine.breaks import gb_id
+from compile_checks._engine.findings import headline
 from tests.compile_checks.samples import breaks
 
 # The number of breaks. `twice` breaks three times: where the helper is inlined for the first time, in
@@ -50,6 +52,28 @@ def test_every_kind_is_found_on_its_line(name: str) -> None:
     found = [(f.kind, f.file, f.line, f.count) for f in report.findings]
     skipped = [("nothing-compiled", "", 0, 1)] if name == "in_loop" else []
     assert found == [("graph-break", *expected(name)[0], KINDS[name]), *skipped]
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+def test_a_graph_that_the_backend_rejects(backend: str, fullgraph: bool) -> None:
+    """Dynamo captures the graph, but backends that trace it again need the value of an index."""
+    args = torch.ones(2), torch.tensor(3)
+    report = audit(breaks.rejected, args, backend=backend, fullgraph=fullgraph)
+
+    if backend == "eager":
+        assert report.ok
+        return
+    (finding,) = report.findings
+    times = 1 if fullgraph else 2  # in `rejected`, and in `lookup` when Python calls it
+    assert (finding.kind, finding.count) == ("graph-break", times)
+    assert (finding.file, finding.line) == expected("rejected")[0]
+    assert places(report) == expected("rejected", times)
+    cause = "GuardOnDataDependentSymNode" if fullgraph else "DataDependentOutputException"
+    assert headline(finding.reason).startswith(f"the backend rejected the graph: {cause}: ")
+    assert "getitem" in finding.reason
+    assert "torch.index_select" in finding.hint
+    assert finding.gb_id == gb_id("Backend compiler exception")
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -152,6 +152,11 @@ MUTANTS = {
         nothing,
         lambda: kinds(audit(breaks.in_loop, (X,), fullgraph=True)) == {"graph-break"},
     ),
+    "refusal of a backend": Mutant(
+        "_compat:backend_error",
+        lambda error: None,
+        lambda: first(audit(breaks.rejected, (X, torch.tensor(3)))).file == breaks.__file__,
+    ),
     "ids": Mutant(
         "_compat:graph_break_ids", dict, lambda: first(audit(breaks.at_end, (X,))).gb_id == "GB0025"
     ),

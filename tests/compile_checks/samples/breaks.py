@@ -66,6 +66,17 @@ def in_torch(x):
     return torch.nn.utils.clip_grad_norm_([x], 1.0, error_if_nonfinite=True)  # break: in_torch
 
 
+TABLE = torch.linspace(0.9, 0.1, 10)
+
+
+def rejected(x, t):
+    return lookup(x.sin(), t)
+
+
+def lookup(x, t):
+    return x * TABLE[t]  # break: rejected
+
+
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
