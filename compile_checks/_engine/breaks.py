@@ -9,9 +9,8 @@ from traceback import FrameSummary
 from compile_checks import _compat
 from compile_checks._engine.findings import GraphBreak, headline
 from compile_checks._engine.places import place_of
+from compile_checks.rules.graph_break import REJECTED
 
-REJECTED = "the backend rejected the graph"
-"""How the reason begins if Dynamo captured a graph that the backend did not compile."""
 _HINT = re.compile(r"^  Hint: (.*(?:\n    .*)*)", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 # The headings of the stacks in a record, and of those that Dynamo appends to an exception.

@@ -17,6 +17,9 @@ RULE = Rule(
     "constant can replace `.item()`. Move code that only logs out of the compiled function.",
 )
 
+REJECTED = "the backend rejected the graph"
+"""How the reason begins if Dynamo captured a graph that the backend did not compile."""
+
 
 def check(breaks: Iterable[GraphBreak]) -> Iterator[Finding]:
     """Yields one finding for each place and headline, in order of first occurrence.

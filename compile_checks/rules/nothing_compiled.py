@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from compile_checks._engine.breaks import REJECTED
 from compile_checks._engine.findings import Finding, GraphBreak
 from compile_checks.rules._rule import Rule
+from compile_checks.rules.graph_break import REJECTED
 
 RULE = Rule(
     id="nothing-compiled",

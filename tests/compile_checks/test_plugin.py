@@ -33,6 +33,37 @@ def test_it_imports_no_torch_until_it_is_asked_for(project: pytest.Pytester) -> 
     project.runpytest_subprocess().assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("options", [[], ["--log-level=DEBUG"], ["--log-cli-level=DEBUG"]])
+def test_a_failing_audit_prints_no_records_of_the_trace(
+    project: pytest.Pytester, options: list[str]
+) -> None:
+    project.makepyfile(
+        """
+        import pytest
+        import torch
+        from compile_checks import audit
+
+        def branching(x):
+            return x + 1 if x.sum() > 0 else x - 1
+
+        def test_fixture(compile_audit):
+            compile_audit(branching, (torch.ones(3),))
+
+        def test_call():
+            audit(branching, (torch.ones(3),)).assert_clean()
+
+        @pytest.mark.compile_audit
+        def test_marked():
+            torch.compile(branching, backend="eager")(torch.ones(3))
+        """
+    )
+    result = project.runpytest_subprocess(*options)
+
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(["*graph-break: Data-dependent branching*"])
+    result.stdout.no_fnmatch_line("*torch.__trace*")
+
+
 def test_fixture_and_marker(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
