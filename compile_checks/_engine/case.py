@@ -8,9 +8,10 @@ from itertools import product
 from typing import Any, Final
 
 from compile_checks._engine.audit import audit_calls
+from compile_checks._engine.capture import backend_name
 from compile_checks._engine.findings import AuditReport, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate
-from compile_checks._engine.scenarios import Calls
+from compile_checks._engine.scenarios import Calls, steps_of
 from compile_checks.rules import disagreement
 from compile_checks.rules import error as errors
 
@@ -59,22 +60,41 @@ class Case:
     def run(self) -> AuditReport:
         """Audits the case. Turns an exception into a finding, so that other cases still run."""
         try:
-            report = audit_calls(
-                self.fn,
-                self.calls,
-                dynamic=self.dynamic,
-                backward=self.backward,
-                backend=self.backend,
-                max_graphs=self.max_graphs,
-                fullgraph=self.fullgraph,
-                compare=self.compare,
-                gates=self.gates,
-                expected_graph=self.expected_graph,
-            )
+            report, raised = self._audited(), None
         except Exception as error:
-            report = AuditReport(findings=(errors.finding(error),), mode=self.mode)
+            mode = replace(self.mode, backend=backend_name(self.backend))
+            report, raised = AuditReport(mode=mode), error
+        if raised is not None:
+            # Not in the `except` block: there, it would become the context of what eager raises.
+            finding = errors.finding(raised, self._error_in_eager())
+            report = replace(report, findings=(finding,))
         named = tuple(replace(finding, case=self.name) for finding in report.findings)
         return replace(report, findings=named)
+
+    def _audited(self) -> AuditReport:
+        return audit_calls(
+            self.fn,
+            self.calls,
+            dynamic=self.dynamic,
+            backward=self.backward,
+            backend=self.backend,
+            max_graphs=self.max_graphs,
+            fullgraph=self.fullgraph,
+            compare=self.compare,
+            gates=self.gates,
+            expected_graph=self.expected_graph,
+        )
+
+    def _error_in_eager(self) -> Exception | None:
+        """Returns the exception of the same calls in eager mode, or None if they succeed."""
+        if not self.compare:
+            return None
+        try:
+            for step in steps_of(self.calls):
+                self.fn(*step.args, **step.kwargs)
+        except Exception as error:
+            return error
+        return None
 
 
 def audit_modes(case: Case, modes: Iterable[Mode] = ALL_MODES) -> dict[Mode, AuditReport]:

@@ -143,10 +143,13 @@ def _check(parser: ArgumentParser, arguments: Namespace) -> None:
     for name in FILE_FORMATS:
         file: Path | None = getattr(arguments, name)
         if file is not None:
+            existed = file.exists()
             try:
                 file.open("a").close()  # fail now, not after a long audit
             except OSError as error:
                 parser.error(f"argument --{name}: {error}")
+            if not existed:
+                file.unlink()  # a run that ends early leaves no empty report
 
 
 def positive(text: str) -> int:

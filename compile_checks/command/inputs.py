@@ -27,14 +27,31 @@ def calls_of(target: str, inputs: Any) -> Calls:
 
 
 def _listed(inputs: Any) -> list[Step | Call]:
-    """Returns the calls: a tuple is positional arguments, a dict keywords, a list several calls."""
+    """Returns the calls.
+
+    A tuple is positional arguments, a dict keywords, a tuple followed by a dict both, and a list
+    several calls.
+    """
     if isinstance(inputs, list):
         return [call for item in inputs for call in _listed(item)]
     if isinstance(inputs, Step):
         return [inputs]
+    if _is_call(inputs):
+        return [(inputs[0], dict(inputs[1]))]
     if isinstance(inputs, Mapping):
         return [((), dict(inputs))]
     return [(inputs if isinstance(inputs, tuple) else (inputs,), {})]
+
+
+def _is_call(inputs: Any) -> bool:
+    """True for `(args, kwargs)`."""
+    return (
+        isinstance(inputs, tuple)
+        and len(inputs) == 2
+        and isinstance(inputs[0], tuple)
+        and isinstance(inputs[1], Mapping)
+        and all(isinstance(name, str) for name in inputs[1])
+    )
 
 
 def example_inputs(target: str, found: Any, module: ModuleType) -> Calls:

@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from compile_checks._engine.findings import Finding
+from compile_checks.rules import error as errors
+
 _T = TypeVar("_T")
 
 _HERE = str(Path(__file__).parent.parent)
@@ -23,6 +26,14 @@ FORMS = "path/to/file.py::name or package.module:name"
 
 class TargetError(Exception):
     """Raised for a target that cannot be audited. The command prints it without a traceback."""
+
+
+class UserCodeError(TargetError):
+    """Raised if the code of a target raises before it can be audited, which is a finding."""
+
+    def __init__(self, message: str, finding: Finding) -> None:
+        super().__init__(message)
+        self.finding = finding
 
 
 def imported(where: str, root: Path = Path()) -> ModuleType:
@@ -76,7 +87,11 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
-    """Calls the user's code. If it raises, the error shows only the user's frames."""
+    """Calls the user's code.
+
+    Raises:
+        UserCodeError: if the code raises. The message shows only the user's frames.
+    """
     try:
         return function(*args)
     except (Exception, SystemExit) as error:
@@ -85,7 +100,8 @@ def guarded(doing: str, function: Callable[..., _T], *args: Any) -> _T:
         while own and own[0].filename == importlib.__file__:
             del own[0]
         lines = traceback.format_list(own) + traceback.format_exception_only(error)
-        raise TargetError(f"{doing}:\n{''.join(lines).rstrip()}") from None
+        message = f"{doing}:\n{''.join(lines).rstrip()}"
+        raise UserCodeError(message, errors.finding(error)) from None
 
 
 def similar(name: str, module: ModuleType) -> str:

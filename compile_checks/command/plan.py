@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compile_checks._engine.case import Case, audit_modes
-from compile_checks._engine.findings import AuditReport, Mode
+from compile_checks._engine.findings import AuditReport, Finding, Mode
 from compile_checks._engine.gates import Gate
 from compile_checks._engine.results import CaseResult
-from compile_checks.command.targets import TargetError, definition, load, load_names
+from compile_checks.command.targets import TargetError, UserCodeError, definition, load, load_names
 from compile_checks.rules import missing_case
 
 _FULLGRAPH: Mapping[str, Sequence[bool]] = {
@@ -78,6 +78,11 @@ class Task:
         """The name of the case."""
         return self.case.name
 
+    @property
+    def covers(self) -> str:
+        """The required name that the case covers."""
+        return self.case.covers
+
     def run(self) -> list[tuple[str, AuditReport]]:
         """Returns a name and a report for each mode."""
         reports = audit_modes(self.case, self.modes)
@@ -89,6 +94,23 @@ class Task:
 
     def _named(self, mode: Mode) -> str:
         return self.name if len(self.modes) == 1 else f"{self.name}, {mode}"
+
+
+@dataclass(frozen=True)
+class FailedTask:
+    """A target whose code raised before it could be audited."""
+
+    name: str
+    finding: Finding
+    covers: str = ""
+
+    def run(self) -> list[tuple[str, AuditReport]]:
+        """Returns a report of the exception."""
+        return [(self.name, AuditReport(findings=(self.finding,)))]
+
+    def definition(self) -> tuple[str, int]:
+        """Returns the file and line that raised the exception."""
+        return self.finding.file, self.finding.line
 
 
 @dataclass(frozen=True)
@@ -104,19 +126,28 @@ class Plan:
     required_root: Path = Path()
     """The folder that `required` is looked up in."""
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Task | FailedTask]:
         """Creates the tasks, always in the same order.
+
+        A target whose code raises becomes a task that reports the exception.
 
         Raises:
             TargetError: if a target cannot be loaded, or if two cases have the same name.
         """
-        cases = [case for target in self.targets for case in load(target, self.root)]
-        counts = Counter(case.name for case in cases)
+        tasks: list[Task | FailedTask] = []
+        for target in self.targets:
+            try:
+                cases = load(target, self.root)
+            except UserCodeError as raised:
+                tasks.append(FailedTask(target, raised.finding))
+                continue
+            tasks += [Task(self.options.applied(case), self.options.modes(case)) for case in cases]
+        counts = Counter(task.name for task in tasks)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise TargetError(f"{twice[0]}: {counts[twice[0]]} cases have this name")
-        return [Task(self.options.applied(case), self.options.modes(case)) for case in cases]
+        return tasks
 
-    def missing(self, tasks: Sequence[Task]) -> list[CaseResult]:
+    def missing(self, tasks: Sequence[Task | FailedTask]) -> list[CaseResult]:
         """Returns a result for each required name that no task covers.
 
         Args:
@@ -129,7 +160,7 @@ class Plan:
         if not self.required:
             return []
         required = load_names(self.required, self.required_root)
-        covered = [task.case.covers for task in tasks]
+        covered = [task.covers for task in tasks]
         return [
             CaseResult(name, AuditReport(findings=(finding,)))
             for name, finding in missing_case.check(required, covered, self.required)

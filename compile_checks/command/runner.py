@@ -19,18 +19,19 @@ import torch
 
 from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult
-from compile_checks.command.plan import Task
+from compile_checks.command.plan import FailedTask, Task
 from compile_checks.command.progress import Progress
 from compile_checks.rules import crash, timeout
 from compile_checks.rules import error as errors
 
-MakeTasks = Callable[[], Sequence[Task]]
+AnyTask = Task | FailedTask
+MakeTasks = Callable[[], Sequence[AnyTask]]
 """Creates the tasks in each process, always in the same order. It must be picklable."""
 
 
 def run(
     make_tasks: MakeTasks,
-    tasks: Sequence[Task],
+    tasks: Sequence[AnyTask],
     progress: Progress,
     *,
     jobs: int = 1,
@@ -71,14 +72,13 @@ def quietly() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _run_one(task: Task) -> list[CaseResult]:
+def _run_one(task: AnyTask) -> list[CaseResult]:
     """Returns one result for each mode, with an equal share of the time."""
     began = time.perf_counter()
     try:
         reports = task.run()
     except SystemExit as error:  # the audited code must not choose the exit status
-        finding = errors.RULE.finding(f"SystemExit: {error}")
-        reports = [(task.name, AuditReport(findings=(finding,)))]
+        reports = [(task.name, AuditReport(findings=(errors.finding(error),)))]
     seconds = (time.perf_counter() - began) / len(reports)
     file, line = task.definition()
     return [
@@ -101,7 +101,7 @@ class _Pool:
     def __init__(
         self,
         make_tasks: MakeTasks,
-        tasks: Sequence[Task],
+        tasks: Sequence[AnyTask],
         progress: Progress,
         *,
         jobs: int,

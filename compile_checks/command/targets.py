@@ -1,8 +1,8 @@
 """Loads a target: `path/to/file.py::name` or `package.module:name`.
 
 The name is a function, a `torch.nn.Module` (an instance, or a class that needs no arguments) or a
-factory: a function without parameters that returns `(callable, inputs)` or a list of cases. A case
-in that list is such a pair, a `Case`, or a mapping with the fields of one. Targets other than
+factory: a function that needs no arguments and returns `(callable, inputs)` or a list of cases. A
+case in that list is such a pair, a `Case`, or a mapping with the fields of one. Targets other than
 factories get their inputs from `example_inputs`.
 """
 
@@ -24,6 +24,7 @@ from compile_checks.command.mappings import case_of
 from compile_checks.command.modules import (
     FORMS,
     TargetError,
+    UserCodeError,
     guarded,
     imported,
     is_pair,
@@ -31,7 +32,7 @@ from compile_checks.command.modules import (
     similar,
 )
 
-__all__ = ["TargetError", "definition", "load", "load_names"]
+__all__ = ["TargetError", "UserCodeError", "definition", "load", "load_names"]
 
 
 def load(target: str, root: Path = Path()) -> list[Case]:
@@ -98,9 +99,9 @@ def _split(target: str) -> tuple[str, str]:
 def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
     if inspect.isclass(found):
         found = _instance(target, found)
-    if inspect.isfunction(found) and not inspect.signature(found).parameters:
+    if _may_be_factory(found, module):
         made = guarded(f"{target}() raised", found)
-        _check_made(target, made)
+        _check_made(target, made, module)
         if not (isinstance(made, list) or is_pair(made) or callable(made)):
             return [Case(target, found, [((), {})])]
         found = made
@@ -117,13 +118,27 @@ def _resolved(target: str, found: Any, module: ModuleType) -> list[Case]:
     return [Case(target, found, example_inputs(target, found, module))]
 
 
-def _check_made(target: str, made: Any) -> None:
+def _may_be_factory(found: Any, module: ModuleType) -> bool:
+    """True for a function that can be called without arguments, unless it has inputs to audit."""
+    if not inspect.isfunction(found) or required_parameters(found):
+        return False
+    return not (inspect.signature(found).parameters and _has_inputs(found, module))
+
+
+def _has_inputs(found: Any, module: ModuleType) -> bool:
+    return hasattr(found, "example_inputs") or hasattr(module, "example_inputs")
+
+
+def _check_made(target: str, made: Any, module: ModuleType) -> None:
     """Rejects malformed results of a factory. Other values may come from a plain function."""
+    if callable(made) and not _has_inputs(made, module):
+        what = f"a {type(made).__name__} without inputs"
+        raise TargetError(f"{target}() returned {what}; expected {_FACTORY}")
     almost = isinstance(made, tuple) and made and callable(made[0]) and not is_pair(made)
     if almost or inspect.isgenerator(made):
         what = f"a tuple of {len(made)}" if almost else "a generator"
         raise TargetError(f"{target}() returned {what}; expected {_FACTORY}")
-    if isinstance(made, Mapping) and callable(made.get("fn")):
+    if isinstance(made, Mapping) and any(callable(value) for value in made.values()):
         raise TargetError(f"{target}() returned a mapping; expected {_FACTORY}")
 
 

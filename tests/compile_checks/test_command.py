@@ -117,6 +117,78 @@ def test_a_case_that_raises_does_not_stop_the_others(
     assert out.endswith("\n2 cases, 1 failed\n")
 
 
+@pytest.mark.parametrize("jobs", [[], ["--jobs", "2"]])
+def test_a_target_that_raises_does_not_stop_the_others(
+    jobs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made.py").write_text(
+        "import torch\ndef raises():\n    raise OSError('no weights')\n"
+        "def good():\n    return torch.nn.ReLU(), (torch.ones(3),)\n"
+    )
+    targets = ["made.py::raises", "made.py::good"]
+
+    assert __main__.main([*targets, "--json", "out.json", "--sarif", "out.sarif", *jobs]) == 1
+
+    raised, good = json.loads((tmp_path / "out.json").read_text())["cases"]
+    assert (raised["name"], good["name"], good["ok"]) == (*targets, True)
+    (finding,) = raised["findings"]
+    assert (finding["kind"], finding["line"]) == ("error", 3)
+    assert finding["reason"] == "OSError: no weights"
+    assert json.loads((tmp_path / "out.sarif").read_text())["runs"]
+
+
+def test_a_run_that_ends_early_leaves_no_empty_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert __main__.main(["nowhere.py::f", "--sarif", "out.sarif"]) == 2
+    assert not (tmp_path / "out.sarif").exists()
+
+
+def by_cause(x: Tensor) -> Tensor:
+    try:
+        return x + {}["header"]
+    except KeyError as error:
+        raise RuntimeError("could not load\nsecond line") from error
+
+
+def compiled_only(x: Tensor) -> Tensor:
+    return x @ torch.ones(7, 7) if torch.compiler.is_compiling() else x
+
+
+def refusing(graph: Any, inputs: Any) -> Any:
+    raise ValueError("no such op")
+
+
+def test_errors_keep_their_cause(cases: list[Case], tmp_path: Path) -> None:
+    calls = [((torch.ones(1, 3),), {})]
+    cases += [
+        Case("cause", by_cause, calls),
+        Case("eager", torch.nn.Linear(4, 4), calls),
+        Case("compiled", compiled_only, calls),
+        Case("backend", torch.nn.ReLU(), calls, backend=refusing),
+    ]
+    assert __main__.main(["own_cases:cases", "--json", str(tmp_path / "out.json")]) == 1
+
+    found = [c["findings"][0] for c in json.loads((tmp_path / "out.json").read_text())["cases"]]
+    reasons = [finding["reason"] for finding in found]
+    first = by_cause.__code__.co_firstlineno
+    assert reasons[0] == (
+        "RuntimeError: could not load, caused by KeyError: 'header'\nsecond line\n"
+        f"  Eager mode raises it too.\n  caused by KeyError: 'header' (at {__file__}:{first + 2})"
+    )
+    assert (found[0]["file"], found[0]["line"]) == (__file__, first + 4)
+    assert reasons[1] == (
+        "RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x3 and 4x4)\n"
+        "  Eager mode raises it too."
+    )
+    assert "caused by RuntimeError('a and b must have same reduction dim" in reasons[2]
+    assert "Eager" not in reasons[2]
+    assert reasons[3] == "ValueError: no such op"
+
+
 def test_audited_code_does_not_choose_the_exit_status(
     cases: list[Case], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,7 +198,9 @@ def test_audited_code_does_not_choose_the_exit_status(
     cases += [Case("leaves", leaves, [((torch.ones(3),), {})], compare=False), clean()]
 
     assert __main__.main(["own_cases:cases"]) == 1
-    assert "  error: SystemExit: 0\n" in capsys.readouterr().out
+    line = leaves.__code__.co_firstlineno + 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"test_command.py:{line}: error: SystemExit: 0 > sys.exit(0)" in out
 
 
 def test_only_the_project_s_own_cases_need_dmask(model: Path) -> None:

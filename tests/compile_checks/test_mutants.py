@@ -48,6 +48,14 @@ def refused(graph: Any, inputs: Any) -> Any:
     raise RuntimeError("this backend takes nothing")
 
 
+def with_a_cause(x: Tensor) -> Tensor:
+    raise ValueError("no x") from KeyError("x")
+
+
+def raising(fn: Callable[..., Any]) -> AuditReport:
+    return Case("raising", fn, [((X,), {})]).run()
+
+
 def kinds(report: AuditReport) -> set[str]:
     return {finding.kind for finding in report.findings}
 
@@ -156,6 +164,16 @@ MUTANTS = {
         "_compat:backend_error",
         lambda error: None,
         lambda: first(audit(breaks.rejected, (X, torch.tensor(3)))).file == breaks.__file__,
+    ),
+    "what eager raises": Mutant(
+        "_engine.case:Case._error_in_eager",
+        lambda case: None,
+        lambda: "Eager mode" in first(raising(torch.nn.Linear(4, 4))).reason,
+    ),
+    "causes of errors": Mutant(
+        "rules.error:_chain",
+        lambda error: iter([error]),
+        lambda: "caused by KeyError: 'x'" in first(raising(with_a_cause)).reason,
     ),
     "ids": Mutant(
         "_compat:graph_break_ids", dict, lambda: first(audit(breaks.at_end, (X,))).gb_id == "GB0025"

@@ -237,6 +237,51 @@ def test_a_function_without_example_inputs_of_which_it_needs_none(folder: Path) 
     assert inputs("bare.py::f") == [([], [])]
 
 
+def test_a_factory_may_have_parameters_with_defaults(folder: Path) -> None:
+    (folder / "bare.py").write_text(
+        "import torch\ndef made(n=3):\n    return torch.sin, (torch.ones(n),)\n"
+    )
+
+    assert inputs("bare.py::made") == [([3], [])]
+    assert load("bare.py::made")[0].fn is torch.sin
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("[((x, x), {'alpha': 2})]", [([3, 3], ["alpha"])]),
+        ("((x, x), {'alpha': 2})", [([3, 3], ["alpha"])]),
+        ("[((x,), {}), (x, x)]", [([3], []), ([3, 3], [])]),
+        ("(x, {'alpha': 2})", [([3, 1], [])]),  # two positional arguments
+    ],
+)
+def test_calls_as_args_and_kwargs(given: str, expected: Any, folder: Path) -> None:
+    (folder / "bare.py").write_text(
+        f"import torch\nx = torch.ones(3)\ndef f(*args, **kwargs):\n    return x\n"
+        f"def made():\n    return f, {given}\n"
+    )
+    (case,) = load("bare.py::made")
+
+    calls = [([len(arg) for arg in s.args], sorted(s.kwargs)) for s in steps_of(case.calls)]
+    assert calls == expected
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        ("torch.nn.ReLU()", "a ReLU without inputs"),
+        ("{'model': torch.nn.ReLU(), 'inputs': (1,)}", "a mapping"),
+        ("(torch.sin, 1, 2)", "a tuple of 3"),
+    ],
+)
+def test_a_factory_that_returns_something_else(made: str, what: str, folder: Path) -> None:
+    (folder / "bare.py").write_text(f"import torch\ndef made():\n    return {made}\n")
+
+    assert error("bare.py::made") == (
+        f"bare.py::made() returned {what}; expected (callable, inputs) or a list of cases"
+    )
+
+
 # ------------------------------------------------------------------ cases as mappings
 
 
