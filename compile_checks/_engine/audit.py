@@ -49,7 +49,8 @@ def audit(
             adds functionalization and the fake kernels of ops.
         fullgraph: as in `torch.compile`. A break ends the audit and becomes a finding.
         compare: if True, also runs the code in eager mode, on copies of the inputs and the module,
-            and compares results, gradients and mutated inputs. Integers and booleans must be equal.
+            and compares results, gradients and mutated inputs. Other tensors that the code holds
+            start from the same contents. Integers and booleans must be equal.
             Floating-point tensors may differ by 1e-9 (float64), 1e-4 (float32), 1e-2 (float16) or
             4e-2 (bfloat16) times the largest magnitude in the tensor.
         gates: optional checks: "cudagraph", "export", "host-sync", "opcheck" and "pt2". The default

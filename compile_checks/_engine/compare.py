@@ -1,10 +1,11 @@
 """Compares compiled code with eager code: results, gradients and changes to the inputs.
 
-The eager code runs on copies of everything, with the same random numbers. Booleans and integers
-must be equal. Two floating-point tensors may differ by `TOLERANCES[dtype]` times the largest
-magnitude in the tensor, or times `SMALL` if that is larger. Compiled code may sum in another order,
-so the relative error of a single element near zero is meaningless, and a gradient that cancels out
-is noise.
+The eager code runs on copies of the inputs and of the module, with the same random numbers. Tensors
+that the code holds elsewhere start from the contents that they had before the compiled call, and
+then get those of the compiled code back. Booleans and integers must be equal. Two floating-point
+tensors may differ by `TOLERANCES[dtype]` times the largest magnitude in the tensor, or times `SMALL`
+if that is larger. Compiled code may sum in another order, so the relative error of a single element
+near zero is meaningless, and a gradient that cancels out is noise.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from compile_checks._engine.held import Snapshot, held_by
 from compile_checks._engine.scenarios import Step
-from compile_checks._engine.state import seed
+from compile_checks._engine.state import numpy_random_state, seed
 
 TOLERANCES: Final[Mapping[torch.dtype, float]] = {
     torch.float64: 1e-9,
@@ -51,7 +53,13 @@ class Reference:
         """
         self._original = fn
         self._backward = backward
+        self._drew_from_numpy = False
         self._fn, self._steps = copied(fn, steps)
+
+    def before(self, step: Step) -> None:
+        """Saves the state that the compiled code is about to change."""
+        self._before = Snapshot(_tensors(self._all_state(step)))
+        self._objects = _objects(held_by(self._original))
 
     def differences(self, index: int, step: Step, result: Any) -> list[str]:
         """Returns the differences after a call in which the compiled code returned `result`.
@@ -63,13 +71,41 @@ class Reference:
             NotComparableError: if two eager calls with equal inputs differ from each other.
         """
         compiled = {**leaves(result, "result"), **_state(self._original, step)}
-        different = _differences(compiled, self._eager(self._fn, self._steps[index]))
-        if not different:
-            return []
-        again, and_again = (self._eager(*self._copy_of(index)) for _ in range(2))
-        if _differences(again, and_again):
-            raise NotComparableError("two eager calls with equal inputs and random numbers differ")
-        return different
+        compiled |= {path: _own(leaf) for path, leaf in compiled.items()}
+        changed = _objects(held_by(self._original)) != self._objects
+        after = Snapshot(_tensors(self._all_state(step)))
+        try:
+            self._before.restore()
+            different = _differences(compiled, self._eager(self._fn, self._steps[index]))
+            if not different:
+                return []
+            # A copy may behave unlike the original, for example if it compares ids.
+            self._before.restore()
+            if not _differences(compiled, self._eager(self._original, step)):
+                return []
+            if self._drew_from_numpy:
+                raise NotComparableError(
+                    "eager code draws random numbers with NumPy, compiled code with PyTorch"
+                )
+            again, and_again = (self._again(index) for _ in range(2))
+            if _differences(again, and_again):
+                raise NotComparableError(
+                    "two eager calls with equal inputs and random numbers differ"
+                )
+            if changed:
+                raise NotComparableError("each call changes objects that the code holds")
+            return different
+        except RuntimeError as error:
+            raise NotComparableError(f"its state cannot be restored: {error}") from error
+        finally:
+            after.restore()
+
+    def _all_state(self, step: Step) -> Any:
+        return _module(self._original), held_by(self._original), step.args, step.kwargs
+
+    def _again(self, index: int) -> Leaves:
+        self._before.restore()
+        return self._eager(*self._copy_of(index))
 
     def _copy_of(self, index: int) -> tuple[Callable[..., Any], Step]:
         fn, (step,) = copied(self._fn, [self._steps[index]])
@@ -77,6 +113,7 @@ class Reference:
 
     def _eager(self, fn: Callable[..., Any], step: Step) -> Leaves:
         seed()
+        numpy_state = numpy_random_state()
         try:
             with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
                 warnings.simplefilter("ignore")
@@ -85,7 +122,20 @@ class Reference:
                     back_propagate(result, into=_leaf_tensors(fn, step))
         except Exception as error:
             return {"result": error}
+        finally:
+            self._drew_from_numpy |= numpy_random_state() != numpy_state
         return {**leaves(result, "result"), **_state(fn, step)}
+
+
+def _own(leaf: Any) -> Any:
+    """Returns a copy of a tensor, which the eager code may change."""
+    return leaf.detach().clone() if isinstance(leaf, Tensor) else leaf
+
+
+def _objects(value: Any) -> Leaves:
+    """Returns what identifies the tensors of a value, and all its other leaves."""
+    found = leaves(value, "")
+    return {path: id(x) if isinstance(x, Tensor) else x for path, x in found.items()}
 
 
 def back_propagate(result: Any, into: Sequence[Tensor] | None = None) -> bool:

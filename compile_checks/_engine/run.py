@@ -135,6 +135,8 @@ class Run:
         reference = self._reference(steps) if self.compare else None
         for index, step in enumerate(steps):
             label = step.label(index)
+            if reference is not None:
+                reference.before(step)
             result, with_gradient = self._call(compiled, step, label, step.recompiles)
             yield with_gradient
             try:

@@ -6,6 +6,7 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,12 @@ def seed() -> None:
         torch.default_generator.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
+
+
+def numpy_random_state() -> tuple[bytes, int]:
+    """Returns the state of NumPy's global generator."""
+    state: Any = np.random.get_state()
+    return state[1].tobytes(), state[2]
 
 
 def _devices() -> list[int]:

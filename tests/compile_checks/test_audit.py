@@ -33,6 +33,7 @@ from compile_checks import (
     watch,
 )
 from compile_checks._engine import findings
+from compile_checks._engine.capture import CapturingBackend
 from compile_checks._engine.recording import record
 from tests.compile_checks.samples import breaks
 
@@ -502,6 +503,17 @@ def test_graphs_are_kept_with_the_break_that_ended_them() -> None:
     assert "resume" in after.frame
 
 
+def test_each_capturing_backend_compiles() -> None:
+    def triple(x: Tensor) -> Tensor:
+        return x * 3
+
+    for _ in range(2):
+        backend = CapturingBackend("eager")
+        torch.compile(triple, backend=backend)(torch.ones(3))
+        assert len(backend.captures) == 1
+        backend.captures.clear()  # both backends have equal fields now
+
+
 def test_code_that_compiles_by_another_backend_too_is_no_disagreement() -> None:
     other = torch.compile(lambda x: x + 1, backend="eager")
 
@@ -583,7 +595,10 @@ def test_a_case_that_raises_is_a_finding() -> None:
     report = Case("fails", fails, on_shapes(3)).run()
 
     (finding,) = report.findings
-    assert (finding.kind, finding.reason) == ("error", "KeyError: 'here'")
+    assert (finding.kind, finding.reason) == (
+        "error",
+        "KeyError: 'here'\n  Eager mode raises it too.",
+    )
     assert (finding.file, finding.source) == (__file__, 'raise KeyError("here")')
 
 
@@ -608,6 +623,7 @@ ENGINE = (
     "recorder",
     "scenarios",
     "state",
+    "held",
     "compare",
     "counts",
     "gates",

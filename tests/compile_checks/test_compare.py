@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -248,3 +250,118 @@ def test_gradients_are_copied_out_of_memory_that_is_used_anew() -> None:
     memory.zero_()
     assert layer.weight.grad.tolist() == [[1.0, 2.0]]
     assert x.grad is None
+
+
+# ------------------------------------------------------------------ state that the code holds
+
+
+def filled_once() -> Callable[[Tensor], Tensor]:
+    state = torch.zeros(2)
+
+    def fill(x: Tensor) -> Tensor:
+        y = x + state
+        state.fill_(1)
+        return y
+
+    return fill
+
+
+GLOBAL = torch.zeros(2)
+
+
+def counts_in_a_global(x: Tensor) -> Tensor:
+    GLOBAL.add_(1)
+    return helper(x)
+
+
+def helper(x: Tensor) -> Tensor:
+    return x + GLOBAL
+
+
+def clips_gradients() -> Callable[[], Tensor]:
+    layer = torch.nn.Linear(4, 4)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+
+    def clip() -> Tensor:
+        return torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+
+    return clip
+
+
+class Bound:
+    def __init__(self) -> None:
+        self.total = torch.zeros(2)
+
+    def add(self, x: Tensor) -> Tensor:
+        self.total += x
+        return self.total * 2
+
+
+class OwnIdentity(torch.nn.Module):
+    """Notices that it was copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        self.weight_id = id(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if id(self.weight) != self.weight_id:
+            raise RuntimeError("the weight was replaced")
+        return x * self.weight
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        filled_once,
+        lambda: counts_in_a_global,
+        lambda: functools.partial(Bound.add, Bound()),
+        lambda: Bound().add,
+        OwnIdentity,
+    ],
+    ids=["closure", "global", "partial", "method", "identity"],
+)
+def test_state_that_the_code_holds_is_restored(make: Callable[[], Callable[..., Any]]) -> None:
+    report = audit_calls(make(), [((torch.ones(2),), {}), ((torch.ones(2),), {})])
+
+    assert report.ok, report
+    assert not report.notes
+
+
+def test_gradients_that_the_code_holds_are_restored() -> None:
+    report = audit(clips_gradients())
+
+    assert report.ok, report
+    assert not report.notes
+
+
+@pytest.mark.parametrize("make", [filled_once, lambda: counts_in_a_global])
+def test_held_state_does_not_hide_a_mismatch(make: Callable[[], Callable[..., Any]]) -> None:
+    fn = make()
+
+    def wrong(x: Tensor) -> Tensor:
+        return fn(x) + (1 if torch.compiler.is_compiling() else 0)
+
+    (finding,) = audit(wrong, (torch.ones(2),)).findings
+    assert finding.kind == "mismatch"
+
+
+def test_the_audit_leaves_the_state_of_the_compiled_calls() -> None:
+    bound = Bound()
+    audit(bound.add, (torch.ones(2),))
+
+    assert bound.total.tolist() == [2, 2]  # each of two rounds made one call
+
+
+def test_random_numbers_of_numpy_are_not_compared() -> None:
+    def scale(x: Tensor) -> Tensor:
+        return x * torch.from_numpy(np.random.rand(3))
+
+    report = audit(scale, (torch.ones(3, dtype=torch.float64),))
+
+    assert report.ok, report
+    assert report.notes[0].endswith(
+        "eager code draws random numbers with NumPy, compiled code with PyTorch"
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch._dynamo
@@ -17,6 +18,7 @@ from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, au
 from compile_checks._engine.counts import Counts
 from compile_checks._engine.findings import Finding
 from tests.compile_checks.samples import breaks
+from tests.compile_checks.test_compare import filled_once
 from tests.compile_checks.test_gates import skipped_at_run_time
 
 X = torch.ones(3)
@@ -165,6 +167,19 @@ MUTANTS = {
         lambda error: None,
         lambda: first(audit(breaks.rejected, (X, torch.tensor(3)))).file == breaks.__file__,
     ),
+    "held state": Mutant(
+        "_engine.compare:held_by", lambda fn: {}, lambda: audit(filled_once(), (X[:2],)).ok
+    ),
+    "restored state": Mutant(
+        "_engine.held:Snapshot.restore",
+        nothing,
+        lambda: audit(filled_once(), (X[:2],)).ok,
+    ),
+    "NumPy's random numbers": Mutant(
+        "_engine.compare:numpy_random_state",
+        lambda: (b"", 0),
+        lambda: audit(lambda x: x * torch.from_numpy(np.random.rand(3)), (X,)).ok,
+    ),
     "what eager raises": Mutant(
         "_engine.case:Case._error_in_eager",
         lambda case: None,
@@ -274,7 +289,7 @@ MUTANTS = {
     ),
     "errors": Mutant(
         "rules.error:finding",
-        lambda error: Finding("missing-case", "not said"),
+        lambda *errors: Finding("missing-case", "not said"),
         lambda: "error" in kinds(Case("raises", lambda x: [][len(x)], [((X,), {})]).run()),
     ),
     "configuration": Mutant(
