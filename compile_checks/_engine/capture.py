@@ -15,7 +15,15 @@ from compile_checks import _compat
 
 Backend = str | Callable[..., Any]
 
-_BUILTIN = ("aten", "prims", "prim", "higher_order", "inductor", "c10d", "_c10d_functional")
+# The namespaces in which PyTorch 2.13 defines ops, apart from its tests. No API lists them.
+_PYTORCH_NAMESPACES = (
+    "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "_native", "_quantized", "ao",
+    "aten", "bucketing", "c10d", "c10d_functional", "cplib", "debug_mode_ops", "debugprims",
+    "device_mesh", "export", "flex_lib", "fsdp", "higher_order", "inductor", "inductor_prims",
+    "mkl", "mkldnn", "mkldnn_prepacked", "onednn", "onnx", "onnx_symbolic", "pippy", "prim",
+    "prims", "profiler", "quantization", "quantized", "quantized_decomposed", "rngprims",
+    "semi_structured", "sparse", "static_runtime", "streams", "symm_mem", "torch_attn",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,15 +34,18 @@ class Capture:
     canonical: str
     ops: tuple[tuple[str, int], ...]
     overloads: tuple[torch._ops.OpOverload, ...]
-    """The overloads of the dispatcher's ops that the graph calls."""
+    """The overloads of the dispatcher's ops that the graph calls. For a packet, all its overloads:
+    the graph does not say which one runs.
+    """
 
     @property
     def custom_ops(self) -> tuple[torch._ops.OpOverload, ...]:
         """The overloads that are not PyTorch's own."""
-        return tuple(op for op in self.overloads if op.namespace not in _BUILTIN)
+        return tuple(op for op in self.overloads if op.namespace not in _PYTORCH_NAMESPACES)
 
 
-@dataclass
+# Dynamo reuses code that an equal backend compiled, and this backend would then capture nothing.
+@dataclass(eq=False)
 class CapturingBackend:
     """A backend of `torch.compile` that describes each graph before another backend compiles it."""
 
@@ -43,7 +54,7 @@ class CapturingBackend:
 
     def __post_init__(self) -> None:
         # Dynamo's errors name a backend by this attribute.
-        self.__name__ = name_of(self.backend)
+        self.__name__ = backend_name(self.backend)
         self._lookup = _compat.LOOKUP_BACKEND.get()
 
     @property
@@ -53,71 +64,80 @@ class CapturingBackend:
             return self.backend
         return self
 
-    def __call__(self, graph: GraphModule, inputs: list[Any]) -> Any:
+    def __call__(self, module: GraphModule, inputs: list[Any]) -> Any:
         compile_id = _compat.current_compile_id()
         self.captures.append(
             Capture(
                 compile_id=str(compile_id or ""),
-                canonical=canonical(graph.graph),
-                ops=tuple(sorted(Counter(map(_name, _calls(graph))).items())),
-                overloads=tuple(dict.fromkeys(_overloads(graph))),
+                canonical=canonical(module),
+                ops=tuple(sorted(Counter(map(_op_name, _calls(module))).items())),
+                overloads=tuple(dict.fromkeys(_overloads(module))),
             )
         )
         compiler: Any = self.backend if self._lookup is None else self._lookup(self.backend)
-        return compiler(graph, inputs)
-
-    # Dynamo keeps a separate cache for each backend object.
-    __hash__ = object.__hash__
+        return compiler(module, inputs)
 
 
-def name_of(backend: Backend) -> str:
+def backend_name(backend: Backend) -> str:
     """Returns the name of a backend.
 
-    >>> name_of("inductor"), name_of(canonical)
+    >>> backend_name("inductor"), backend_name(canonical)
     ('inductor', 'canonical')
     """
     return backend if isinstance(backend, str) else getattr(backend, "__name__", repr(backend))
 
 
-def canonical(graph: Graph) -> str:
+def canonical(module: GraphModule) -> str:
     """Returns a graph as text that does not depend on variable names: one numbered line per node.
 
-    >>> print(canonical(torch.fx.symbolic_trace(lambda x: x.sin() + 1).graph))
+    The subgraphs of higher-order ops follow, each under its name.
+
+    >>> print(canonical(torch.fx.symbolic_trace(lambda x: x.sin() + 1)))
     %0 = input
     %1 = sin(%0)
     %2 = add(%1, 1)
     return %2
     """
-    numbers: dict[Node, str] = {}
-    lines = []
-    for node in graph.nodes:
-        args, kwargs = map_arg((node.args, node.kwargs), lambda other: _Name(numbers[other]))
-        listed = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
-        if node.op == "output":
-            lines.append(f"return {args[0]!r}")
-            continue
-        numbers[node] = f"%{len(numbers)}"
-        called = "input" if node.op == "placeholder" else f"{_name(node)}({listed})"
-        lines.append(f"{numbers[node]} = {called}")
+    lines: list[str] = []
+    for name, graph in _graphs(module):
+        lines += [f"{name}:", *(f"    {line}" for line in _lines(graph))] if name else _lines(graph)
     return "\n".join(lines)
 
 
-class _Name(str):
+def _lines(graph: Graph) -> Iterator[str]:
+    numbers: dict[Node, str] = {}
+    for node in graph.nodes:
+        args, kwargs = map_arg((node.args, node.kwargs), lambda other: _Unquoted(numbers[other]))
+        arguments = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
+        if node.op == "output":
+            yield f"return {args[0]!r}"
+            continue
+        numbers[node] = f"%{len(numbers)}"
+        expression = "input" if node.op == "placeholder" else f"{_op_name(node)}({arguments})"
+        yield f"{numbers[node]} = {expression}"
+
+
+class _Unquoted(str):
     """A string whose `repr` has no quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
-def _calls(graph: GraphModule) -> Iterator[Node]:
-    """Yields the calls of a graph and of the subgraphs of its higher-order ops."""
-    for module in graph.modules():
-        if isinstance(module, GraphModule):
-            yield from (node for node in module.graph.nodes if node.op.startswith("call_"))
+def _graphs(module: GraphModule) -> Iterator[tuple[str, Graph]]:
+    """Yields the graph of a module, named "", and the named subgraphs of its higher-order ops."""
+    for name, part in module.named_modules():
+        if isinstance(part, GraphModule):
+            yield name, part.graph
 
 
-def _overloads(graph: GraphModule) -> Iterator[torch._ops.OpOverload]:
-    for node in _calls(graph):
+def _calls(module: GraphModule) -> Iterator[Node]:
+    for _, graph in _graphs(module):
+        yield from (node for node in graph.nodes if node.op.startswith("call_"))
+
+
+def _overloads(module: GraphModule) -> Iterator[torch._ops.OpOverload]:
+    for node in _calls(module):
         if isinstance(node.target, torch._ops.OpOverload):
             yield node.target
         elif isinstance(node.target, torch._ops.OpOverloadPacket):
@@ -125,7 +145,7 @@ def _overloads(graph: GraphModule) -> Iterator[torch._ops.OpOverload]:
                 yield getattr(node.target, overload)
 
 
-def _name(node: Node) -> str:
+def _op_name(node: Node) -> str:
     """Returns the readable name of a call, such as `sin` or `mylib.myop`."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):

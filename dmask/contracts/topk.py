@@ -36,7 +36,8 @@ def _choose(
     few_pay = tie_break == "torch" and isinstance(scores, int)
     topk_mask = KERNEL.choose(bias.device, bias.dtype, scores if few_pay else None)
     if topk_mask is KERNEL.reference and few_pay and bias.device.type == "cpu":
-        # PyTorch converts a number to a tensor for every compare, which takes longer than the rest.
+        # PyTorch converts a number to a tensor for every comparison, which takes longer than the
+        # rest.
         limit = torch.tensor(floor, dtype=ranked_dtype(bias.dtype), device="cpu")
     return partial(topk_mask, window_size=window_size, floor=limit, tie_break=tie_break)
 

@@ -6,6 +6,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +99,16 @@ def test_ops_of_torch_are_not_checked() -> None:
     assert audit(lambda x: x.softmax(0) @ x, (X,), gates=["opcheck", "pt2"]).ok
 
 
+@pytest.mark.parametrize("namespace", ["aten", "fsdp", "quantized_decomposed", "symm_mem"])
+def test_namespaces_of_torch_are_not_checked(namespace: str) -> None:
+    with torch.library._scoped_library(namespace, "FRAGMENT") as library:
+        define(library, "untagged", tag=False)
+        op = getattr(torch.ops, namespace).untagged.default
+        report = audit(lambda x: op(x), (X,), gates=["pt2"], backend="eager")
+    assert report.ok
+    assert report.captured_graphs[0].ops == ((f"{namespace}.untagged", 1),)
+
+
 # ------------------------------------------------------------------ export
 
 
@@ -159,6 +170,24 @@ def test_names_do_not_matter() -> None:
     assert (
         audit(other, (X,)).captured_graphs[0].canonical.splitlines()[:2] == GRAPH.splitlines()[:2]
     )
+
+
+def test_a_branch_of_cond_is_part_of_the_graph() -> None:
+    def audit_branch(branch: Callable[[Tensor], Tensor], **options: Any) -> AuditReport:
+        def choose(x: Tensor) -> Tensor:
+            return torch.cond(x.sum() > 0, branch, torch.cos, (x,))
+
+        return audit(choose, (X,), backend="eager", **options)
+
+    sin = audit_branch(torch.sin).captured_graphs[0].canonical
+    tan = audit_branch(torch.tan).captured_graphs[0].canonical
+    assert "\ncond_true_0:\n    %0 = input\n    %1 = sin(%0)\n    return " in sin
+    assert "\ncond_false_0:\n    %0 = input\n    %1 = cos(%0)\n    return " in sin
+    assert sin.replace(" sin(", " tan(") == tan
+    assert audit_branch(torch.sin, expected_graph=sin).ok
+    report = audit_branch(torch.tan, expected_graph=sin)
+    assert kinds(report) == ["graph-snapshot"]
+    assert "\n-    %1 = sin(%0)\n+    %1 = tan(%0)\n" in report.findings[0].reason
 
 
 def test_another_graph_is_shown_beside_the_expected_one() -> None:

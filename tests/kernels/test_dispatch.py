@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+import pkgutil
+from importlib import import_module
 
 import pytest
 import torch
 
-from dmask.contracts import block_smooth, block_topk, dispatch, indices, ratio, relu, topk, topp
+from dmask import contracts
+from dmask.contracts import dispatch, topk
 from dmask.kernels.reference import topk as reference
 
 CUDA = torch.device("cuda", 0)
-KERNELS = (
-    block_smooth.KERNEL,
-    block_topk.KERNEL,
-    indices._mask_of,
-    ratio.KERNEL,
-    relu.KERNEL,
-    topp.KERNEL,
-)
+KERNELS = {
+    f"{kernel._file}.{kernel._function}": kernel
+    for module in pkgutil.iter_modules(contracts.__path__, f"{contracts.__name__}.")
+    for kernel in vars(import_module(module.name)).values()
+    if isinstance(kernel, dispatch.Kernel) and dispatch.TRITON in kernel._backends
+}
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +48,11 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert topk.KERNEL.choose(CUDA, torch.float32) is reference.topk_mask
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_kernels_on_cuda(kernel: dispatch.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_on_cuda(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    kernel = KERNELS[name]
     chosen = kernel.choose(CUDA, None)
     assert chosen.__module__ == kernel.reference.__module__.replace("reference", "triton")
     assert chosen.__name__ == kernel.reference.__name__

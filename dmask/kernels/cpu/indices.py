@@ -9,5 +9,5 @@ from dmask.kernels.reference.indices import indices_of
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
-    """See `reference.indices`. Takes a 4-D bias."""
+    """Same as `reference.indices.topk_indices`, for a 4-D bias."""
     return indices_of(topk_mask(bias, allowed, window_size, floor, "lowest"), window_size)

@@ -22,7 +22,7 @@ from dmask.kernels.cpu.rows import encode_row, local_keys
 @compiled
 def select_prefixes(
     sizes: tuple[int, int],
-    bias: BroadcastRows,
+    score_bits: BroadcastRows,
     mask: BroadcastRows,
     row_bounds: RowBounds,
     window_size: int,
@@ -36,10 +36,10 @@ def select_prefixes(
     over all batch entries. A query never sees fewer keys than the queries before it.
     """
     heads, queries = sizes
-    codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    codes = np.empty(score_bits.rows.shape[1], score_bits.rows.dtype)
     for head in range(start, stop):
         first = head * queries
-        encode_row(first, sizes, bias, mask, limits.infinity, codes)
+        encode_row(first, sizes, score_bits, mask, limits.infinity, codes)
         bounds = thresholds[first : first + queries], cutoffs[first : first + queries]
         _follow(codes, row_bounds, head // heads, window_size, limits, *bounds)
 

@@ -31,11 +31,11 @@ _location = compiled(location)
 @compiled
 def mask_rows(
     sizes: tuple[int, int],
-    bias: BroadcastRows,
+    score_bits: BroadcastRows,
     mask: BroadcastRows,
     window_size: int,
     limits: Limits,
-    lowest: bool,
+    lowest_index_wins: bool,
     kept: Flags,
     tied: Flags,
     start: int,
@@ -45,20 +45,19 @@ def mask_rows(
 
     Args:
         sizes: the numbers of heads and queries.
-        bias: the bits of the scores.
-        lowest: if True, the lower indices win among equal scores at the last rank. Otherwise all
-            such keys are kept and the row is marked in `tied`.
+        lowest_index_wins: breaks ties at the last rank in favor of the lowest indices. If False,
+            all tied keys are kept.
         kept: `[rows, Lk]`.
-        tied: `[rows]`.
+        tied: `[rows]`: True for rows with such ties.
     """
-    codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    codes = np.empty(score_bits.rows.shape[1], score_bits.rows.dtype)
     hint = SearchHint(limits.floor, 0)
     for row in range(start, stop):
-        encode_row(row, sizes, bias, mask, limits.infinity, codes)
+        encode_row(row, sizes, score_bits, mask, limits.infinity, codes)
         threshold, reaching, hint = find_threshold(codes, window_size, limits.floor, hint)
         tied[row] = reaching > window_size
         end, marks = len(codes), kept[row]
-        if tied[row] and lowest:
+        if tied[row] and lowest_index_wins:
             end = last_kept(codes, threshold, reaching - window_size) + 1
         keep_from(codes[:end], threshold, marks[:end])
         keep_above(codes[end:], threshold, marks[end:])
@@ -68,16 +67,16 @@ def mask_rows(
 def count_tied(
     chosen: NDArray[np.int64],
     sizes: tuple[int, int],
-    bias: BroadcastRows,
+    score_bits: BroadcastRows,
     mask: BroadcastRows,
     window_size: int,
     limits: Limits,
 ) -> int:
     """Returns the number of chosen rows in which scores tie at the last rank."""
-    codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    codes = np.empty(score_bits.rows.shape[1], score_bits.rows.dtype)
     hint, count = SearchHint(limits.floor, 0), 0
     for row in chosen:
-        encode_row(row, sizes, bias, mask, limits.infinity, codes)
+        encode_row(row, sizes, score_bits, mask, limits.infinity, codes)
         _, reaching, hint = find_threshold(codes, window_size, limits.floor, hint)
         count += reaching > window_size
     return count
@@ -86,7 +85,7 @@ def count_tied(
 @compiled
 def select_rows(
     sizes: tuple[int, int],
-    bias: BroadcastRows,
+    score_bits: BroadcastRows,
     mask: BroadcastRows,
     row_bounds: RowBounds,
     window_size: int,
@@ -98,11 +97,11 @@ def select_rows(
 ) -> None:
     """Writes `thresholds`, as codes, and `cutoffs` of the rows from `start` to before `stop`."""
     heads, queries = sizes
-    codes = np.empty(bias.rows.shape[1], bias.rows.dtype)
+    codes = np.empty(score_bits.rows.shape[1], score_bits.rows.dtype)
     hint = SearchHint(limits.floor, 0)
     for row in range(start, stop):
         batch, query = row // (heads * queries), row % queries
-        encode_row(row, sizes, bias, mask, limits.infinity, codes)
+        encode_row(row, sizes, score_bits, mask, limits.infinity, codes)
         visible = codes[: row_bounds.ends[batch, query]]
         first, end = local_keys(row_bounds, batch, query)
         budget = window_size - _take(visible[: row_bounds.sinks], limits.floor)
@@ -122,13 +121,13 @@ def local_keys(row_bounds: RowBounds, batch: int, query: int) -> tuple[int, int]
 def encode_row(
     row: int,
     sizes: tuple[int, int],
-    bias: BroadcastRows,
+    score_bits: BroadcastRows,
     mask: BroadcastRows,
     infinity: int,
     codes: Array,
 ) -> None:
     """Writes the codes of a row."""
-    encode(bias.rows[_location(row, sizes, bias.strides)], infinity, codes)
+    encode(score_bits.rows[_location(row, sizes, score_bits.strides)], infinity, codes)
     if mask.rows.size:
         forbid(codes, mask.rows[_location(row, sizes, mask.strides)])
 

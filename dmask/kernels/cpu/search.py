@@ -17,8 +17,8 @@ from dmask.kernels.cpu.loops import Array, compiled, count_equal, count_from
 # In shorter rows, sampling costs more than it saves.
 LONG_ROW = 2**12
 SAMPLE_STEP = 32
-# The hint did not help if more than one in HINT_SHARE codes is still inside the bracket.
-HINT_SHARE = 8
+# The hint did not help if more than one in HINT_DIVISOR codes is still inside the bracket.
+HINT_DIVISOR = 8
 
 
 class Bracket(NamedTuple):
@@ -27,7 +27,7 @@ class Bracket(NamedTuple):
     low: int
     high: int
     reaching: int
-    """The number of codes that reach `low`."""
+    """The number of codes that reach `low`, or an upper bound until they are counted."""
     above_high: int
     """The number of codes above `high`."""
 
@@ -36,7 +36,7 @@ class SearchHint(NamedTuple):
     """Where to start the search in the next row."""
 
     threshold: int
-    """The threshold of the previous row, or the floor if no earlier row needed one."""
+    """The threshold of the last row that was searched, or the floor if there was none."""
     distance: int
     """How far from `threshold` to search."""
 
@@ -59,7 +59,7 @@ def find_threshold(
             return bracket.low, reaching, hint
         bracket = Bracket(bracket.low, bracket.high, reaching, bracket.above_high)
     inside = bracket.reaching - bracket.above_high if bracket.low < bracket.high else 0
-    if len(codes) >= LONG_ROW and inside > len(codes) // HINT_SHARE:
+    if len(codes) >= LONG_ROW and inside > len(codes) // HINT_DIVISOR:
         bracket = _sample(codes, budget, unknown, bracket)
     threshold, reaching = _search(codes, budget, bracket)
     return threshold, reaching, _next_hint(hint, threshold, floor)
@@ -114,7 +114,7 @@ def _guess(budget: int, bracket: Bracket, turn: int) -> int:
     """
     low, high = bracket.low, bracket.high
     if turn == 2 or low < 0 <= high:  # high - low may overflow
-        return (low | high) - ((low ^ high) >> 1)
+        return (low | high) - ((low ^ high) >> 1)  # the midpoint, rounded up, without overflow
     inside, above = bracket.reaching - bracket.above_high, bracket.reaching - budget + 0.5
     if turn == 1:
         above += np.sqrt(inside) / (2 if 2 * above < inside else -2)
@@ -124,7 +124,9 @@ def _guess(budget: int, bracket: Bracket, turn: int) -> int:
 
 @compiled
 def _narrow(codes: Array, budget: int, number: int, bracket: Bracket) -> Bracket:
-    """Narrows a bracket by counting the codes that reach a number inside it."""
+    """Narrows a bracket by counting the codes that reach a number inside it. Does nothing if the
+    number is outside.
+    """
     if not bracket.low < number <= bracket.high:
         return bracket
     count = count_from(codes, number)

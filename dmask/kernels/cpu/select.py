@@ -21,17 +21,20 @@ MANY_QUERIES = 128
 def select(
     inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int
 ) -> tuple[Tensor, Tensor]:
-    """See `reference.select`. Takes a 4-D bias."""
+    """Same as `reference.select.select`, for a 4-D bias."""
     bias, allowed, _, positions, floor = inputs
     _, heads, queries = shape
-    scores = broadcast_rows(codes.bits(bias), positions.key_len)
+    score_bits = broadcast_rows(codes.bits(bias), positions.key_len)
     mask = NO_MASK if allowed is None else broadcast_rows(allowed, positions.key_len)
     bounds, limits = row_bounds(inputs, shape), codes.limits_of(floor, bias.dtype)
-    thresholds, cutoffs = np.empty(prod(shape), scores.rows.dtype), np.empty(prod(shape), np.int32)
-    per_key = scores.strides[2] == mask.strides[2] == 0
-    together = per_key and positions.is_causal and queries >= MANY_QUERIES
-    loop, unit = (prefixes.select_prefixes, queries) if together else (rows.select_rows, 1)
-    tables, rule = ((heads, queries), scores, mask), (bounds, window_size, limits)
-    work = partial(loop, *tables, *rule, thresholds, cutoffs)
-    for_each_part(work, len(cutoffs) // unit, unit * positions.key_len)
+    thresholds = np.empty(prod(shape), score_bits.rows.dtype)
+    cutoffs = np.empty(prod(shape), np.int32)
+    per_key = score_bits.strides[2] == mask.strides[2] == 0
+    by_prefix = per_key and positions.is_causal and queries >= MANY_QUERIES
+    loop = prefixes.select_prefixes if by_prefix else rows.select_rows
+    rows_per_item = queries if by_prefix else 1
+    work = partial(
+        loop, (heads, queries), score_bits, mask, bounds, window_size, limits, thresholds, cutoffs
+    )
+    for_each_part(work, len(cutoffs) // rows_per_item, rows_per_item * positions.key_len)
     return codes.scores(thresholds, bias.dtype).view(shape), torch.from_numpy(cutoffs).view(shape)

@@ -1,4 +1,4 @@
-"""Top-k on the CPU: counting finds a threshold per row, and one compare with it gives the mask.
+"""Top-k on the CPU: counting finds a threshold per row, and one comparison with it gives the mask.
 
 `torch.topk` finds the best keys, and a scatter then writes them one by one. A threshold is enough
 to determine the kept keys, unless scores tie at the last rank.
@@ -22,7 +22,7 @@ from dmask.kernels.reference.ranking import best_keys, masked_scores
 
 MANY_ROWS = 128
 """From this many rows on, a sample determines if most of them tie."""
-SAMPLED_SHARE, SAMPLED_ROWS = 32, 32
+ROWS_PER_SAMPLE, SAMPLED_ROWS = 32, 32
 """The sample has one out of 32 rows, and at most 32 rows."""
 
 
@@ -31,7 +31,7 @@ class _Inputs(NamedTuple):
 
     sizes: tuple[int, int]
     """The numbers of heads and queries."""
-    bias: BroadcastRows
+    score_bits: BroadcastRows
     mask: BroadcastRows
     window_size: int
     limits: codes.Limits
@@ -40,31 +40,32 @@ class _Inputs(NamedTuple):
 def topk_mask(
     bias: Tensor, allowed: Tensor | None, window_size: int, floor: float, tie_break: str
 ) -> Tensor:
-    """See `reference.topk`. Takes a 4-D bias."""
+    """Same as `reference.topk.topk_mask`, for a 4-D bias."""
     shape = bias.shape
     if allowed is not None:
         shape = torch.broadcast_shapes(shape, allowed.shape)  # type: ignore[no-untyped-call]
     (_, heads, queries, keys), count = shape, prod(shape[:3])
     mask = NO_MASK if allowed is None else broadcast_rows(allowed, keys)
-    limits, lowest = codes.limits_of(floor, bias.dtype), tie_break == "lowest"
-    scores = broadcast_rows(codes.bits(bias), keys)
-    inputs = _Inputs((heads, queries), scores, mask, window_size, limits)
-    if not lowest and _most_tie(inputs, count):
+    limits, lowest_index_wins = codes.limits_of(floor, bias.dtype), tie_break == "lowest"
+    score_bits = broadcast_rows(codes.bits(bias), keys)
+    inputs = _Inputs((heads, queries), score_bits, mask, window_size, limits)
+    if not lowest_index_wins and _most_rows_have_ties(inputs, count):
         return _picked_by_torch(bias, allowed, window_size, floor)
-    # Unlike PyTorch, NumPy requests huge pages, which takes a tenth of the time for 8 MiB.
+    # NumPy requests huge pages and PyTorch does not. This cuts the time to allocate 8 MiB to a
+    # tenth.
     kept, tied = np.empty((count, keys), np.bool_), np.empty(count, np.bool_)
-    for_each_part(partial(rows.mask_rows, *inputs, lowest, kept, tied), count, keys)
+    for_each_part(partial(rows.mask_rows, *inputs, lowest_index_wins, kept, tied), count, keys)
     result = torch.from_numpy(kept)
-    if not lowest and tied.any():
-        some = np.flatnonzero(tied)
-        scores_of = take_rows(scores, some, inputs.sizes).view(bias.dtype)
-        allowed_of = None if allowed is None else take_rows(mask, some, inputs.sizes)
-        masks = _picked_by_torch(scores_of, allowed_of, window_size, floor)
-        result.index_copy_(0, torch.from_numpy(some), masks)
+    if not lowest_index_wins and tied.any():
+        tied_rows = np.flatnonzero(tied)
+        tied_scores = take_rows(score_bits, tied_rows, inputs.sizes).view(bias.dtype)
+        tied_allowed = None if allowed is None else take_rows(mask, tied_rows, inputs.sizes)
+        masks = _picked_by_torch(tied_scores, tied_allowed, window_size, floor)
+        result.index_copy_(0, torch.from_numpy(tied_rows), masks)
     return result.view(shape)
 
 
-def _most_tie(inputs: _Inputs, count: int) -> bool:
+def _most_rows_have_ties(inputs: _Inputs, count: int) -> bool:
     """True if scores tie at the last rank in more than two thirds of a sample of rows.
 
     `torch.topk` must process those rows in any case. On sorted rows and on rows of one value, where
@@ -80,19 +81,21 @@ def _sample(count: int) -> NDArray[np.int64]:
     """Returns the rows to sample. The golden ratio spreads them evenly without aligning with any
     repeating pattern of rows.
     """
-    size = 0 if count < MANY_ROWS else min(SAMPLED_ROWS, count // SAMPLED_SHARE)
+    size = 0 if count < MANY_ROWS else min(SAMPLED_ROWS, count // ROWS_PER_SAMPLE)
     return (np.arange(size) * 0.618034 % 1 * count).astype(np.int64)
 
 
 def _picked_by_torch(
     scores: Tensor, allowed: Tensor | None, window_size: int, floor: float
 ) -> Tensor:
-    """Computes masks like `reference.topk`, because `torch.topk` breaks ties by the whole row.
+    """Computes masks as `reference.topk.topk_mask` does. Which tied keys `torch.topk` picks depends
+    on the whole row, so only `torch.topk` itself can reproduce its choice.
 
     NumPy inverts the flags, because PyTorch's threads wait for each other after every operation. On
     a busy machine, one more operation than in the inlined path adds a fifth to its time.
     """
     scores = masked_scores(scores, allowed, floor)
+    # The reference takes min(window_size, keys). Rows with ties have more keys than the window.
     values, indices = best_keys(scores, window_size, "torch")
     flags = (values <= floor).numpy()
     np.logical_not(flags, out=flags)
