@@ -3,9 +3,9 @@
 The eager code runs on copies of the inputs and of the module, with the same random numbers. Tensors
 that the code holds elsewhere start from the contents that they had before the compiled call, and
 then get those of the compiled code back. Booleans and integers must be equal. Two floating-point
-tensors may differ by `TOLERANCES[dtype]` times the largest magnitude in the tensor, or times `SMALL`
-if that is larger. Compiled code may sum in another order, so the relative error of a single element
-near zero is meaningless, and a gradient that cancels out is noise.
+tensors may differ by `TOLERANCES[dtype]` times the largest magnitude in the tensor, or times
+`SMALL` if that is larger. Compiled code may sum in another order, so the relative error of a single
+element near zero is meaningless, and a gradient that cancels out is noise.
 """
 
 from __future__ import annotations
