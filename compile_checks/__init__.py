@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import compile_checks._command_path  # noqa: F401  # first: decides where modules are found
 from compile_checks._engine.findings import (
     AuditReport,
     CapturedGraph,

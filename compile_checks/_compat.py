@@ -71,7 +71,7 @@ def is_break(error: BaseException | None) -> bool:
     """True if Dynamo raised the error because it could not trace the code."""
     unsupported = UNSUPPORTED.get()
     if unsupported is None:
-        return _is_from_dynamo(error)
+        return _is_traced(error)
     return isinstance(error, unsupported)
 
 
@@ -81,15 +81,18 @@ def is_refusal(error: BaseException) -> bool:
         return True
     user_error = USER_ERROR.get()
     if user_error is None:
-        return is_break(error) or _is_from_dynamo(error)
+        return is_break(error) or _is_traced(error)
     return is_break(error) or isinstance(error, user_error)
 
 
-def _is_from_dynamo(error: BaseException | None) -> bool:
+def is_from_dynamo(error: BaseException | None) -> bool:
+    """True for an exception of Dynamo's own."""
+    return type(error).__module__ == "torch._dynamo.exc"
+
+
+def _is_traced(error: BaseException | None) -> bool:
     """True for Dynamo's exceptions that carry the stack of the traced code."""
-    return type(error).__module__ == "torch._dynamo.exc" and bool(
-        getattr(error, "real_stack", None)
-    )
+    return is_from_dynamo(error) and bool(getattr(error, "real_stack", None))
 
 
 def backend_error(error: BaseException | None) -> BaseException | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compile_checks._engine.capture import Backend, CapturingBackend, backend_name
 from compile_checks._engine.findings import AuditReport, Mode
@@ -25,7 +26,7 @@ from compile_checks._engine.state import clean_compiler
 
 def audit(
     fn: Callable[..., Any],
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | Mapping[str, Any] | Tensor = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic: bool | None = None,
@@ -38,9 +39,12 @@ def audit(
 ) -> AuditReport:
     """Compiles a function or module, calls it twice with the same inputs and returns a report.
 
+    The calls change the code's state as any calls do, for example the buffers of `BatchNorm`.
+
     Args:
         fn: the function or module to audit.
-        args, kwargs: the inputs of both calls.
+        args, kwargs: the inputs of both calls. `args` may also be a tensor, which is then the only
+            argument, or a mapping of keyword arguments.
         dynamic: as in `torch.compile`.
         backward: if True, back-propagates the sum of all floating-point outputs that require grad.
             As usual, gradients accumulate in `.grad`.
@@ -75,9 +79,17 @@ def audit(
     >>> print(audit(torch.nn.Identity(), (torch.ones(3),)))
     nothing-compiled: no graph was compiled
     """
+    positional: Sequence[Any] = ()
+    named = dict(kwargs or {})
+    if isinstance(args, Tensor):
+        positional = (args,)
+    elif isinstance(args, Mapping):
+        named = {**args, **named}
+    else:
+        positional = args
     return audit_calls(
         fn,
-        [(args, kwargs or {})],
+        [(positional, named)],
         dynamic=dynamic,
         backward=backward,
         backend=backend,

@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final
 
+from compile_checks import _compat
 from compile_checks._engine.audit import audit_calls
 from compile_checks._engine.capture import backend_name
+from compile_checks._engine.compare import back_propagate
 from compile_checks._engine.findings import AuditReport, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate
-from compile_checks._engine.scenarios import Calls, steps_of
+from compile_checks._engine.run import same_steps
+from compile_checks._engine.scenarios import Calls
+from compile_checks._engine.state import restored_generators, seed
 from compile_checks.rules import disagreement
 from compile_checks.rules import error as errors
 
@@ -26,7 +30,7 @@ ALL_MODES: Final[tuple[Mode, ...]] = tuple(
 
 @dataclass(frozen=True)
 class Case:
-    """A named audit. The other fields are the arguments of `audit_calls`."""
+    """A named audit. The other fields, except `covers`, are the arguments of `audit_calls`."""
 
     name: str
     fn: Callable[..., Any]
@@ -66,7 +70,7 @@ class Case:
             report, raised = AuditReport(mode=mode), error
         if raised is not None:
             # Not in the `except` block: there, it would become the context of what eager raises.
-            finding = errors.finding(raised, self._error_in_eager())
+            finding = errors.finding(raised, self._error_in_eager(raised))
             report = replace(report, findings=(finding,))
         named = tuple(replace(finding, case=self.name) for finding in report.findings)
         return replace(report, findings=named)
@@ -85,15 +89,21 @@ class Case:
             expected_graph=self.expected_graph,
         )
 
-    def _error_in_eager(self) -> Exception | None:
-        """Returns the exception of the same calls in eager mode, or None if they succeed."""
+    def _error_in_eager(self, raised: Exception) -> Exception | None:
+        """Returns the same exception from the same calls in eager mode, or None if they succeed."""
         if not self.compare:
             return None
         try:
-            for step in steps_of(self.calls):
-                self.fn(*step.args, **step.kwargs)
+            with restored_generators():
+                for step in same_steps(self.calls):
+                    seed()
+                    result = self.fn(*step.args, **step.kwargs)
+                    if self.backward:
+                        back_propagate(result)
         except Exception as error:
-            return error
+            # The calls that raised may have changed the inputs, which may lead to another error.
+            is_same = type(error) is type(raised) or _compat.is_from_dynamo(raised)
+            return error if is_same else None
         return None
 
 
@@ -112,6 +122,7 @@ def audit_modes(case: Case, modes: Iterable[Mode] = ALL_MODES) -> dict[Mode, Aud
     reports: dict[Mode, AuditReport] = {}
     for mode in modes:
         reports[mode] = case.in_mode(mode).run()
+    for mode in reports:
         default = reports.get(replace(mode, fullgraph=False))
         if mode.fullgraph and default is not None:
             differing = [

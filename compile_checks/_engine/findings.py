@@ -45,7 +45,7 @@ class Mode:
     backend: str = "aot_eager"
 
     def __str__(self) -> str:
-        """Returns the parts that differ from the default.
+        """Returns `default` or `fullgraph`, then the other settings that differ from the default.
 
         >>> str(Mode()), str(Mode(fullgraph=True, dynamic=True, backward=True))
         ('default', 'fullgraph, dynamic=True, backward')
@@ -61,14 +61,15 @@ class Mode:
 class GraphBreak:
     """A place where Dynamo ended a graph and continued in Python or in a new graph.
 
-    There is one object for each time Dynamo hit the break. Findings merge breaks at the same place.
+    There is one object for each compilation that hit the break. A restart, which hits it again,
+    does not count. Findings merge breaks at the same place.
     """
 
     reason: str
     """Dynamo's message: a headline, then an explanation, hints and context."""
     file: str
     line: int
-    """The innermost frame outside torch, or the innermost frame if all are in torch."""
+    """The innermost traced line outside torch and the standard library, or else the caller's."""
     source: str
     """The text of that line."""
     gb_id: str = ""
@@ -76,7 +77,9 @@ class GraphBreak:
     hint: str = ""
     """Dynamo's advice, one hint per line."""
     owner: str = ""
-    """`"yours"`, `"torch"`, `"python"` or the installed package that contains the code."""
+    """`"yours"`, `"torch"`, `"python"` or the installed package of the innermost frame. That frame
+    may be deeper than `line`.
+    """
     compile_id: str = ""
     """The compilation that the break ended. Its captured graph precedes the break."""
 
@@ -185,7 +188,7 @@ def headline(reason: str) -> str:
 
 @dataclass(frozen=True, repr=False)
 class AuditReport:
-    """What Dynamo did, and the problems among it."""
+    """What Dynamo did, and the problems that the audit found."""
 
     graphs: int = 0
     """The number of compiled graphs."""
@@ -195,7 +198,7 @@ class AuditReport:
     mode: Mode | None = field(default=None, compare=False)
     """How the code was compiled and called. None for a report of `watch`."""
     captured_graphs: tuple[CapturedGraph, ...] = field(default=(), compare=False)
-    """The graphs in the order of their compilation."""
+    """All graphs in the order of their compilation, with those that the backend rejected."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What the audit could not check, and why."""
 

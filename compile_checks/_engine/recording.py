@@ -20,9 +20,9 @@ class _Handlers(list[logging.Handler]):
     thirty records for one small graph, with the text of every graph and guard. That took 8% of a
     compilation with `aot_eager`; building only the records that are read takes 2%.
 
-    Iterating skips pytest's handlers. pytest 9 adds them to every logger that does not propagate. A
-    failing test would print an empty line for each record, because a record of the trace has no
-    message.
+    Iterating skips pytest's handlers. pytest 9 adds them to every logger that does not propagate.
+    A failing test would then print an empty line for each record, because a record of the trace has
+    no message.
     """
 
     def __init__(self, handlers: Iterable[logging.Handler]) -> None:

@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from compile_checks._engine.findings import AuditReport, Finding, headline
 
@@ -65,9 +65,15 @@ class CaseResult:
         return portable_path(file), line
 
 
+BASELINE: Final = "baseline"
+"""The name of the row that lists the stale entries of a baseline. It is not a case."""
+
+
 @dataclass(frozen=True)
 class Results:
-    """All cases of a run in order, and the version of PyTorch that ran them."""
+    """All cases of a run in order, and the version of PyTorch that ran them. The last one may be
+    the row `BASELINE`.
+    """
 
     cases: tuple[CaseResult, ...]
     torch: str
@@ -81,6 +87,18 @@ class Results:
     def failed(self) -> int:
         """The number of cases that have findings."""
         return sum(not case.report.ok for case in self.cases)
+
+    @property
+    def audited(self) -> int:
+        """The number of cases, without the row of the baseline."""
+        return len(self.cases) - self.has_stale_entries
+
+    @property
+    def has_stale_entries(self) -> bool:
+        """True if the last row lists the stale entries of a baseline."""
+        stale = ("baseline-expired", "baseline-vanished")
+        last = self.cases[-1:]
+        return any(c.name == BASELINE and c.report.findings[0].kind in stale for c in last)
 
     def findings(self) -> Iterator[tuple[CaseResult, Finding]]:
         """Yields every finding with its case."""

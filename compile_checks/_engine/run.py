@@ -71,8 +71,8 @@ class Run:
         )
         try:
             with self._inductor(), self._cudagraphs():
-                gradients = [*self._first_round(compiled, _same_steps(calls))]
-                gradients += self._second_round(compiled, _same_steps(calls))
+                gradients = [*self._first_round(compiled, same_steps(calls))]
+                gradients += self._second_round(compiled, same_steps(calls))
         except Exception as error:
             if not (self.mode.fullgraph and _compat.is_refusal(error)):
                 raise
@@ -125,7 +125,7 @@ class Run:
     def _copies(self, gate: Gate, calls: Calls) -> tuple[Callable[..., Any], Step] | None:
         """Returns the code and the inputs of the first call, for a gate to run."""
         try:
-            fn, (step,) = copied(self.fn, _same_steps(calls)[:1])
+            fn, (step,) = copied(self.fn, same_steps(calls)[:1])
             return fn, step
         except NotComparableError as reason:
             self.notes.append(f"{gate}: not checked: {reason}")
@@ -193,7 +193,7 @@ class Run:
         return cudagraph_skip.check(self.findings, self.trace.compilations)
 
 
-def _same_steps(calls: Calls) -> tuple[Step, ...]:
+def same_steps(calls: Calls) -> tuple[Step, ...]:
     """Returns the steps, with the seed reset so that random inputs are always the same."""
     seed()
     return steps_of(calls)

@@ -19,6 +19,16 @@ _HIDING = ("fail_on_recompile", "eager_on_recompile", "eager_then_compile")
 
 
 @contextmanager
+def restored_generators() -> Iterator[None]:
+    """Restores the random generators after a block."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(_devices()))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        yield
+
+
+@contextmanager
 def clean_compiler() -> Iterator[None]:
     """Resets the compiler before and after a block.
 
@@ -27,9 +37,7 @@ def clean_compiler() -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(_compat.restored_dynamo())
-        stack.enter_context(torch.random.fork_rng(_devices()))
-        stack.callback(random.setstate, random.getstate())
-        stack.callback(np.random.set_state, np.random.get_state())
+        stack.enter_context(restored_generators())
         stack.enter_context(warnings.catch_warnings())
         # Dynamo's warnings become findings. Raised as errors, they would end the audit first.
         warnings.filterwarnings("ignore", module=r"torch\.")

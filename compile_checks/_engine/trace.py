@@ -33,7 +33,7 @@ ARTIFACTS: Final = ("dynamo_error", "dynamo_graph_break_reason", "recompile_reas
 
 @dataclass
 class Compilation:
-    """One frame that Dynamo tried to compile."""
+    """One attempt of Dynamo to compile a frame."""
 
     compile_id: str = ""
     name: str = ""

@@ -34,6 +34,8 @@ def parse(argv: Sequence[str] | None = None) -> Namespace:
     parser = _parser()
     arguments = parser.parse_args(argv)
     _check(parser, arguments)
+    if arguments.timeout is not None and arguments.jobs == 1:
+        arguments.isolate = True
     return arguments
 
 
@@ -96,8 +98,8 @@ def _add_running(parser: ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="kill a case that takes longer and report it as a finding; requires --isolate or "
-        "--jobs >= 2: only a worker process can be killed",
+        help="kill a case that takes longer and report it as a finding; implies --isolate, unless "
+        "--jobs is given, because only a worker process can be killed",
     )
 
 
@@ -128,8 +130,6 @@ def _add_baseline(parser: ArgumentParser) -> None:
 
 
 def _check(parser: ArgumentParser, arguments: Namespace) -> None:
-    if arguments.timeout is not None and not arguments.isolate and arguments.jobs == 1:
-        parser.error("argument --timeout: requires --isolate or --jobs >= 2")
     if arguments.update_baseline and arguments.baseline is None:
         parser.error("argument --update-baseline: requires --baseline FILE")
     if arguments.update_baseline and not arguments.reason:

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from compile_checks._engine.findings import AuditReport, Finding
-from compile_checks._engine.results import CaseResult, Identity, Known, Results, identity
+from compile_checks._engine.results import BASELINE, CaseResult, Identity, Known, Results, identity
 from compile_checks.rules import baseline_expired, baseline_vanished
 
 FILE_VERSION = 2
-_NAME = "baseline"
-"""The name of the case that reports findings about the file itself."""
 
 Places = Mapping[Identity, list[tuple[str, int]]]
 """The distinct places (file, line) of each finding."""
@@ -122,7 +120,7 @@ class Baseline:
             report = replace(case.report, findings=tuple(new))
             cases.append(replace(case, report=report, known=(*case.known, *known)))
         stale = tuple(f for e in self.entries for f in _stale(e, places, results, today))
-        about = [CaseResult(_NAME, AuditReport(findings=stale))] if stale else []
+        about = [CaseResult(BASELINE, AuditReport(findings=stale))] if stale else []
         return replace(results, cases=(*cases, *about))
 
     def updated(self, results: Results, *, reason: str, expires: date, today: date) -> Baseline:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import cast
+from typing import NoReturn, cast
+from unittest import mock
 
 import torch
 
@@ -52,10 +53,28 @@ def run(
         pool = _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate, timeout=timeout)
         return pool.run()
     results = []
-    for number, task in enumerate(tasks):
-        progress.show(number, task.name)
-        results += _run_one(task)
+    with _exits_raise():
+        for number, task in enumerate(tasks):
+            progress.show(number, task.name)
+            results += _run_one(task)
     return results
+
+
+@contextlib.contextmanager
+def _exits_raise() -> Iterator[None]:
+    """Turns `os._exit` into `SystemExit`, so that audited code cannot end the run unnoticed.
+
+    Processes that the code forks may still use it.
+    """
+    ours, leave = os.getpid(), os._exit
+
+    def exit_of_code(status: int) -> NoReturn:
+        if os.getpid() != ours:
+            leave(status)
+        raise SystemExit(f"os._exit({status})")
+
+    with mock.patch.object(os, "_exit", exit_of_code):
+        yield
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from compile_checks.outputs.text import details, printable, total
 WIDTH = 80
 _COLUMNS = "graphs breaks recompiles result"
 _NAME_WIDTH = WIDTH - len(_COLUMNS) - 1
+_SHOWN_WHOLE = ("error", "graph-snapshot", "mismatch")
+"""Kinds whose reasons have details that this project wrote, not PyTorch."""
 _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 
 
@@ -59,6 +61,9 @@ class Table:
         self._explained.add(plain)
         if finding.source:
             yield self._paint(printable(f"    > {finding.source.strip()}"), _YELLOW)
+        if finding.kind in _SHOWN_WHOLE:
+            for line in finding.reason.splitlines()[1:]:
+                yield printable(f"    {line}")
         for name, text in details(finding):
             yield from _wrapped(f"{name}: {text}", indent=4)
 

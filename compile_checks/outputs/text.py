@@ -58,7 +58,9 @@ def total(results: Results) -> str:
     """Returns one line that sums up a run."""
     known = sum(len(case.known) for case in results.cases)
     accepted = f", {plural(known, 'known finding')}" if known else ""
-    return f"{plural(len(results.cases), 'case')}, {results.failed or 'none'} failed{accepted}"
+    failed = results.failed - results.has_stale_entries
+    stale = ", stale entries in the baseline" if results.has_stale_entries else ""
+    return f"{plural(results.audited, 'case')}, {failed or 'none'} failed{accepted}{stale}"
 
 
 def graph_break_page(finding: Finding) -> str:

@@ -1,8 +1,8 @@
-"""PyTorch's counters that disagree with the structured trace.
+"""Counters of PyTorch, or the two modes of compilation, that disagree with the structured trace.
 
 No counter of graph breaks is complete, but what each one misses is known. If neither the trace nor
-the known misses explain a count, the trace has missed something or PyTorch has changed. Either one
-needs a person to look at it.
+the known misses explain a count, the trace has missed something or PyTorch has changed. Either way,
+someone needs to look into it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ RULE = Rule(
     id="disagreement",
     summary="PyTorch's own counters differ from the audit for an unknown reason",
     cause="A counter of PyTorch counted something that its structured trace does not show, or vice "
-    "versa.",
-    fix="Read `TORCH_LOGS=graph_breaks,recompiles` for the case, and open an issue in this "
-    "project.",
+    "versa. Or only one of the default mode and `fullgraph=True` has a graph break.",
+    fix="Read `TORCH_LOGS=graph_breaks,recompiles` for the case, and report it to the project of "
+    "`compile_checks`.",
 )
 _HINT = "one of the two missed something: read TORCH_LOGS=graph_breaks,recompiles, and report it"
 
@@ -49,8 +49,9 @@ def check(
     # Code may also compile with other backends. A backend may receive a graph in parts or twice.
     traced = {c.compile_id for c in started if c.graph is not None}
     received = {capture.compile_id for capture in captures} - {""}
-    if received - traced:
-        yield _differs("the backend", len(received), len(traced), "graphs")
+    if unknown := received - traced:
+        said = f"the backend received graphs that the structured trace lacks: {sorted(unknown)}"
+        yield RULE.finding(said, _HINT)
     # The counter misses breaks on branches and breaks whose frame is skipped, and forgets others
     # when Dynamo retries. A count below that of the trace is normal.
     met = sum(c.breaks_met for c in started)
@@ -60,7 +61,7 @@ def check(
 
 
 def _differs(who: str, counted: int | None, traced: int, what: str) -> Finding:
-    return RULE.finding(f"{who} has {counted} {what}, the structured trace {traced}", _HINT)
+    return RULE.finding(f"{who} has {counted} {what}, but the structured trace has {traced}", _HINT)
 
 
 def _misplaced(started: Sequence[Compilation], counts: Counts) -> Iterator[Finding]:
@@ -77,8 +78,14 @@ def _misplaced(started: Sequence[Compilation], counts: Counts) -> Iterator[Findi
     if len({c.compile_id for c in started}) < len(started):
         resumed = set()  # the code itself reset Dynamo, which clears the list and restarts the ids
     for places, said in (
-        (listed - traced, "graph_break_reasons has a break here, the structured trace has none"),
-        (resumed - listed, "the structured trace has a break here, graph_break_reasons has none"),
+        (
+            listed - traced,
+            "only graph_break_reasons has a break here, not the structured trace",
+        ),
+        (
+            resumed - listed,
+            "only the structured trace has a break here, not graph_break_reasons",
+        ),
     ):
         for file, line in sorted(places):
             yield place_at(file, line).of(RULE.finding(said, _HINT))
@@ -95,7 +102,10 @@ def check_modes(default: AuditReport, full: AuditReport) -> Iterator[Finding]:
         b for b in default.graph_breaks if not any(option in b.hint for option in _CAPTURED)
     ]
     if full.graph_breaks and not default.graph_breaks:
-        yield _one_sided(full.graph_breaks[0], "fullgraph=True raises, the default mode does not")
+        yield _one_sided(
+            full.graph_breaks[0],
+            "fullgraph=True raises at a graph break, but the default mode has none",
+        )
     elif unexplained and not full.graph_breaks and not raised:
         yield _one_sided(unexplained[0], "fullgraph=True does not raise at a break")
 

@@ -16,7 +16,7 @@ RULE = Rule(
     fix="If the change is intended, update the expected graph. If not, the diff shows what "
     "changed.",
 )
-_HINT = "check the diff, then update the expected graph"
+_HINT = "check the diff; update the expected graph only if the change is intended"
 
 
 def check(graphs: Iterable[CapturedGraph], expected: str | Mapping[str, int]) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def check(graphs: Iterable[CapturedGraph], expected: str | Mapping[str, int]) ->
         counts: Counter[str] = Counter()
         for graph in graphs:
             counts.update(dict(graph.ops))
-        was = [f"{op}: {count}" for op, count in sorted(expected.items())]
+        was = [f"{op}: {count}" for op, count in sorted(expected.items()) if count]
         now = [f"{op}: {count}" for op, count in sorted(counts.items())]
     if was != now:
         lines = difflib.unified_diff(was, now, "expected", "captured", lineterm="")

@@ -633,3 +633,12 @@ ENGINE = (
     "audit",
     "case",
 )
+
+
+X = torch.ones(3)
+
+
+@pytest.mark.parametrize("args", [X, (X,), [X], {"input": X}])
+def test_a_tensor_or_a_mapping_as_inputs(args: Any) -> None:
+    assert audit(torch.sin, args).graphs == 1
+    assert audit(torch.add, args, {"other": X}).graphs == 1

@@ -22,9 +22,11 @@ from torch import Tensor
 
 from compile_checks import Case, __main__
 from compile_checks._engine.findings import Mode
+from compile_checks.command.arguments import parse
 from compile_checks.command.plan import Options, Plan, Task
 from compile_checks.command.progress import Progress
 from compile_checks.command.runner import run
+from tests.compile_checks.install import python_path
 from tests.compile_checks.samples import breaks
 
 MODEL = """\
@@ -145,6 +147,54 @@ def test_a_run_that_ends_early_leaves_no_empty_report(
 
     assert __main__.main(["nowhere.py::f", "--sarif", "out.sarif"]) == 2
     assert not (tmp_path / "out.sarif").exists()
+
+
+def leaves_at_once(x: Tensor) -> Tensor:
+    os._exit(0)
+
+
+def test_a_case_that_raises_leaves_the_random_generators_alone() -> None:
+    layer = torch.nn.Linear(4, 4)
+    before = torch.get_rng_state()
+    assert not Case("raises", layer, [((torch.ones(1, 3),), {})]).run().ok
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_code_that_ends_the_process_is_noticed(
+    cases: list[Case], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases += [Case("leaves", leaves_at_once, [((torch.ones(3),), {})]), clean()]
+
+    assert __main__.main(["own_cases:cases"]) == 1
+    out = capsys.readouterr().out
+    assert "error: SystemExit: os._exit(0)" in out
+    assert out.endswith("\n2 cases, 1 failed\n")
+
+
+def test_a_time_limit_implies_isolation() -> None:
+    assert parse(["--timeout", "5"]).isolate
+    assert not parse(["--timeout", "5", "--jobs", "2"]).isolate
+    assert not parse([]).isolate
+
+
+def test_files_of_the_user_do_not_replace_the_standard_library(tmp_path: Path) -> None:
+    for name in ("json", "argparse", "logging"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('of the user')\n")
+    (tmp_path / "model.py").write_text(
+        "import torch\ndef f(x):\n    return x + 1\nexample_inputs = (torch.ones(2),)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": python_path(tmp_path / "installed")}
+    for target in ("model.py::f", "model:f"):
+        ran = subprocess.run(
+            [sys.executable, "-m", "compile_checks", target],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.endswith("\n1 case, none failed\n")
 
 
 def by_cause(x: Tensor) -> Tensor:
@@ -476,11 +526,6 @@ def test_no_time_limit_ends_a_case_that_keeps_it() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--timeout", "5"], "argument --timeout: requires --isolate or --jobs >= 2"),
-        (
-            ["--timeout", "5", "--jobs", "1"],
-            "argument --timeout: requires --isolate or --jobs >= 2",
-        ),
         (["--isolate", "--timeout", "0"], "expected a positive number of seconds, got '0'"),
         (["--isolate", "--timeout", "nan"], "expected a positive number of seconds, got 'nan'"),
         (["--isolate", "--timeout", "inf"], "expected a positive number of seconds, got 'inf'"),

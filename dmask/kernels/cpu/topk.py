@@ -51,8 +51,7 @@ def topk_mask(
     inputs = _Inputs((heads, queries), score_bits, mask, window_size, limits)
     if not lowest_index_wins and _most_rows_have_ties(inputs, count):
         return _picked_by_torch(bias, allowed, window_size, floor)
-    # NumPy requests huge pages and PyTorch does not. This cuts the time to allocate 8 MiB to a
-    # tenth.
+    # NumPy requests huge pages and PyTorch does not, so NumPy allocates large masks faster.
     kept, tied = np.empty((count, keys), np.bool_), np.empty(count, np.bool_)
     for_each_part(partial(rows.mask_rows, *inputs, lowest_index_wins, kept, tied), count, keys)
     result = torch.from_numpy(kept)
