@@ -1,4 +1,7 @@
-"""The table of all ops `torch.ops.dmask.*`, registered at import and before any trace."""
+"""Defines the ops `torch.ops.dmask.*` when dmask is imported, before any trace.
+
+`OPS` are those that are not a strategy's; each strategy has one of its own.
+"""
 
 from __future__ import annotations
 

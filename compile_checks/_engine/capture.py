@@ -150,6 +150,8 @@ def _op_name(node: Node) -> str:
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         return str(target.overloadpacket)
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        return str(target)
     if isinstance(target, str):
         return target
     return str(getattr(target, "__name__", target))

@@ -163,6 +163,7 @@ class Finding:
             hint: no
         """
         rest = self.reason.partition("\n")[2]
+        shown = " ".join(rest.split())  # Dynamo wraps its hints
         details = {
             "source": self.source,
             "owner": "" if self.owner == YOURS else self.owner,
@@ -170,7 +171,7 @@ class Finding:
             "argument": self.argument,
             "category": self.category,
             "id": self.gb_id,
-            "hint": "\n".join(line for line in self.hint.splitlines() if line not in rest),
+            "hint": "\n".join(line for line in self.hint.splitlines() if line not in shown),
         }
         lines = [f"{name}: {text}" for name, text in details.items() if text]
         body = "\n".join([*([textwrap.dedent(rest)] if rest else []), *lines])

@@ -88,7 +88,7 @@ def recompiles_in(
     compilations: Iterable[Compilation], parameters: Sequence[str]
 ) -> tuple[Recompile, ...]:
     """Returns all recompiles."""
-    found = (c.recompile(parameters) for c in compilations if c.started)
+    found = (c.as_recompile(parameters) for c in compilations if c.started)
     return tuple(recompiled for recompiled in found if recompiled is not None)
 
 

@@ -27,7 +27,7 @@ class _Handlers(list[logging.Handler]):
 
     def __init__(self, handlers: Iterable[logging.Handler]) -> None:
         super().__init__(handlers)
-        self._builds = _compat.trace_structured_code()
+        self._builder = _compat.trace_structured_code()
 
     def __iter__(self) -> Iterator[logging.Handler]:
         return (handler for handler in self.all() if not _is_pytest(handler))
@@ -37,14 +37,14 @@ class _Handlers(list[logging.Handler]):
         return super().__iter__()
 
     def __bool__(self) -> bool:
-        asking = sys._getframe(1)
-        metadata_of = asking.f_locals.get("metadata_fn")
+        caller = sys._getframe(1)
+        metadata_of = caller.f_locals.get("metadata_fn")
         others = any(not isinstance(handler, Trace) for handler in self)
-        if asking.f_code is not self._builds or metadata_of is None or others:
+        if caller.f_code is not self._builder or metadata_of is None or others:
             return any(True for _ in self)
-        if asking.f_locals["name"] == "artifact":
+        if caller.f_locals["name"] == "artifact":
             return metadata_of()["name"] in ARTIFACTS
-        return asking.f_locals["name"] in RECORDS
+        return caller.f_locals["name"] in RECORDS
 
 
 def _is_pytest(handler: logging.Handler) -> bool:

@@ -5,9 +5,10 @@ trace, the records that `TORCH_TRACE` writes to disk, has them all. The handler 
 records from their logger. A record contains the user's stack only as text. But Dynamo emits the
 record while it is still processing the event, so the handler can read the stack directly.
 
-Torch 2.9 has no dedicated record for two kinds of break. If no part of a frame could be compiled,
-there is only the record of the error. If Dynamo steps back to the last statement that it can resume
-from, there is only a line in its debug log. A break that is reported twice is added once.
+Torch 2.9 is an exception: two kinds of break have no record of their own. If no part of a frame
+could be compiled, there is only the record of the error. If Dynamo steps back to the last statement
+that it can resume from, there is only a line in its debug log. A break that is reported twice is
+added once.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Compilation:
         """True if the frame continued after its breaks."""
         return self.failure is None and not self.skipped
 
-    def recompile(self, parameters: Sequence[str] = ()) -> Recompile | None:
+    def as_recompile(self, parameters: Sequence[str] = ()) -> Recompile | None:
         """Returns why Dynamo compiled the frame again, or None if this is its first compilation.
 
         Args:
@@ -158,13 +159,13 @@ class Trace(logging.Handler):
 
     def _add_break(self, compilation: Compilation, payload: str) -> None:
         error = sys.exc_info()[1]
-        known = None if error is self._outer_error else error
-        graph_break = break_of(known, payload, compilation.compile_id)
+        dynamos = None if error is self._outer_error else error
+        graph_break = break_of(dynamos, payload, compilation.compile_id)
         compilation.breaks_met += 1
         # Dynamo may restart within one compilation and hit the same break again.
         if graph_break not in compilation.breaks:
             compilation.breaks.append(graph_break)
-            compilation.lines.append(traced_line(stack_of(known, payload)))
+            compilation.lines.append(traced_line(stack_of(dynamos, payload)))
 
     def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
         """Adds the break that an exception describes, unless a record has already added it."""
@@ -187,7 +188,7 @@ def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
 def _reasons(payload: str) -> tuple[str, ...]:
     """Returns the reasons of a recompile.
 
-    The payload is a JSON list. Since torch 2.13, a single reason is plain text.
+    The payload is a JSON list or, since torch 2.13, plain text if there is only one reason.
     """
     reasons = json.loads(payload) if payload.startswith("[") else [payload]
     return tuple(reason.strip() for reason in reasons)

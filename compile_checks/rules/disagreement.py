@@ -57,15 +57,17 @@ def check(
     met = sum(c.breaks_met for c in started)
     if counts.breaks is not None and counts.breaks > met:
         yield _differs("counters['graph_break']", counts.breaks, met, "graph breaks")
-    yield from _misplaced(started, counts)
+    yield from _one_sided_places(started, counts)
 
 
 def _differs(who: str, counted: int | None, traced: int, what: str) -> Finding:
     return RULE.finding(f"{who} has {counted} {what}, but the structured trace has {traced}", _HINT)
 
 
-def _misplaced(started: Sequence[Compilation], counts: Counts) -> Iterator[Finding]:
-    """Compares places: `graph_break_reasons` lists every break after which a frame resumed."""
+def _one_sided_places(started: Sequence[Compilation], counts: Counts) -> Iterator[Finding]:
+    """Yields a finding for each line at which only one of the trace and `graph_break_reasons` has a
+    break. The latter lists every break after which a frame resumed.
+    """
     if counts.reasons is None:
         return
     listed, stepped = set(counts.reasons), counts.stepped_back

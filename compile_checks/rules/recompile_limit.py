@@ -32,7 +32,7 @@ def check(compilation: Compilation, parameters: Sequence[str]) -> Iterator[Findi
     if c.started or c.failure is None:
         return
     finding = RULE.finding(f"fell back to eager mode: {c.failure}", _HINT)
-    if r := c.recompile(parameters):
+    if r := c.as_recompile(parameters):
         reason = f"fell back to eager mode: {'; '.join(r.reasons)}"
         finding = RULE.finding(
             reason, _HINT, guard=r.guard, argument=r.argument, category=r.category
