@@ -39,7 +39,9 @@ def audit(
 ) -> AuditReport:
     """Compiles a function or module, calls it twice with the same inputs and returns a report.
 
-    The calls change the code's state as any calls do, for example the buffers of `BatchNorm`.
+    The calls change the code's state as any calls do, for example the buffers of `BatchNorm`. A
+    module that compiles parts of itself is called as it is: the report is about those parts, and a
+    note says so.
 
     Args:
         fn: the function or module to audit.

@@ -25,6 +25,7 @@ from compile_checks._engine.compare import (
 from compile_checks._engine.counts import Counts
 from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding, GraphBreak, Mode
 from compile_checks._engine.gates import ExpectedGraph, Gate
+from compile_checks._engine.regions import compiled_regions, described
 from compile_checks._engine.scenarios import Calls, Step, steps_of
 from compile_checks._engine.state import seed
 from compile_checks._engine.trace import Trace
@@ -63,12 +64,7 @@ class Run:
 
     def make(self, calls: Calls) -> None:
         """Runs all calls twice: first to compile, then to verify that nothing is recompiled."""
-        compiled = torch.compile(
-            self.fn,
-            fullgraph=self.mode.fullgraph,
-            dynamic=self.mode.dynamic,
-            backend=self.backend.compiler,
-        )
+        compiled = self._compiled()
         try:
             with self._inductor(), self._cudagraphs():
                 gradients = [*self._first_round(compiled, same_steps(calls))]
@@ -80,6 +76,18 @@ class Run:
             return
         if self.mode.backward:
             self.findings += no_gradient.check(gradients)
+
+    def _compiled(self) -> Callable[..., Any]:
+        """Returns the compiled code, or the code itself if it compiles parts of itself."""
+        if regions := compiled_regions(self.fn):
+            self.notes.append(described(regions))
+            return self.fn
+        return torch.compile(
+            self.fn,
+            fullgraph=self.mode.fullgraph,
+            dynamic=self.mode.dynamic,
+            backend=self.backend.compiler,
+        )
 
     def report(self, max_graphs: int | None) -> AuditReport:
         """Returns a report on what Dynamo did."""

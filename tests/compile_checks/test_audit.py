@@ -629,6 +629,7 @@ ENGINE = (
     "gates",
     "judge",
     "watching",
+    "regions",
     "run",
     "audit",
     "case",

@@ -20,6 +20,7 @@ from compile_checks._engine.findings import Finding
 from tests.compile_checks.samples import breaks
 from tests.compile_checks.test_compare import filled_once
 from tests.compile_checks.test_gates import skipped_at_run_time
+from tests.compile_checks.test_regions import Regional
 
 X = torch.ones(3)
 
@@ -166,6 +167,11 @@ MUTANTS = {
         "_compat:backend_error",
         lambda error: None,
         lambda: first(audit(breaks.rejected, (X, torch.tensor(3)))).file == breaks.__file__,
+    ),
+    "regions": Mutant(
+        "_engine.run:compiled_regions",
+        lambda fn: [],
+        lambda: audit(Regional(), (torch.ones(2, 4),)).graphs == 4,
     ),
     "held state": Mutant(
         "_engine.compare:held_by", lambda fn: {}, lambda: audit(filled_once(), (X[:2],)).ok
