@@ -19,7 +19,10 @@ _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 
 
 class Table:
-    """Renders results as a table. Lines have at most 80 columns unless a word is longer."""
+    """Renders results as a table.
+
+    Lines have at most 80 columns, apart from long words, lines of code and details of reasons.
+    """
 
     def __init__(self, *, color: bool = False) -> None:
         self._color = color

@@ -10,8 +10,8 @@ from torch import Tensor
 from dmask.kernels.reference import block_smooth as reference
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import power_of_2, row_offset
-from dmask.kernels.triton.tiles import TILE
+from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.tiles import block_tile
 
 
 @triton.jit(do_not_specialize=["heads", "queries", "keys"])
@@ -59,9 +59,8 @@ def block_smooth(mask: Tensor, block_size: int) -> Tensor:
     if out.numel():
         batch, heads, queries, keys = mask.shape
         size = min(block_size, keys)
-        width = min(TILE, max(2, power_of_2(size)))
         count = -(-keys // size)
-        blocks_each = min(max(1, TILE // width), power_of_2(count))
+        width, blocks_each = block_tile(size, count)
         launch(
             "block_smooth",
             smooth_blocks,

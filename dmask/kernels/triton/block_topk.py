@@ -10,7 +10,7 @@ from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import launch
 from dmask.kernels.triton.layout import Rows, broadcast_rows, lowest_code, power_of_2
 from dmask.kernels.triton.pooled import choose_blocks, pool_blocks, write_blocks
-from dmask.kernels.triton.tiles import TILE, programs, tile_shape
+from dmask.kernels.triton.tiles import block_tile, programs, tile_shape
 
 MAX_BLOCKS = 2**13
 """The most blocks of a row that a program chooses among."""
@@ -53,8 +53,7 @@ def block_topk_mask(
 
 
 def _pool(rows: Rows, codes: Tensor, lowest: int, key_block: int, pool: str) -> None:
-    width = min(TILE, max(2, power_of_2(key_block)))
-    blocks_each = min(max(1, TILE // width), power_of_2(codes.shape[3]))
+    width, blocks_each = block_tile(key_block, codes.shape[3])
     launch(
         "block_topk_mask",
         pool_blocks,

@@ -34,15 +34,13 @@ def kept_blocks(
     counts = cutoff.new_empty(shape)
     if counts.numel():
         tensors, restricted = selected_rows(inputs, threshold, cutoff)
-        launch = _counting(restricted, tensors[2].dtype, query_block, key_block)
+        launch = _counting(restricted, query_block, key_block)
         launch(*tensors, counts)
     return counts
 
 
 @lru_cache(maxsize=2**12)
-def _counting(
-    restricted: Restricted, lengths: torch.dtype, query_block: int, key_block: int
-) -> Launch:
+def _counting(restricted: Restricted, query_block: int, key_block: int) -> Launch:
     batch, heads, queries, keys = shape = restricted.rows.shape
     numbers, constants = restricted.numbers()
     size = power_of_2(key_block)

@@ -27,12 +27,12 @@ def kept_mask(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> Ten
     out = torch.empty(shape, dtype=torch.bool, device=cutoff.device)
     if out.numel():
         tensors, restricted = selected_rows(inputs, threshold, cutoff)
-        _prepared(restricted, tensors[2].dtype)(*tensors, out)
+        _prepared(restricted)(*tensors, out)
     return out
 
 
 @lru_cache(maxsize=2**12)
-def _prepared(restricted: Restricted, lengths: torch.dtype) -> Launch:
+def _prepared(restricted: Restricted) -> Launch:
     batch, heads, queries, keys = shape = restricted.rows.shape
     unit = math.gcd(keys, 16)  # the flags that a thread stores at once
     numbers, constants = restricted.numbers(unit)

@@ -38,12 +38,12 @@ def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, wid
     out = cutoff.new_empty((*threshold.shape, width))
     if out.numel():
         tensors, restricted = selected_rows(inputs, threshold, cutoff)
-        _prepared(restricted, tensors[2].dtype, width)(*tensors, out)
+        _prepared(restricted, width)(*tensors, out)
     return out
 
 
 @lru_cache(maxsize=2**12)
-def _prepared(restricted: Restricted, lengths: torch.dtype, width: int) -> Launch:
+def _prepared(restricted: Restricted, width: int) -> Launch:
     rows = restricted.rows
     numbers, constants = restricted.numbers()
     return Launch(

@@ -121,7 +121,8 @@ class Restricted(NamedTuple):
     rows: Geometry
     positions: Positions
     length_stride: int | None
-    """`None` if there are no lengths."""
+    length_dtype: torch.dtype | None
+    """Both are `None` if there are no lengths. A compiled kernel depends on the dtype."""
     floor: float
 
     def numbers(self, unit: int = 1) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -166,11 +167,12 @@ def restricted_rows(
     """
     bias, allowed, lengths, positions, floor = inputs
     rows = broadcast_rows(bias, allowed, (*shape, positions.key_len))
-    stride = None
+    stride, dtype = None, None
     if lengths is not None:
-        stride = 0 if lengths.shape[0] == 1 else lengths.stride(0)
+        stride, dtype = 0 if lengths.shape[0] == 1 else lengths.stride(0), lengths.dtype
         pointer = lengths
-    return (rows.bias, rows.mask, pointer), Restricted(rows.geometry, positions, stride, floor)
+    restricted = Restricted(rows.geometry, positions, stride, dtype, floor)
+    return (rows.bias, rows.mask, pointer), restricted
 
 
 def selected_rows(

@@ -62,14 +62,13 @@ def select_short_rows(
 ) -> None:
     """Selects for every `query_step`-th query, in rows of at most `MAX_KEYS` keys."""
     tensors, restricted = restricted_rows(inputs, shape, cutoff)
-    launch = _prepared(restricted, tensors[2].dtype, window_size, query_step)
+    launch = _prepared(restricted, window_size, query_step)
     launch(*tensors, threshold, cutoff)
 
 
 @lru_cache(maxsize=2**12)
 def _prepared(
     restricted: Restricted,
-    lengths: torch.dtype,  # only a cache key: a compiled kernel depends on it
     window_size: int,
     query_step: int,
 ) -> Launch:

@@ -17,7 +17,17 @@ MAX_KEYS = 2**11
 def tile_shape(keys: int) -> tuple[int, int]:
     """Returns how many rows a program processes, and how many keys of each."""
     tile_keys = min(MAX_KEYS, max(16, power_of_2(keys)))
-    return TILE // tile_keys, tile_keys
+    return max(1, TILE // tile_keys), tile_keys
+
+
+def block_tile(block_size: int, blocks: int) -> tuple[int, int]:
+    """Returns how many keys of a block a program loads at once, and how many blocks it processes.
+
+    Args:
+        blocks: the number of blocks of a row.
+    """
+    width = min(TILE, max(2, power_of_2(block_size)))
+    return width, min(max(1, TILE // width), power_of_2(blocks))
 
 
 def programs(rows: int, keys: int) -> int:

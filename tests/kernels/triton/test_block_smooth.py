@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import block_smooth as reference
-from dmask.kernels.triton import block_smooth
+from dmask.kernels.triton import block_smooth, tiles
 from tests.kernels.triton.rows import normal
 
 
@@ -33,7 +33,7 @@ def test_ties_are_dropped(device: str) -> None:
 
 
 def test_blocks_that_are_larger_than_a_tile(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block_smooth, "TILE", 16)
+    monkeypatch.setattr(tiles, "TILE", 16)
     for block_size in (5, 30, 77, 200):
         check(normal(1, 2, 2, 200) > 0, block_size, device)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dmask.kernels.reference import block_topk as reference
-from dmask.kernels.triton import block_topk
+from dmask.kernels.triton import block_topk, tiles
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 LOWEST = torch.finfo(torch.float32).min
@@ -68,7 +68,7 @@ def test_sizes(keys: int, device: str) -> None:
 def test_blocks_that_are_larger_than_a_tile(
     pool: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block_topk, "TILE", 16)
+    monkeypatch.setattr(tiles, "TILE", 16)
     check(device, normal(1, 2, 3, 200), 90, 45, pool=pool)
     check(device, normal(1, 2, 3, 200), 20, 5, pool=pool)
 
