@@ -68,7 +68,7 @@ class Reference:
             index, step: the call, with the inputs as the compiled code left them.
 
         Raises:
-            NotComparableError: if two eager calls with equal inputs differ from each other.
+            NotComparableError: if eager calls differ from each other, or cannot repeat the call.
         """
         compiled = {**leaves(result, "result"), **_state(self._original, step)}
         compiled |= {path: _own(leaf) for path, leaf in compiled.items()}
@@ -95,8 +95,6 @@ class Reference:
             if changed:
                 raise NotComparableError("each call changes objects that the code holds")
             return different
-        except RuntimeError as error:
-            raise NotComparableError(f"its state cannot be restored: {error}") from error
         finally:
             after.restore()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -16,49 +15,47 @@ from compile_checks._engine.findings import YOURS
 from compile_checks._engine.places import owner_of
 
 
-def held_by(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the objects that a function or a module's `forward` refers to, by name.
+def held_by(fn: Callable[..., Any]) -> list[Any]:
+    """Returns the objects that a function or a module's `forward` refers to.
 
     Follows functions of the same owner that it calls. Modules of Python, classes and functions hold
     no state of their own.
 
     >>> def counting(x, seen=[]): ...
     >>> held_by(counting)
-    {'seen': []}
+    [[]]
     """
-    found: dict[str, Any] = {}
+    found: list[Any] = []
     _follow(type(fn).forward if isinstance(fn, torch.nn.Module) else fn, found, set())
     return found
 
 
-def _follow(fn: Any, found: dict[str, Any], seen: set[int]) -> None:
+def _follow(fn: Any, found: list[Any], seen: set[int]) -> None:
     if id(fn) in seen:
         return
     seen.add(id(fn))
     if isinstance(fn, functools.partial):
-        found |= {f"partial[{index}]": value for index, value in enumerate(fn.args)}
-        found |= fn.keywords
+        found += [*fn.args, *fn.keywords.values()]
         _follow(fn.func, found, seen)
     elif isinstance(fn, MethodType):
-        found["self"] = fn.__self__
+        found.append(fn.__self__)
         _follow(fn.__func__, found, seen)
     elif isinstance(fn, FunctionType) and owner_of(fn.__code__.co_filename) == YOURS:
-        for name, value in _names_of(fn):
+        for value in _values_in(fn):
             if isinstance(value, (FunctionType, MethodType, functools.partial)):
                 _follow(value, found, seen)
             elif not isinstance(value, (ModuleType, type)):
-                found[name] = value
+                found.append(value)
 
 
-def _names_of(fn: FunctionType) -> Iterator[tuple[str, Any]]:
+def _values_in(fn: FunctionType) -> Iterator[Any]:
+    """Yields the values of a function's globals, closure and defaults."""
     names = {name for code in _codes(fn.__code__) for name in code.co_names}
-    yield from ((name, fn.__globals__[name]) for name in sorted(names & fn.__globals__.keys()))
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+    yield from (fn.__globals__[name] for name in sorted(names & fn.__globals__.keys()))
+    for cell in fn.__closure__ or ():
         with suppress(ValueError):  # not assigned yet
-            yield name, cell.cell_contents
-    for name, parameter in inspect.signature(fn).parameters.items():
-        if parameter.default is not parameter.empty:
-            yield name, parameter.default
+            yield cell.cell_contents
+    yield from (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -77,21 +74,27 @@ class Snapshot:
         self._saved = [
             (tensor, tensor.detach().clone(), None if grad is None else grad.detach().clone())
             for tensor in unique
-            if tensor.layout is torch.strided and not tensor.is_meta
+            if _is_writable(tensor)
             for grad in [tensor.grad if tensor.is_leaf else None]
         ]
 
     def restore(self) -> None:
-        """Writes the contents and gradients back.
-
-        Raises:
-            RuntimeError: if a tensor has another shape now.
-        """
+        """Writes the contents and gradients back."""
         for tensor, content, grad in self._saved:
-            if tensor.shape != content.shape:
-                raise RuntimeError("a tensor has another shape now")
-            # Some tensors cannot be written, such as expanded ones. Those have not changed.
-            if not torch.equal(tensor, content):
-                tensor.data.copy_(content)  # `data`: not an operation for autograd to record
+            # `data`: not an operation for autograd to record.
+            if tensor.shape == content.shape:
+                tensor.data.copy_(content)
+            else:
+                tensor.data = content.clone()
             if tensor.is_leaf:
                 tensor.grad = None if grad is None else grad.clone()
+
+
+def _is_writable(tensor: Tensor) -> bool:
+    """False for tensors that code cannot change in place either."""
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_inference():
+        return False
+    expanded = (
+        size > 1 and step == 0 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return not any(expanded)

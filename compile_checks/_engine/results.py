@@ -98,7 +98,9 @@ class Results:
         """True if the last row lists the stale entries of a baseline."""
         stale = ("baseline-expired", "baseline-vanished")
         last = self.cases[-1:]
-        return any(c.name == BASELINE and c.report.findings[0].kind in stale for c in last)
+        return any(
+            c.name == BASELINE and any(f.kind in stale for f in c.report.findings) for c in last
+        )
 
     def findings(self) -> Iterator[tuple[CaseResult, Finding]]:
         """Yields every finding with its case."""

@@ -365,3 +365,28 @@ def test_random_numbers_of_numpy_are_not_compared() -> None:
     assert report.notes[0].endswith(
         "eager code draws random numbers with NumPy, compiled code with PyTorch"
     )
+
+
+def test_functions_that_hold_state_of_the_same_name() -> None:
+    def adding(state: Tensor) -> Callable[[Tensor], Tensor]:
+        def add(x: Tensor) -> Tensor:
+            state.add_(1)
+            return x + state
+
+        return add
+
+    first, second = adding(torch.zeros(2)), adding(torch.zeros(2))
+    report = audit(lambda x: first(x) + second(x), (torch.ones(2),))
+
+    assert report.ok, report
+    assert not report.notes
+
+
+def test_held_tensors_that_cannot_be_written() -> None:
+    expanded = torch.full((1,), torch.nan).expand(2)
+    with torch.inference_mode():
+        inferred = torch.full((2,), torch.nan)
+
+    report = audit(lambda x: torch.nan_to_num(x + expanded + inferred), (torch.ones(2),))
+
+    assert report.ok, report

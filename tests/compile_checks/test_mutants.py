@@ -174,7 +174,7 @@ MUTANTS = {
         lambda: audit(Regional(), (torch.ones(2, 4),)).graphs == 4,
     ),
     "held state": Mutant(
-        "_engine.compare:held_by", lambda fn: {}, lambda: audit(filled_once(), (X[:2],)).ok
+        "_engine.compare:held_by", lambda fn: [], lambda: audit(filled_once(), (X[:2],)).ok
     ),
     "restored state": Mutant(
         "_engine.held:Snapshot.restore",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult, Known, Results
 from compile_checks.outputs import FILE_FORMATS, github, html, json, junit, markdown, terminal
-from compile_checks.outputs.text import printable
+from compile_checks.outputs.text import printable, total
 from compile_checks.rules import KINDS
 from tests.compile_checks.results import results
 
@@ -488,3 +488,20 @@ def test_json_keeps_graphs_and_notes(run: Results) -> None:
 def test_json_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected a report with schema_version 1\.x, got "):
         json.read(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (None, "2 cases, none failed"),
+        ("error", "2 cases, 1 failed"),
+        ("baseline-expired", "1 case, none failed, stale entries in the baseline"),
+        ("baseline-vanished", "1 case, none failed, stale entries in the baseline"),
+    ],
+)
+def test_stale_entries_of_a_baseline_are_not_a_case(kind: str | None, said: str) -> None:
+    """A user's case may have the same name."""
+    findings = (Finding(kind, "why"),) if kind else ()
+    last = CaseResult("baseline", AuditReport(findings=findings))
+
+    assert total(Results((CaseResult("f", AuditReport()), last), "2.13.0")) == said
