@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,11 +14,15 @@ from torch import Tensor
 import dmask
 from tests.support.generate import Call, Select, calls, selects
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
 PARTS = 15
 EXAMPLES = {40: 400, 5_000: 60, 2**20: 20}
 """How many calls each part of a test makes, by the maximum number of keys."""
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.parametrize("part", range(PARTS)),
+    pytest.mark.parametrize("max_key_len", EXAMPLES),
+]
 
 STRATEGIES: tuple[dict[str, Any], ...] = (
     {"type": "topk", "tie_break": "lowest"},
@@ -65,12 +69,6 @@ def check_on(
     run()
 
 
-@pytest.fixture(params=range(PARTS))
-def part(request: pytest.FixtureRequest) -> Iterator[int]:
-    yield request.param
-
-
-@pytest.mark.parametrize("max_key_len", EXAMPLES)
 def test_masks(part: int, max_key_len: int) -> None:
     def check(call: Call, data: st.DataObject) -> None:
         rest = (*call.sizes, call.window_size, call.min_dtype)
@@ -82,7 +80,6 @@ def test_masks(part: int, max_key_len: int) -> None:
     check_on(part, max_key_len, calls, check)
 
 
-@pytest.mark.parametrize("max_key_len", EXAMPLES)
 def test_indices(part: int, max_key_len: int) -> None:
     def check(call: Call, data: st.DataObject) -> None:
         bias, mask = call.full()
@@ -96,7 +93,6 @@ def test_indices(part: int, max_key_len: int) -> None:
     check_on(part, max_key_len, calls, check)
 
 
-@pytest.mark.parametrize("max_key_len", EXAMPLES)
 def test_selections(part: int, max_key_len: int) -> None:
     def check(call: Select, data: st.DataObject) -> None:
         wanted = dmask.select(call.bias, call.window_size, **call.options)
