@@ -54,6 +54,7 @@ def test_a_selection_equals_the_loop(mode: str) -> None:
     run()
 
 
+@pytest.mark.usefixtures("way")
 @settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(selects())
 def test_every_representation_keeps_the_same_keys(call: Select) -> None:

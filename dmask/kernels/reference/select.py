@@ -111,8 +111,10 @@ def select(
 
     They are infinity and -1 for a row that keeps no key by its score.
     """
-    threshold = inputs.bias.new_empty(shape)
-    cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
+    threshold = inputs.bias.new_full(shape, torch.inf)
+    cutoff = torch.full(shape, -1, dtype=torch.int32, device=inputs.bias.device)
+    if inputs.positions.key_len == 0:  # `gather` needs at least one key
+        return threshold, cutoff
     for queries, query, key in chunks(shape, inputs):
         found = _select(inputs.rows(queries), query, key, window_size)
         threshold[:, :, queries], cutoff[:, :, queries] = found
