@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from triton import knobs
+from triton.runtime import driver
 
 SWITCH = "DMASK_TRITON"
 OPTIONS: dict[str, Any] = {}
@@ -18,8 +19,7 @@ class Launch:
     """A kernel with all its arguments except the tensors.
 
     Triton takes 20 us to find a compiled kernel, because it inspects every argument that it may
-    specialize on. A prepared launch already knows all of them except the alignment of the tensors,
-    and takes half as long.
+    specialize on. A prepared launch already knows all of them except the alignment of the tensors.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class Launch:
             options: the constants, and options of Triton such as `num_warps`.
         """
         self._op, self._shape, self._kernel = op, shape, kernel
-        self._grid, self._numbers, self._options = grid, numbers, options | OPTIONS
-        self._runners: dict[tuple[int, ...], Callable[..., None]] = {}
+        self._grid, self._numbers, self._options = (*grid, 1, 1)[:3], numbers, options | OPTIONS
+        self._compiled: dict[tuple[int, ...], tuple[Any, ...]] = {}
 
     def __call__(self, *tensors: Tensor) -> None:
         """Launches the kernel. All calls must pass the same dtypes on the same device.
@@ -50,11 +50,12 @@ class Launch:
         """
         device = tensors[0].device
         try:
-            if device.index is not None and device.index != torch.cuda.current_device():
+            # The interpreter takes tensors on the CPU.
+            if device.index is None or device.index == torch.cuda.current_device():
+                self._run(tensors)
+            else:
                 with torch.cuda.device(device):
                     self._run(tensors)
-            else:
-                self._run(tensors)
         except Exception as error:  # Triton, LLVM, ptxas and the driver raise various types
             raise RuntimeError(
                 f"the Triton kernel of {self._op} failed for shape {tuple(self._shape)}: {error}; "
@@ -65,17 +66,28 @@ class Launch:
         # Triton takes addresses as they are, but asks the driver about every tensor.
         addresses = [tensor.data_ptr() for tensor in tensors]
         alignment = tuple([address % 16 for address in addresses])
-        run = self._runners.get(alignment)
-        if run is not None:
-            return run(*addresses)
-        compiled = self._kernel[self._grid](*tensors, *self._numbers, **self._options)
-        if compiled is None:  # the interpreter
-            return None
-        names = self._kernel.arg_names[len(tensors) + len(self._numbers) :]
-        rest = (*self._numbers, *[self._options[name] for name in names])
-        launch = compiled[(*self._grid, 1, 1)[:3]]
-        self._runners[alignment] = lambda *addresses: launch(*addresses, *rest)
-        return None
+        prepared = self._compiled.get(alignment)
+        if prepared is None:
+            compiled = self._kernel[self._grid](*tensors, *self._numbers, **self._options)
+            if compiled is not None:  # the interpreter compiles nothing
+                names = self._kernel.arg_names[len(tensors) + len(self._numbers) :]
+                rest = (*self._numbers, *[self._options[name] for name in names])
+                self._compiled[alignment] = compiled, compiled.run, rest
+            return
+        compiled, run, rest = prepared
+        if _has_hooks():
+            compiled[self._grid](*addresses, *rest)
+            return
+        # What `compiled[grid]` does, without data for hooks, which takes as long as the rest.
+        stream = driver.active.get_current_stream(tensors[0].get_device())
+        function, metadata = compiled.function, compiled.packed_metadata
+        run(*self._grid, stream, function, metadata, None, None, None, *addresses, *rest)
+
+
+def _has_hooks() -> bool:
+    """True if somebody, such as a profiler, asked Triton to be told of launches."""
+    hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
+    return any(hook is not None and getattr(hook, "calls", True) for hook in hooks)
 
 
 @lru_cache(maxsize=2**12)

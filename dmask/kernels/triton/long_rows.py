@@ -1,4 +1,4 @@
-"""Rows that are too long for registers, split over programs in four launches: see `splits`."""
+"""Rows that are too long for registers, split over programs in three launches: see `splits`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from torch import Tensor
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Geometry, Rows, lowest_code, power_of_2
-from dmask.kernels.triton.settle import settle_rows
-from dmask.kernels.triton.splits import gather_splits, sample_rows, write_splits
+from dmask.kernels.triton.settle import settle_rows, write_splits
+from dmask.kernels.triton.splits import gather_splits, sample_rows
 
 LONGEST = 2**24
 """The longest row: float32 cannot represent larger indices."""
-WARPS = 4
 SAMPLE = 2**10, 2**13
 """How many keys of a row to sample, at least and at most."""
 SPLIT = 2**13
 ROOM = 2**10, 2**14
 """The smallest and largest room, in keys, for the gathered keys of a row."""
-HEAD, WORDS = 3, 4
+HEAD, WORDS = 3, 3
 """As in `splits`."""
-MORE_WARPS = {sample_rows: 1, gather_splits: 4, settle_rows: 2, write_splits: 4}
-"""Multiplies the warps of a program if there are at most two per multiprocessor. Kernels that
-search gain little from more warps, because every warp repeats the choice of what to count next.
+WARPS = {sample_rows: (4, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (8, 8)}
+"""The warps of a program, if there are at most two programs per multiprocessor and if there are
+more. Kernels that search gain little from more warps, because every warp repeats the choice of what
+to count next.
 """
+CAPPED = gather_splits, write_splits
+"""Kernels for which ptxas would use 160 registers, so that fewer of many programs would fit."""
 
 
 def supports(shape: Sequence[int], floor: float) -> bool:
@@ -60,53 +62,55 @@ def _room(keys: int, window: int, sample: int) -> int:
 
 
 class _Launches(NamedTuple):
-    """The launches for one geometry of rows. All but the last write the bounds of the rows."""
+    """The launches for one geometry of rows."""
 
     sample: Launch
     gather: Launch
-    settle: Launch
-    write: Launch
+    last: Launch
+    """Writes the bounds of rows, a mask or indices."""
     note: int
     """How many integers the notes of a row have."""
 
-    def bounds(self, rows: Rows, threshold: Tensor, cutoff: Tensor) -> Tensor:
-        """Writes the threshold and the cutoff of each row. Returns the notes."""
-        notes = cutoff.new_empty((rows.total, self.note))
+    def run(self, rows: Rows, *out: Tensor) -> Tensor:
+        """Writes the results of the last launch. Returns the notes."""
+        notes = torch.empty((rows.total, self.note), dtype=torch.int32, device=rows.bias.device)
         self.sample(rows.bias, rows.mask, notes)
         self.gather(rows.bias, rows.mask, notes)
-        self.settle(rows.bias, rows.mask, notes, threshold, cutoff)
+        self.last(rows.bias, rows.mask, notes, *out)
         return notes
 
 
 @lru_cache(maxsize=2**10)
-def _launches(
-    op: str, rows: Geometry, window_size: int, floor: float, indices: bool = False
-) -> _Launches:
+def _launches(op: str, rows: Geometry, window_size: int, floor: float, out: str) -> _Launches:
+    """Prepares launches that write `"bounds"`, a `"mask"` or `"indices"`."""
     keys, total = rows.shape[3], rows.total
     window, code = min(window_size, keys), lowest_code(floor, rows.dtype)
     sample, room = _sample(keys, window)
     splits = -(-keys // SPLIT)
     sizes, strides, shared = rows.numbers()
-    alone = 2 * layout.processors(rows.device)
+    # A program may write several splits, so that a multiprocessor does not settle a row twice.
+    each = min(splits, -(-total * splits // layout.processors(rows.device)))
 
     def prepare(kernel: Any, programs: int, size: int, *numbers: int, **constants: Any) -> Launch:
-        more = MORE_WARPS[kernel] if programs <= alone else 1
-        warps = max(1, min(WARPS * more, size // 256))
+        few = programs <= 2 * layout.processors(rows.device)
+        warps = max(1, min(WARPS[kernel][0 if few else 1], size // 256))
         columns = min(warps * 32 * (16 // rows.dtype.itemsize), size, SPLIT)
         tile: dict[str, Any] = {"R": size // columns, "C": columns, "num_warps": warps}
-        # Ptxas would use 160 registers for these, so that fewer programs would fit.
-        tile["maxnreg"] = layout.REGISTERS if kernel in (gather_splits, write_splits) else None
+        tile["maxnreg"] = layout.REGISTERS if kernel in CAPPED and not few else None
         numbers = (*sizes, splits, *strides, room, *numbers)
         constants = shared | constants | tile
         return Launch(op, rows.shape, kernel, (programs,), numbers, **constants)
 
-    parts = power_of_2(splits)
-    out = "indices" if indices else "mask"
+    parts: dict[str, Any] = {"SPLIT": SPLIT, "SPLITS": power_of_2(splits)}
+    if out == "bounds":
+        last = prepare(settle_rows, total, room, window, code, **parts)
+    else:
+        programs, numbers = total * -(-splits // each), (window, code, window_size, each)
+        last = prepare(write_splits, programs, room, *numbers, OUT=out, **parts)
     return _Launches(
         prepare(sample_rows, total, sample, window, code),
         prepare(gather_splits, total * splits, SPLIT, code),
-        prepare(settle_rows, total, room, window, code, COUNT=indices, SPLIT=SPLIT, SPLITS=parts),
-        prepare(write_splits, total * splits, SPLIT, window_size, OUT=out, SPLITS=parts),
+        last,
         HEAD + WORDS * splits + room,
     )
 
@@ -115,13 +119,11 @@ def bounds(
     op: str, rows: Rows, window_size: int, floor: float, threshold: Tensor, cutoff: Tensor
 ) -> Tensor:
     """Writes the threshold and the cutoff of each row. Returns the notes of the rows."""
-    return _launches(op, rows.geometry, window_size, floor).bounds(rows, threshold, cutoff)
+    launches = _launches(op, rows.geometry, window_size, floor, "bounds")
+    return launches.run(rows, threshold, cutoff)
 
 
 def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices."""
-    launches = _launches(op, rows.geometry, window_size, floor, out.dtype is not torch.bool)
-    threshold = rows.bias.new_empty(rows.total)
-    cutoff = torch.empty(rows.total, dtype=torch.int32, device=rows.bias.device)
-    notes = launches.bounds(rows, threshold, cutoff)
-    launches.write(rows.bias, rows.mask, notes, threshold, cutoff, out)
+    name = "mask" if out.dtype is torch.bool else "indices"
+    _launches(op, rows.geometry, window_size, floor, name).run(rows, out)

@@ -1,7 +1,7 @@
-"""The bounds of a long row, from the notes of its splits: see `splits`.
+"""The bounds of a long row, from the notes of its splits, and its mask or indices: see `splits`.
 
-One program settles a row. It reads the whole row again only if the sample was unlucky, or if scores
-tie at infinity, where NaN comes first.
+A program that settles a row reads all of it again only if the sample was unlucky, or if scores tie
+at infinity, where NaN comes first.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import (
     as_float,
-    bit_count,
     load_scores,
-    packed,
     tile_keys,
     tile_places,
+    write_indices,
 )
 from dmask.kernels.triton.search import find_cutoff, search
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of
@@ -81,42 +80,7 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
 
 
 @triton.jit
-def flags_before(slot, flags, sums, total, N: tl.constexpr):
-    """Returns how many flags are set before a slot, given `N` integers of 32 flags, and the sums of
-    the flags before each.
-    """
-    word = slot // 32
-    own = tl.load(flags + word, mask=word < N, other=0) & ((1 << (slot % 32)) - 1)
-    before = tl.load(sums + word, mask=word < N, other=0)
-    return tl.where(word < N, before + bit_count(own), total)
-
-
-@triton.jit
-def kept_between(kept, first, second, words, splits, SPLITS: tl.constexpr, N: tl.constexpr):
-    """Writes how many keys each split keeps, given which of the gathered ones are kept.
-
-    The gathered keys of a split stand side by side. The flags of all gathered keys take the place
-    of the keys in the notes, so that each split can count its own.
-    """
-    part, slot = tl.arange(0, SPLITS), tl.arange(0, N)
-    flags = words + WORDS * splits
-    sums = flags + N
-    packed_flags, count, before = packed(kept, N, 32)
-    tl.store(flags + slot, packed_flags)
-    tl.store(sums + slot, before)
-    tl.debug_barrier()
-    begin = tl.load(words + 3 * splits + part, mask=part < splits, other=0)
-    at_high = second & 0xFFFF
-    end = begin + (first >> 16) - at_high
-    total = tl.sum(count, 0)
-    here = flags_before(end, flags, sums, total, N) - flags_before(begin, flags, sums, total, N)
-    here = tl.where(end > begin, here, 0)
-    tl.debug_barrier()
-    tl.store(words + 3 * splits + part, at_high + here, mask=part < splits)
-
-
-@triton.jit
-def recount(
+def kept_before(
     line,
     bias_k,
     allowed,
@@ -124,19 +88,115 @@ def recount(
     keys,
     threshold,
     cutoff,
-    words,
-    splits,
+    stop,
     HAS_MASK: tl.constexpr,
-    SPLIT: tl.constexpr,
+    R: tl.constexpr,
     C: tl.constexpr,
 ):
-    """Writes how many keys each split keeps, by passing over the row."""
-    bound = bound_of(threshold, cutoff)
-    for split in range(splits):
-        key = split * SPLIT + tile_keys(SPLIT // C, C)
+    """Counts the keys before `stop` that a row keeps, by passing over them."""
+    bound, count = bound_of(threshold, cutoff), stop * 0
+    for start in range(0, stop, R * C):
+        key = start + tile_keys(R, C)
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        kept = keeps(code_with_nan(scores), bound, cutoff, key)
-        tl.store(words + split, tl.sum(tl.sum(kept.to(tl.int32), 0), 0))
+        kept = keeps(code_with_nan(scores), bound, cutoff, key) & (key < stop)
+        count += tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
+    return count
+
+
+@triton.jit
+def settled(
+    line,
+    bias_k,
+    allowed,
+    mask_k,
+    note,
+    keys,
+    splits,
+    room,
+    budget,
+    lowest,
+    split,
+    dtype: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    SPLIT: tl.constexpr,
+    SPLITS: tl.constexpr,
+    COUNT: tl.constexpr,
+):
+    """Returns the threshold and cutoff of a row; with `COUNT`, also how many keys it keeps before a
+    split.
+    """
+    low, high = tl.load(note), tl.load(note + 1)
+    part, words = tl.arange(0, SPLITS), note + HEAD
+    first = tl.load(words + part, mask=part < splits, other=0)
+    second = tl.load(words + splits + part, mask=part < splits, other=0)
+    smallest = tl.load(words + 2 * splits + part, mask=part < splits, other=0x7F800000)
+    smallest = smallest.to(tl.float32, bitcast=True)
+    at_low, above_low = tl.sum(first & 0xFFFF, 0), tl.sum(first >> 16, 0)
+    at_high, above_high = tl.sum(second & 0xFFFF, 0), tl.sum(second >> 16, 0)
+    minimum, between = tl.min(smallest, 0), above_low - at_high
+    before = split * 0
+
+    # Three cases: many scores are equal to the threshold, which is `low` or `high` (`plateau`); it
+    # lies in between (`inside`); or at most `budget` keys are eligible (`few`).
+    upper = at_high >= budget
+    plateau = (upper & (above_high < budget) & (high < infinity(dtype))) | (
+        (upper == 0) & (above_low < budget) & (at_low >= budget) & (low < infinity(dtype))
+    )
+    inside = (upper == 0) & (above_low >= budget) & (between <= room)
+    few = (at_low < budget) & (low <= lowest) & ((minimum < float("inf")) | (at_low == 0))
+    if plateau | few:
+        pair = tl.where(upper, second, first)
+        above = pair >> 16
+        ties = (pair & 0xFFFF) - above
+        need = budget - tl.sum(above, 0)
+        earlier = tl.cumsum(ties, 0) - ties
+        kept = above + tl.minimum(tl.maximum(need - earlier, 0), ties)
+        holds = (earlier < need) & (need <= earlier + ties)
+        place = need - tl.sum(tl.where(holds, earlier, 0), 0)
+        last = tl.sum(tl.where(holds, part, 0), 0)
+        threshold = score_of(tl.where(upper, high, low), dtype)
+        if few:
+            last = tl.max(tl.where(smallest == minimum, part, 0), 0)
+            place, threshold, kept = place * 0 + SPLIT, minimum, first & 0xFFFF
+        cutoff = key_of_tie(
+            line, bias_k, allowed, mask_k, keys, last, threshold, place, HAS_MASK, SPLIT, C
+        )
+        cutoff, threshold = tl.where(at_low > 0, cutoff, -1), threshold + 0.0
+        before = tl.sum(tl.where(part < split, kept, 0), 0)
+    elif inside:
+        slot = tile_keys(R, C)
+        gathered = note + HEAD + WORDS * splits
+        key = tl.load(gathered + slot, mask=slot < between, other=keys)
+        scores = as_float(tl.load(line + key * bias_k, mask=slot < between, other=-float("inf")))
+        threshold, cutoff = searched_bounds(
+            scores, key, budget - at_high, between, low, keys, dtype
+        )
+        if COUNT:
+            kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
+            kept = kept & (key < split * SPLIT)
+            before = tl.sum(tl.where(part < split, second & 0xFFFF, 0), 0)
+            before += tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
+    else:
+        threshold, cutoff = passing_bounds(
+            line, bias_k, allowed, mask_k, keys, budget, lowest, dtype, HAS_MASK, R, C
+        )
+        if COUNT:
+            before = kept_before(
+                line,
+                bias_k,
+                allowed,
+                mask_k,
+                keys,
+                threshold,
+                cutoff,
+                split * SPLIT,
+                HAS_MASK,
+                R,
+                C,
+            )
+    return threshold, cutoff, before
 
 
 @triton.jit(
@@ -166,90 +226,130 @@ def settle_rows(
     HAS_MASK: tl.constexpr,
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
-    COUNT: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """Writes the threshold and cutoff of each row; with `COUNT`, also how many keys are kept."""
+    """Writes the threshold and cutoff of each row."""
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
     allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     note = notes_of(notes, row, splits, room)
-    low, high = tl.load(note), tl.load(note + 1)
-    part, words = tl.arange(0, SPLITS), note + HEAD
-    first = tl.load(words + part, mask=part < splits, other=0)
-    second = tl.load(words + splits + part, mask=part < splits, other=0)
-    smallest = tl.load(words + 2 * splits + part, mask=part < splits, other=0x7F800000)
-    smallest = smallest.to(tl.float32, bitcast=True)
-    at_low, above_low = tl.sum(first & 0xFFFF, 0), tl.sum(first >> 16, 0)
-    at_high, above_high = tl.sum(second & 0xFFFF, 0), tl.sum(second >> 16, 0)
-    minimum, between = tl.min(smallest, 0), above_low - at_high
-
-    # Three cases: many scores are equal to the threshold, which is `low` or `high` (`plateau`); it
-    # lies in between (`inside`); or at most `budget` keys are eligible (`few`).
-    upper = at_high >= budget
-    plateau = (upper & (above_high < budget) & (high < infinity(dtype))) | (
-        (upper == 0) & (above_low < budget) & (at_low >= budget) & (low < infinity(dtype))
+    threshold, cutoff, _ = settled(
+        line,
+        bias_k,
+        allowed,
+        mask_k,
+        note,
+        keys,
+        splits,
+        room,
+        budget,
+        lowest,
+        row * 0,
+        dtype,
+        HAS_MASK,
+        R,
+        C,
+        SPLIT,
+        SPLITS,
+        False,
     )
-    inside = (upper == 0) & (above_low >= budget) & (between <= room)
-    few = (at_low < budget) & (low <= lowest) & ((minimum < float("inf")) | (at_low == 0))
-    if plateau | few:
-        pair = tl.where(upper, second, first)
-        above = pair >> 16
-        ties = (pair & 0xFFFF) - above
-        need = budget - tl.sum(above, 0)
-        before = tl.cumsum(ties, 0) - ties
-        kept = above + tl.minimum(tl.maximum(need - before, 0), ties)
-        holds = (before < need) & (need <= before + ties)
-        split = tl.sum(tl.where(holds, part, 0), 0)
-        place = need - tl.sum(tl.where(holds, before, 0), 0)
-        threshold = score_of(tl.where(upper, high, low), dtype)
-        if few:
-            split = tl.max(tl.where(smallest == minimum, part, 0), 0)
-            place, threshold, kept = place * 0 + SPLIT, minimum, first & 0xFFFF
-        cutoff = key_of_tie(
-            line, bias_k, allowed, mask_k, keys, split, threshold, place, HAS_MASK, SPLIT, C
-        )
-        cutoff, threshold = tl.where(at_low > 0, cutoff, -1), threshold + 0.0
-        if COUNT:
-            tl.store(words + 3 * splits + part, kept, mask=part < splits)
-    else:
-        if inside:
-            slot = tile_keys(R, C)
-            gathered = note + HEAD + WORDS * splits
-            key = tl.load(gathered + slot, mask=slot < between, other=0)
-            scores = as_float(
-                tl.load(line + key * bias_k, mask=slot < between, other=-float("inf"))
-            )
-            threshold, cutoff = searched_bounds(
-                scores, key, budget - at_high, between, low, keys, dtype
-            )
-            if COUNT:
-                kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-                kept = kept & (slot < between)
-                kept_between(kept, first, second, words, splits, SPLITS, R * C // 32)
-        else:
-            threshold, cutoff = passing_bounds(
-                line, bias_k, allowed, mask_k, keys, budget, lowest, dtype, HAS_MASK, R, C
-            )
-            if COUNT:
-                recount(
-                    line,
-                    bias_k,
-                    allowed,
-                    mask_k,
-                    keys,
-                    threshold,
-                    cutoff,
-                    words + 3 * splits,
-                    splits,
-                    HAS_MASK,
-                    SPLIT,
-                    C,
-                )
     tl.store(thresholds + row, narrowed(threshold, dtype))
     tl.store(cutoffs + row, cutoff)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "units",
+        "splits",
+        "mask_b",
+        "mask_h",
+        "mask_q",
+        "budget",
+        "lowest",
+        "room",
+        "width",
+        "each",
+    ]
+)
+def write_splits(
+    bias,
+    mask,
+    notes,
+    out,
+    heads,
+    queries,
+    units,
+    splits,
+    bias_b,
+    bias_h,
+    bias_q,
+    bias_k,
+    mask_b,
+    mask_h,
+    mask_q,
+    mask_k,
+    room,
+    budget,
+    lowest,
+    width,
+    each,
+    HAS_MASK: tl.constexpr,
+    VEC: tl.constexpr,
+    MASK_VEC: tl.constexpr,
+    OUT: tl.constexpr,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    SPLIT: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
+    """Settles a row and writes `each` splits of its mask, or the indices of their kept keys.
+
+    All programs of a row settle it, which takes no longer than if one did and the others waited.
+    """
+    keys = units * VEC
+    dtype: tl.constexpr = bias.dtype.element_ty
+    programs = (splits + each - 1) // each
+    row, split = tl.program_id(0) // programs, tl.program_id(0) % programs * each
+    line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
+    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+    note = notes_of(notes, row, splits, room)
+    threshold, cutoff, count = settled(
+        line,
+        bias_k,
+        allowed,
+        mask_k,
+        note,
+        keys,
+        splits,
+        room,
+        budget,
+        lowest,
+        split,
+        dtype,
+        HAS_MASK,
+        R,
+        C,
+        SPLIT,
+        SPLITS,
+        OUT == "indices",
+    )
+    bound = bound_of(threshold, cutoff)
+    out += row.to(tl.int64) * (keys if OUT == "mask" else width)
+    for start in range(split * SPLIT, tl.minimum((split + each) * SPLIT, keys), SPLIT):
+        key = start + tile_keys(SPLIT // C, C)
+        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
+        kept = keeps(code_with_nan(scores), bound, cutoff, key)
+        if OUT == "mask":
+            tl.store(out + key, kept, mask=key < keys)
+        else:
+            write_indices(out, kept, start, count, width, SPLIT // C, C, 32)
+            count += tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
+    if (OUT == "indices") & (split + each >= splits):
+        for start in range(count // C * C, width, C):
+            tail = start + tl.arange(0, C)
+            tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))

@@ -20,8 +20,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.codes import code_with_nan, infinity, score_of
-from dmask.kernels.triton.kept import bound_of, keeps
+from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
     load_scores,
@@ -33,7 +32,7 @@ from dmask.kernels.triton.search import count_reaching, find_two, whole_bracket
 
 HEAD = tl.constexpr(3)
 """How many integers of a row's notes come before the words of its splits."""
-WORDS = tl.constexpr(4)
+WORDS = tl.constexpr(3)
 
 
 @triton.jit
@@ -170,64 +169,8 @@ def gather_splits(
     tl.store(words, at_low | (above_low << 16))
     tl.store(words + splits, at_high | (above_high << 16))
     tl.store(words + 2 * splits, smallest.to(tl.int32, bitcast=True))
-    first = split * 0
     if above_low > at_high:
         first = tl.atomic_add(note + 2, above_low - at_high)
         between = (scores >= score_of(low + 1, dtype)) & (scores < score_of(high, dtype))
         gathered = note + HEAD + WORDS * splits
         write_indices(gathered, between, split * (R * C), first, room, R, C, 32)
-    tl.store(words + 3 * splits, first)
-
-
-@triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "width"])
-def write_splits(
-    bias,
-    mask,
-    notes,
-    thresholds,
-    cutoffs,
-    out,
-    heads,
-    queries,
-    units,
-    splits,
-    bias_b,
-    bias_h,
-    bias_q,
-    bias_k,
-    mask_b,
-    mask_h,
-    mask_q,
-    mask_k,
-    room,
-    width,
-    HAS_MASK: tl.constexpr,
-    VEC: tl.constexpr,
-    MASK_VEC: tl.constexpr,
-    OUT: tl.constexpr,
-    R: tl.constexpr,
-    C: tl.constexpr,
-    SPLITS: tl.constexpr,
-):
-    """Writes a split of a mask, or the indices of its kept keys, after those of earlier splits."""
-    keys = units * VEC
-    row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
-    line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
-    key = split * (R * C) + tile_keys(R, C)
-    scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-    cutoff = tl.load(cutoffs + row)
-    kept = keeps(code_with_nan(scores), bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
-    if OUT == "mask":
-        tl.store(out + row.to(tl.int64) * keys + key, kept, mask=key < keys)
-    else:
-        out += row.to(tl.int64) * width
-        note = notes_of(notes, row, splits, room)
-        part, counts = tl.arange(0, SPLITS), note + HEAD + 3 * splits
-        first = tl.sum(tl.load(counts + part, mask=part < split, other=0), 0)
-        write_indices(out, kept, split * (R * C), first, width, R, C, 32)
-        if split == splits - 1:
-            total = first + tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
-            for start in range(total // C * C, width, C):
-                tail = start + tl.arange(0, C)
-                tl.store(out + tail, tail * 0 - 1, mask=(tail >= total) & (tail < width))

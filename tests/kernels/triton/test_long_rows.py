@@ -14,11 +14,15 @@ from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton import indices, layout, long_rows, select, topk
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
+PROCESSORS = 10
+"""Splits of two rows in these tests, so that a program writes one."""
+
 
 @pytest.fixture(autouse=True)
 def _small_splits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for remembered in (long_rows._sample, long_rows._launches):
         remembered.cache_clear()
+    monkeypatch.setattr(layout, "processors", lambda device: PROCESSORS)
     monkeypatch.setattr(layout, "MAX_KEYS", 32)
     monkeypatch.setattr(long_rows, "SAMPLE", (64, 64))
     monkeypatch.setattr(long_rows, "SPLIT", 128)
@@ -45,6 +49,16 @@ def test_kinds_of_scores(dtype: torch.dtype, kind: str, device: str) -> None:
         found = select.select(inputs, (1, 2, 1), window)
         torch.testing.assert_close(found[0].cpu(), bounds[0], rtol=0, atol=0, equal_nan=True)
         assert torch.equal(found[1].cpu(), bounds[1])
+
+
+@pytest.mark.parametrize("processors", [1, PROCESSORS // 2])
+def test_programs_write_several_splits(
+    processors: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "processors", lambda device: processors)
+    for kind in KINDS:
+        long_rows._launches.cache_clear()
+        test_kinds_of_scores(torch.float32, kind, device)
 
 
 def test_few_rows_are_passed_over_again(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
