@@ -246,6 +246,12 @@ def processors(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
+@lru_cache(maxsize=16)
+def starts_early(device: torch.device) -> bool:
+    """True if a launch may start before the one before it ends (compute capability 9.0)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
 @lru_cache(maxsize=1024)
 def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Tile:
     """Returns the tile of each row, for `rows` rows of `keys` keys."""

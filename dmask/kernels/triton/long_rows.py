@@ -1,4 +1,4 @@
-"""Rows that are too long for registers, split over programs in three launches: see `splits`."""
+"""Rows that are too long for registers, split over programs: see `splits`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOM = 2**10, 2**14
 """The smallest and largest room, in keys, for the gathered keys of a row."""
 HEAD, WORDS = 3, 3
 """As in `splits`."""
-WARPS = {sample_rows: (4, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (8, 8)}
+WARPS = {sample_rows: (4, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (16, 4)}
 """The warps of a program, if there are at most two programs per multiprocessor and if there are
 more. Kernels that search gain little from more warps, because every warp repeats the choice of what
 to count next.
@@ -62,21 +62,21 @@ def _room(keys: int, window: int, sample: int) -> int:
 
 
 class _Launches(NamedTuple):
-    """The launches for one geometry of rows."""
+    """The launches for one geometry of rows. `settle` or `write` is missing if it is not needed."""
 
     sample: Launch
     gather: Launch
-    last: Launch
-    """Writes the bounds of rows, a mask or indices."""
+    settle: Launch | None
+    write: Launch | None
     note: int
     """How many integers the notes of a row have."""
 
-    def run(self, rows: Rows, *out: Tensor) -> Tensor:
-        """Writes the results of the last launch. Returns the notes."""
-        notes = torch.empty((rows.total, self.note), dtype=torch.int32, device=rows.bias.device)
+    def notes(self, rows: Rows) -> Tensor:
+        """Samples the rows and gathers their keys."""
+        size, device = (rows.total, self.note), rows.bias.device
+        notes = torch.empty(size, dtype=torch.int32, device=device)
         self.sample(rows.bias, rows.mask, notes)
         self.gather(rows.bias, rows.mask, notes)
-        self.last(rows.bias, rows.mask, notes, *out)
         return notes
 
 
@@ -88,29 +88,38 @@ def _launches(op: str, rows: Geometry, window_size: int, floor: float, out: str)
     sample, room = _sample(keys, window)
     splits = -(-keys // SPLIT)
     sizes, strides, shared = rows.numbers()
+    processors = layout.processors(rows.device)
     # A program may write several splits, so that a multiprocessor does not settle a row twice.
-    each = min(splits, -(-total * splits // layout.processors(rows.device)))
+    each = min(splits, -(-total * splits // processors))
+    early = total <= processors and layout.starts_early(rows.device)
 
     def prepare(kernel: Any, programs: int, size: int, *numbers: int, **constants: Any) -> Launch:
-        few = programs <= 2 * layout.processors(rows.device)
-        warps = max(1, min(WARPS[kernel][0 if few else 1], size // 256))
+        few = programs <= 2 * processors
+        warps = max(1, min(WARPS[kernel][0 if few else 1], size // 512))
         columns = min(warps * 32 * (16 // rows.dtype.itemsize), size, SPLIT)
         tile: dict[str, Any] = {"R": size // columns, "C": columns, "num_warps": warps}
         tile["maxnreg"] = layout.REGISTERS if kernel in CAPPED and not few else None
+        if early and kernel is not sample_rows:
+            tile["launch_pdl"] = True
         numbers = (*sizes, splits, *strides, room, *numbers)
-        constants = shared | constants | tile
+        constants = shared | constants | tile | {"EARLY": early}
         return Launch(op, rows.shape, kernel, (programs,), numbers, **constants)
 
     parts: dict[str, Any] = {"SPLIT": SPLIT, "SPLITS": power_of_2(splits)}
-    if out == "bounds":
-        last = prepare(settle_rows, total, room, window, code, **parts)
-    else:
-        programs, numbers = total * -(-splits // each), (window, code, window_size, each)
-        last = prepare(write_splits, programs, room, *numbers, OUT=out, **parts)
+    settle, write = None, None
+    settled = each == splits
+    if out == "bounds" or settled:
+        settle = prepare(settle_rows, total, room, window, code, **parts)
+    if out != "bounds":
+        each = 1 if settled and out == "mask" else each
+        parts |= {"OUT": out, "SETTLED": settled, "EACH": each}
+        programs = total * -(-splits // each)
+        write = prepare(write_splits, programs, room, window, code, window_size, **parts)
     return _Launches(
         prepare(sample_rows, total, sample, window, code),
         prepare(gather_splits, total * splits, SPLIT, code),
-        last,
+        settle,
+        write,
         HEAD + WORDS * splits + room,
     )
 
@@ -120,10 +129,21 @@ def bounds(
 ) -> Tensor:
     """Writes the threshold and the cutoff of each row. Returns the notes of the rows."""
     launches = _launches(op, rows.geometry, window_size, floor, "bounds")
-    return launches.run(rows, threshold, cutoff)
+    notes = launches.notes(rows)
+    assert launches.settle is not None
+    launches.settle(rows.bias, rows.mask, notes, threshold, cutoff)
+    return notes
 
 
 def write(op: str, rows: Rows, out: Tensor, window_size: int, floor: float) -> None:
     """Writes a mask or indices."""
     name = "mask" if out.dtype is torch.bool else "indices"
-    _launches(op, rows.geometry, window_size, floor, name).run(rows, out)
+    launches = _launches(op, rows.geometry, window_size, floor, name)
+    notes = launches.notes(rows)
+    threshold = cutoff = notes  # pointers that are not read
+    if launches.settle is not None:
+        threshold = rows.bias.new_empty(rows.total)
+        cutoff = notes.new_empty(rows.total)
+        launches.settle(rows.bias, rows.mask, notes, threshold, cutoff)
+    assert launches.write is not None
+    launches.write(rows.bias, rows.mask, notes, threshold, cutoff, out)

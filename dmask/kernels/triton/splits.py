@@ -5,6 +5,9 @@ One pass over the row counts the scores at, above and between the two, and gathe
 between: a few thousand, which fit in registers. `settle` finds the threshold among them. Another
 pass writes the result. So a row is read twice, and programs of a launch never wait for each other.
 
+Few rows leave most of a GPU idle, and what takes time is to start a launch and to load scores. So
+there each launch starts while the one before still runs (programmatic dependent launch, CUDA 12).
+
 The launches pass data about a row to each other in one line of integers, its *notes*: `low`;
 `high`; how many keys are gathered; then four words, each stored for all splits in turn; then the
 gathered keys. The words are
@@ -33,6 +36,20 @@ from dmask.kernels.triton.search import count_reaching, find_two, whole_bracket
 HEAD = tl.constexpr(3)
 """How many integers of a row's notes come before the words of its splits."""
 WORDS = tl.constexpr(3)
+
+
+@triton.jit
+def start_next(EARLY: tl.constexpr):
+    """With `EARLY`, allows the programs of the next launch to start before this launch ends."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def wait_for_last(EARLY: tl.constexpr):
+    """With `EARLY`, waits for the end of the launch before, to read what it wrote."""
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
 
 
 @triton.jit
@@ -90,8 +107,10 @@ def sample_rows(
     MASK_VEC: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Writes `low` and `high` of each row."""
+    start_next(EARLY)
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
@@ -145,10 +164,12 @@ def gather_splits(
     MASK_VEC: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Writes the words of a split, and gathers its keys between `low` and `high`. The order of the
     splits is arbitrary and does not affect the result.
     """
+    start_next(EARLY)
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
@@ -158,6 +179,7 @@ def gather_splits(
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)
     note = notes_of(notes, row, splits, room)
+    wait_for_last(EARLY)
     low, high = tl.load(note), tl.load(note + 1)
     at_low, above_low = count_reaching(scores, low, low + 1, dtype)
     at_high, above_high = count_reaching(scores, high, high + 1, dtype)
