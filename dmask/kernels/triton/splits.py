@@ -5,8 +5,9 @@ One pass over the row counts the scores at, above and between the two, and gathe
 between: a few thousand, which fit in registers. `settle` finds the threshold among them. Another
 pass writes the result. So a row is read twice, and programs of a launch never wait for each other.
 
-Few rows leave most of a GPU idle, and what takes time is to start a launch and to load scores. So
-there each launch starts while the one before still runs (programmatic dependent launch, CUDA 12).
+Few rows leave most of a GPU idle. There, programs that gather start while a sample is searched, and
+load their scores meanwhile (programmatic dependent launch). Programs that settle start when those
+that gather end: earlier, they would crowd on the multiprocessors that have room at that time.
 
 The launches pass data about a row to each other in one line of integers, its *notes*: `low`;
 `high`; how many keys are gathered; then four words, each stored for all splits in turn; then the
@@ -47,7 +48,7 @@ def start_next(EARLY: tl.constexpr):
 
 @triton.jit
 def wait_for_last(EARLY: tl.constexpr):
-    """With `EARLY`, waits for the end of the launch before, to read what it wrote."""
+    """With `EARLY`, waits for the end of the launch before this one. Notes are read after that."""
     if EARLY:
         tl.extra.cuda.gdc_wait()
 
@@ -110,7 +111,6 @@ def sample_rows(
     EARLY: tl.constexpr,
 ):
     """Writes `low` and `high` of each row."""
-    start_next(EARLY)
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
@@ -119,6 +119,7 @@ def sample_rows(
     key = sampled_keys(keys, VEC, R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)
+    start_next(EARLY)
     share = budget.to(tl.float32) / keys.to(tl.float32)
     rank = share * (R * C)
     # Four standard deviations: one row in ten thousand needs another pass.
@@ -169,7 +170,6 @@ def gather_splits(
     """Writes the words of a split, and gathers its keys between `low` and `high`. The order of the
     splits is arbitrary and does not affect the result.
     """
-    start_next(EARLY)
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
