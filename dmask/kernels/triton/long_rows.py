@@ -25,7 +25,7 @@ ROOM = 2**10, 2**14
 """The smallest and largest room, in keys, for the gathered keys of a row."""
 HEAD, WORDS = 3, 3
 """As in `splits`."""
-WARPS = {sample_rows: (4, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (16, 4)}
+WARPS = {sample_rows: (4, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (16, 8)}
 """The warps of a program, if there are at most two programs per multiprocessor and if there are
 more. Kernels that search gain little from more warps, because every warp repeats the choice of what
 to count next.
