@@ -8,7 +8,7 @@ from traceback import FrameSummary
 
 from compile_checks import _compat
 from compile_checks._engine.findings import GraphBreak, headline
-from compile_checks._engine.places import place_of
+from compile_checks._engine.places import called_from, place_of
 from compile_checks.rules.graph_break import REJECTED
 
 _HINT = re.compile(r"^  Hint: (.*(?:\n    .*)*)", re.MULTILINE)
@@ -24,7 +24,8 @@ def break_of(error: BaseException | None, payload: str, compile_id: str = "") ->
         return _rejection(backend_error, compile_id)
     from_error = getattr(error, "real_stack", None) is not None
     reason = reason_in(str(_cause_of(error)) if from_error else payload)
-    place = place_of(stack_of(error, payload))
+    stack = stack_of(error, payload)
+    place = place_of(stack)
     return GraphBreak(
         reason=reason,
         file=place.file,
@@ -34,6 +35,7 @@ def break_of(error: BaseException | None, payload: str, compile_id: str = "") ->
         hint=hint_in(reason),
         owner=place.owner,
         compile_id=compile_id,
+        called_from=called_from(stack, place),
     )
 
 
@@ -75,7 +77,8 @@ def _rejection(error: BaseException, compile_id: str) -> GraphBreak:
             "compiled. Compute with the tensor instead: index with a tensor of one dimension or "
             "`torch.index_select`, not with a single number. Or pass the number as an int."
         )
-    place = place_of(stack_of(error, ""))
+    stack = stack_of(error, "")
+    place = place_of(stack)
     return GraphBreak(
         reason="\n".join(lines),
         file=place.file,
@@ -85,6 +88,7 @@ def _rejection(error: BaseException, compile_id: str) -> GraphBreak:
         hint=hint,
         owner=place.owner,
         compile_id=compile_id,
+        called_from=called_from(stack, place),
     )
 
 

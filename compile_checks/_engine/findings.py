@@ -82,6 +82,8 @@ class GraphBreak:
     """
     compile_id: str = ""
     """The compilation that the break ended. Its captured graph precedes the break."""
+    called_from: str = ""
+    """Your line that leads to a break in a library, as `file:line`."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,13 @@ class Recompile:
     """The argument, global or attribute in the guard, such as `x` or `self.n`."""
     owner: str = ""
     compile_id: str = ""
+    hint: str = ""
+    """PyTorch's advice, if it gives any."""
+    guard_file: str = ""
+    guard_line: int = 0
+    """The line that reads the guarded value. The file is empty if unknown."""
+    frame: str = ""
+    """The name of the function or resume function."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,8 @@ class Finding:
     guard: str = ""
     argument: str = ""
     category: Category = ""
+    called_from: str = ""
+    """Your line that leads to a place in a library, as `file:line`."""
 
     def __str__(self) -> str:
         """Returns a line with the place, kind and headline.
@@ -167,6 +178,7 @@ class Finding:
         details = {
             "source": self.source,
             "owner": "" if self.owner == YOURS else self.owner,
+            "called from": _short(self.called_from),
             "guard": self.guard,
             "argument": self.argument,
             "category": self.category,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compile_checks._engine.findings import Category
 
@@ -22,11 +22,18 @@ class FailedGuard:
     guard: str
     argument: str
     category: Category
+    hint: str = ""
+    """PyTorch's own advice."""
+    places: tuple[tuple[str, int], ...] = ()
+    """The lines that read the guarded value, innermost first. The last file may be shortened."""
 
 
 _ID = re.compile(r"^\s*(\d+/\d+(?:_\d+)?): ")
 _SCOPE = re.compile(r"\b[LG]\[\s*['\"](\w+)['\"]\s*\]")
 _COMMENT = re.compile(r"\s+# ")
+_HINT = re.compile(r"\(HINT: (.*)\)\s*\Z")
+_COMMENTED_PLACE = re.compile(r"# (\S+):(\d+) in \S+")
+_STACK = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 _TENSOR = re.compile(r"tensor '(?P<argument>.*)' (?P<what>[\w ]+?) mismatch")
 _TYPE = re.compile(r"expected type of '(?P<argument>.*)' to be")
 _DUPLICATES = re.compile(r"Duplicate tensors? found:? *\[?(?P<argument>[^\]]*)")
@@ -73,12 +80,24 @@ def read_guard(reason: str) -> FailedGuard:
 
     >>> read_guard("0/0: tensor 'x' size mismatch at index 0. expected 3, actual 4").category
     'size'
-    >>> read_guard("0/1: 2 <= L['x'].size()[0] <= 5  # if x.shape[0] > 5:")
-    FailedGuard(guard='2 <= x.size()[0] <= 5', argument='x', category='size')
-    >>> read_guard("0/0: GLOBAL_STATE changed: grad_mode")
-    FailedGuard(guard='GLOBAL_STATE changed: grad_mode', argument='', category='global state')
+    >>> found = read_guard("0/1: 2 <= L['x'].size()[0] <= 5  # if n > 5:  # model.py:7 in f")
+    >>> found.guard, found.argument, found.places
+    ('2 <= x.size()[0] <= 5', 'x', (('model.py', 7),))
+    >>> read_guard("0/0: GLOBAL_STATE changed: grad_mode").category
+    'global state'
     """
-    line = _SCOPE.sub(r"\1", _ID.sub("", reason.strip()).partition("\n")[0])
+    first, _, rest = _ID.sub("", reason.strip()).partition("\n")
+    hint = _HINT.search(first)
+    stack = [(file, int(line)) for file, line in _STACK.findall(rest)]
+    commented = [(file, int(line)) for file, line in _COMMENTED_PLACE.findall(first)[-1:]]
+    return replace(
+        _read_line(_SCOPE.sub(r"\1", first)),
+        hint=hint[1] if hint else "",
+        places=(*reversed(stack), *commented),
+    )
+
+
+def _read_line(line: str) -> FailedGuard:
     sentence = _COMMENT.split(line, maxsplit=1)[0].strip()
     if found := _TENSOR.search(sentence):
         category = _TENSOR_CATEGORIES.get(found["what"], "other")

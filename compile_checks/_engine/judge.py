@@ -51,12 +51,12 @@ def report(
     graphs, breaks = graphs_in(compilations), breaks_in(compilations)
     recompiles = recompiles_in(compilations, parameters)
     findings: list[Finding] = [*graph_break.check(breaks)]
+    over = {} if max_graphs is not None else recompile.check(_calls(allowances, parameters))
+    over |= recompile_limit.check(compilations, parameters, over)
+    findings += over.values()
     for compilation in compilations:
-        findings += recompile_limit.check(compilation, parameters)
         findings += fallback.check(compilation)
-    if max_graphs is None:
-        findings += _over_budget(allowances, parameters)
-    else:
+    if max_graphs is not None:
         findings += graph_budget.check(graphs, max_graphs, recompiles)
     findings += nothing_compiled.check(graphs, breaks)
     return AuditReport(
@@ -68,10 +68,10 @@ def report(
     )
 
 
-def _over_budget(allowances: Iterable[Allowance], parameters: Sequence[str]) -> Iterator[Finding]:
+def _calls(allowances: Iterable[Allowance], parameters: Sequence[str]) -> Iterator[recompile.Call]:
     for allowance in allowances:
         recompiles = recompiles_in(allowance.compilations, parameters)
-        yield from recompile.check(recompiles, allowance.recompiles, allowance.what)
+        yield recompile.Call(recompiles, allowance.recompiles, allowance.what)
 
 
 def graphs_in(compilations: Iterable[Compilation]) -> int:

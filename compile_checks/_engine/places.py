@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import PurePath
 from traceback import FrameSummary, extract_tb
@@ -53,13 +54,27 @@ def owner_of(file: str) -> str:
     """
     if file.startswith(_torch()):
         return "torch"
-    parts = PurePath(file).parts
+    path = PurePath(file)
     for folder in _PACKAGES:
-        if folder in parts[:-1]:
-            return parts[parts.index(folder) + 1].removesuffix(".py")
+        if folder in path.parts[:-1]:
+            return path.parts[path.parts.index(folder) + 1].removesuffix(".py")
+    for parent in path.parents:
+        top = path.relative_to(parent).parts[0].removesuffix(".py")
+        if top in _installed_in(str(parent)):
+            return top
     if file.startswith((*_PYTHON, "<frozen ")):
         return "python"
     return YOURS
+
+
+@functools.cache
+def _installed_in(folder: str) -> frozenset[str]:
+    """Returns the packages that `pip install --target` or a similar command put in a folder."""
+    if not os.path.isabs(folder):
+        return frozenset()
+    recorded = (found.read_text("RECORD") or "" for found in distributions(path=[folder]))
+    files = (line.partition(",")[0] for record in recorded for line in record.splitlines())
+    return frozenset(file.partition("/")[0].removesuffix(".py") for file in files)
 
 
 @functools.cache
@@ -82,6 +97,22 @@ def place_of(traced: Sequence[FrameSummary]) -> Place:
     return place_at(frame.filename, frame.lineno or 0, owner)
 
 
+def called_from(traced: Sequence[FrameSummary], place: Place) -> str:
+    """Returns your line that leads to a place in a library, as `file:line`; `""` if there is none.
+
+    Args:
+        traced: the frames that Dynamo traced, innermost last.
+    """
+    if not place.file or owner_of(place.file) == YOURS:
+        return ""
+    for frame in reversed([*_callers(), *traced]):
+        if frame.filename.startswith(_HERE):
+            break  # what lies below called the audit
+        if owner_of(frame.filename) == YOURS:
+            return f"{frame.filename}:{frame.lineno}"
+    return ""
+
+
 def traced_line(traced: Sequence[FrameSummary]) -> tuple[str, int]:
     """Returns the file and line of `place_of` if no caller counts.
 
@@ -90,6 +121,28 @@ def traced_line(traced: Sequence[FrameSummary]) -> tuple[str, int]:
     """
     frame = _innermost(traced) or (traced[-1] if traced else None)
     return ("", 0) if frame is None else (frame.filename, frame.lineno or 0)
+
+
+def guarded_line(places: Sequence[tuple[str, int]], frame: str) -> tuple[str, int]:
+    """Returns the first of some places that is outside torch and the standard library.
+
+    Args:
+        places: files and lines. Dynamo shortens some paths to their last parts.
+        frame: the file of the compiled frame, which a shortened path probably means.
+    """
+    for file, line in places:
+        found = _whole_path(file, frame)
+        if found and not _is_library(found):
+            return found, line
+    return "", 0
+
+
+def _whole_path(file: str, frame: str) -> str:
+    if os.path.isabs(file):
+        return file
+    loaded = (getattr(module, "__file__", None) or "" for module in list(sys.modules.values()))
+    ending = os.sep + file
+    return next((path for path in (frame, *loaded) if (os.sep + path).endswith(ending)), "")
 
 
 def place_of_error(error: BaseException) -> Place:
@@ -126,11 +179,20 @@ def _is_library(file: str) -> bool:
 
 def _caller() -> FrameSummary | None:
     """Returns the frame that called into Dynamo, or None if the audit itself did."""
+    found = _innermost(_callers())
+    return None if found is None or found.filename.startswith(_HERE) else found
+
+
+def _callers() -> list[FrameSummary]:
+    """Returns the frames that led to Dynamo, innermost last."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and not frame.f_code.co_filename.startswith(_torch()):
         frame = frame.f_back  # out of the audit and `logging`
-    while frame is not None and _is_library(frame.f_code.co_filename):
+    frames = []
+    while frame is not None:
+        code = frame.f_code
+        frames.append(
+            FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False)
+        )
         frame = frame.f_back
-    if frame is None or frame.f_code.co_filename.startswith(_HERE):
-        return None
-    return FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return frames[::-1]

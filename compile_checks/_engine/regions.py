@@ -38,5 +38,10 @@ def _compiles_itself(module: torch.nn.Module) -> bool:
     if getattr(module, "_compiled_call_impl", None) is not None:
         return True
     methods = [module.forward, *vars(type(module)).values()]
-    # `torch.compile` marks what it returns.
-    return any(hasattr(method, "_torchdynamo_orig_callable") for method in methods)
+    return any(map(_is_compiled, methods))
+
+
+def _is_compiled(function: object) -> bool:
+    """True if `torch.compile` returned a function. It marks it, and so does `disable`."""
+    marked = hasattr(function, "_torchdynamo_orig_callable")
+    return marked and not getattr(function, "_torchdynamo_disable", False)

@@ -24,7 +24,7 @@ from compile_checks import _compat
 from compile_checks._engine.breaks import break_of, stack_of
 from compile_checks._engine.findings import GraphBreak, Recompile, headline
 from compile_checks._engine.guards import as_called, latest, read_guard
-from compile_checks._engine.places import owner_of, traced_line
+from compile_checks._engine.places import guarded_line, owner_of, traced_line
 
 RECORDS: Final = ("compilation_metrics", "dynamo_output_graph", "dynamo_start")
 """The records that a `Trace` reads."""
@@ -75,6 +75,7 @@ class Compilation:
         if self.recompile_reasons is None:
             return None
         failed = read_guard(latest(self.recompile_reasons))
+        file, line = guarded_line(failed.places, self.file)
         return Recompile(
             self.recompile_reasons,
             self.file,
@@ -84,6 +85,10 @@ class Compilation:
             argument=as_called(failed.argument, parameters),
             owner=owner_of(self.file) if self.file else "",
             compile_id=self.compile_id,
+            hint=failed.hint,
+            guard_file=file,
+            guard_line=line,
+            frame=self.name,
         )
 
 

@@ -45,7 +45,9 @@ def schema() -> Schema:
 _REASON = "What happened: a headline on the first line, then PyTorch's details."
 _FILE = "Path of the file. Empty if there is no place."
 _OWNER = "The owner of the code: yours, torch, python, or the name of an installed package."
+_CALLED_FROM = "Your line that leads to a place in a library, as file:line. Empty if none does."
 _FINGERPRINT = "Depends only on the kind, the file, the text of the line and the headline."
+_FRAME = "The name of the function or resume function."
 _FRAME_LINE = "The first line of the frame."
 
 
@@ -90,6 +92,7 @@ def _graph_break() -> Schema:
         hint=_text("What to do, one hint per line."),
         owner=_text(_OWNER),
         compile_id=_text("The compilation that the break ended."),
+        called_from=_text(_CALLED_FROM),
     )
 
 
@@ -104,6 +107,10 @@ def _recompile() -> Schema:
         **_guard(),
         owner=_text(_OWNER),
         compile_id=_text("The new compilation."),
+        hint=_text("PyTorch's advice. Empty if it gives none."),
+        guard_file=_text("Path of the file that reads the guarded value. Empty if unknown."),
+        guard_line=_number("The line that reads the guarded value. 0 if unknown."),
+        frame=_text(_FRAME),
     )
 
 
@@ -142,6 +149,7 @@ def _finding(description: str, **more: Schema) -> Schema:
         count=_number("The number of times it happened.") | {"minimum": 1},
         case=_text("The name of the audited case."),
         **_guard(),
+        called_from=_text(_CALLED_FROM),
         **more,
     )
 

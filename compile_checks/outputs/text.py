@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from compile_checks._engine.findings import YOURS, Finding
-from compile_checks._engine.results import Results
+from compile_checks._engine.results import Results, portable_path
 
 # Control characters and line separators except tab and newline, and lone surrogates. A terminal
 # obeys them, line readers may split at them, and XML or UTF-8 cannot represent some of them.
@@ -83,6 +83,7 @@ def details(finding: Finding) -> list[tuple[str, str]]:
         ("argument", finding.argument),
         ("changed", finding.category),
         ("owner", "" if finding.owner == YOURS else finding.owner),
+        ("called from", portable_path(finding.called_from)),
         *(("hint", hint) for hint in finding.hint.splitlines() if hint.strip()),
         ("see", graph_break_page(finding)),
     ]

@@ -23,8 +23,13 @@ _TAIL = """
 - The **count** says how many times the same line caused the finding. A helper with one break that
   is called twice counts three times: once at each place where it is inlined, and once when it is
   compiled separately.
+- A break in a library also has the line of yours that leads to it, **called from**.
 - The finding for a recompile has the **guard** that failed, its **argument**, and what **changed**:
-  size, stride, dtype, requires_grad, int, float, object identity or global state.
+  size, stride, dtype, requires_grad, int, float, object identity or global state. Recompiles of one
+  cause are one finding: of ten layers that read their own number, say. Its place is the line that
+  reads what changed, if PyTorch names it, or else the first line of the frame. Its first hint is
+  what to change; PyTorch's own advice follows. If the frame reached the recompile limit, the
+  finding is a `recompile-limit` with all of these recompiles.
 
 ## What is not a finding
 

@@ -47,4 +47,5 @@ def _finding(graph_break: GraphBreak) -> Finding:
         line=b.line,
         source=b.source,
         owner=b.owner,
+        called_from=b.called_from,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from compile_checks._engine.findings import Finding
+from compile_checks._engine.findings import Finding, Recompile
 from compile_checks._engine.places import place_at
+from compile_checks.rules._causes import by_cause, finding_of
 from compile_checks.rules._rule import Rule
 
 if TYPE_CHECKING:
@@ -19,22 +21,34 @@ RULE = Rule(
     fix="Remove the cause of the recompiles. Raising `torch._dynamo.config.recompile_limit` only "
     "hides it.",
 )
-_HINT = "make what changes dynamic, or raise torch._dynamo.config.recompile_limit"
+_PREFIX = "fell back to eager mode: "
 
 
-def check(compilation: Compilation, parameters: Sequence[str]) -> Iterator[Finding]:
-    """Yields a finding if Dynamo rejected a frame before it started to compile it.
+def check(
+    compilations: Iterable[Compilation],
+    parameters: Sequence[str],
+    recompiles: Mapping[Hashable, Finding],
+) -> dict[Hashable, Finding]:
+    """Returns a finding for each cause for which Dynamo rejected a frame before it started.
 
     Args:
         parameters: the names of the parameters of the audited function.
+        recompiles: the findings for recompiles by cause. That of the same cause is counted here.
     """
-    c = compilation
-    if c.started or c.failure is None:
-        return
-    finding = RULE.finding(f"fell back to eager mode: {c.failure}", _HINT)
-    if r := c.as_recompile(parameters):
-        reason = f"fell back to eager mode: {'; '.join(r.reasons)}"
-        finding = RULE.finding(
-            reason, _HINT, guard=r.guard, argument=r.argument, category=r.category
-        )
-    yield place_at(c.file, c.line).of(finding)
+    findings: dict[Hashable, Finding] = {}
+    rejected: list[Recompile] = []
+    for c in compilations:
+        if c.started or c.failure is None:
+            continue
+        if recompiled := c.as_recompile(parameters):
+            rejected.append(recompiled)
+        else:
+            finding = RULE.finding(_PREFIX + c.failure)
+            findings[c.file, c.line, c.failure] = place_at(c.file, c.line).of(finding)
+    for cause, found in by_cause(rejected).items():
+        finding = finding_of(RULE, found, _PREFIX)
+        if before := recompiles.get(cause):
+            count = before.count + finding.count
+            finding = replace(before, kind=RULE.id, reason=_PREFIX + before.reason, count=count)
+        findings[cause] = finding
+    return findings

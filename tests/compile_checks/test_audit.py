@@ -95,10 +95,10 @@ def test_a_recompile_of_the_same_inputs_is_a_finding() -> None:
     assert "calls" in recompile.reasons[0]
     assert (recompile.file, recompile.line) == (__file__, counting.__code__.co_firstlineno)
     (finding,) = report.findings
-    assert (finding.kind, finding.file, finding.line) == (
+    assert (finding.kind, finding.file, finding.source) == (
         "recompile",
         recompile.file,
-        recompile.line,
+        "calls.append(0)",
     )
 
 

@@ -20,7 +20,8 @@ from compile_checks._engine.findings import Finding
 from tests.compile_checks.samples import breaks
 from tests.compile_checks.test_compare import filled_once
 from tests.compile_checks.test_gates import skipped_at_run_time
-from tests.compile_checks.test_regions import Regional
+from tests.compile_checks.test_libraries import in_package
+from tests.compile_checks.test_regions import Calls, Disabled, Regional
 
 X = torch.ones(3)
 
@@ -75,6 +76,13 @@ def given_up() -> AuditReport:
 
 def sizes(**options: Any) -> AuditReport:
     return audit_calls(double, [Step((X,)), Step((torch.ones(4),))], **options)
+
+
+def scaled(x: Tensor, n: float) -> Tensor:
+    return x * n
+
+
+SCALES: Any = [((X, n), {}) for n in (2.5, 3.5, 4.5)]
 
 
 def in_both_modes() -> AuditReport:
@@ -209,7 +217,7 @@ MUTANTS = {
         "_engine.places:_is_library", lambda file: False, lambda: first(in_torch()).file == breaks.__file__
     ),
     "recompile limit": Mutant(
-        "rules.recompile_limit:check", nothing, lambda: "recompile-limit" in kinds(beyond_the_limit())
+        "rules.recompile_limit:check", lambda *_: {}, lambda: "recompile-limit" in kinds(beyond_the_limit())
     ),
     "fallback": Mutant(
         "rules.fallback:check", nothing, lambda: "fallback" in kinds(given_up())
@@ -220,7 +228,35 @@ MUTANTS = {
         lambda: "nothing-compiled" in kinds(audit(lambda x: x, (X,))),
     ),
     "recompiles": Mutant(
-        "rules.recompile:check", nothing, lambda: "recompile" in kinds(sizes())
+        "rules.recompile:check", lambda calls: {}, lambda: "recompile" in kinds(sizes())
+    ),
+    "one finding for each cause": Mutant(
+        "rules.recompile:by_cause",
+        lambda recompiles: {id(r): [r] for r in recompiles},
+        lambda: len(audit_calls(scaled, SCALES, dynamic=False).findings) == 1,
+    ),
+    "the line that reads what changed": Mutant(
+        "_engine.trace:guarded_line",
+        lambda places, frame: ("", 0),
+        lambda: first(audit_calls(scaled, SCALES, dynamic=False)).source == "return x * n",
+    ),
+    "advice": Mutant(
+        "rules._causes:advice", lambda *_: "", lambda: "mark_dynamic(x, 0)" in first(sizes()).hint
+    ),
+    "the caller of a library": Mutant(
+        "_engine.breaks:called_from",
+        lambda *_: "",
+        lambda: "test_libraries.py" in first(in_package()).called_from,
+    ),
+    "packages outside of site-packages": Mutant(
+        "_engine.places:_installed_in",
+        lambda folder: frozenset(),
+        lambda: first(in_package()).owner == "vendored",
+    ),
+    "disabled parts": Mutant(
+        "_engine.regions:_is_compiled",
+        lambda function: hasattr(function, "_torchdynamo_orig_callable"),
+        lambda: "nothing-compiled" not in kinds(audit(Calls(Disabled()), (X,))),
     ),
     "recompiles in the trace": Mutant(
         "_engine.trace:_reasons", nothing, lambda: first(sizes()).category == "size"

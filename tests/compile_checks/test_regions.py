@@ -101,3 +101,29 @@ def test_a_region_unlike_eager_code_is_found() -> None:
 
     (finding,) = audit(model, (X,)).findings
     assert finding.kind == "mismatch"
+
+
+class Disabled(nn.Module):
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+class Calls(nn.Module):
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x) * 2
+
+
+@pytest.mark.parametrize(
+    "part", [Disabled, lambda: torch.compiler.disable(nn.Linear(4, 4))], ids=["method", "module"]
+)
+def test_a_disabled_part_does_not_compile_itself(part: Callable[[], nn.Module]) -> None:
+    model = Calls(part())
+    assert compiled_regions(model) == []
+    report = audit(model, (X,))
+    assert [finding.kind for finding in report.findings] == ["graph-break"]
+    assert report.notes == ()

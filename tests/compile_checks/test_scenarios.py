@@ -102,9 +102,10 @@ def test_a_recompile_says_what_changed(name: str) -> None:
         argument,
         recompile.guard,
     )
-    assert (finding.file, finding.line) == (__file__, fn.__code__.co_firstlineno)
-    assert finding.source == f"def {fn.__name__}" + finding.source.partition(fn.__name__)[2]
-    assert finding.hint == "call 2 had 1 recompile, at most 0 expected"
+    # PyTorch does not say which line depends on a property of a tensor.
+    read = 0 if finding.guard.startswith("tensor") else 1
+    assert (finding.file, finding.line) == (__file__, fn.__code__.co_firstlineno + read)
+    assert finding.hint.splitlines()[1:] == ["call 2 had 1 recompile, at most 0 expected"]
 
 
 def changed(fn: Callable[..., Any], change: Callable[[], None]) -> Recompile:
@@ -199,6 +200,18 @@ def test_a_guard_is_read(reason: str, guard: str, argument: str, category: str) 
     assert read_guard(reason) == FailedGuard(guard, argument, category)
 
 
+def test_the_line_and_the_advice_of_a_guard_are_read() -> None:
+    first = (
+        "0/1: self.n == 1  # x * self.n  # models/layer.py:13 in forward (HINT: make it (an) int.)"
+    )
+    stack = 'User stack trace:\n  File "/a/model.py", line 7, in f\n    f()\n  File "/a/layer.py", line 13, in g'
+    assert read_guard(first).places == (("models/layer.py", 13),)
+    assert read_guard(first).hint == "make it (an) int."
+    places = (("/a/layer.py", 13), ("/a/model.py", 7), ("models/layer.py", 13))
+    assert read_guard(f"{first}\n{stack}").places == places
+    assert read_guard("0/0: tensor 'x' rank mismatch. expected 1, actual 2").places == ()
+
+
 def test_the_latest_compilation_says_what_changed() -> None:
     assert latest(["0/9: a", "0/10: b", "0/2: c"]) == "0/10: b"
     assert latest([]) == ""
@@ -221,7 +234,8 @@ def decode(*lengths: int, batch: int = 2) -> list[Step]:
 def test_growing_keys_cost_one_recompile() -> None:
     assert audit_calls(attend, decode(8, 9, 10, 40)).ok
     report = audit_calls(attend, [Step(s.args) for s in decode(8, 9, 10, 40)])
-    assert [f.hint for f in report.findings] == ["call 2 had 1 recompile, at most 0 expected"]
+    (finding,) = report.findings
+    assert finding.hint.splitlines()[1:] == ["call 2 had 1 recompile, at most 0 expected"]
     assert report.findings[0].argument == "keys"
 
 
@@ -257,7 +271,7 @@ def test_a_flip_of_requires_grad() -> None:
 
     (finding,) = report.findings
     assert finding.category == "requires_grad"
-    assert finding.hint == "call 2 (training) had 1 recompile, at most 0 expected"
+    assert finding.hint.splitlines()[1] == "call 2 (training) had 1 recompile, at most 0 expected"
 
 
 def test_all_recompiles_of_a_step_that_costs_too_many_are_told() -> None:
@@ -268,8 +282,9 @@ def test_all_recompiles_of_a_step_that_costs_too_many_are_told() -> None:
 
     report = audit_calls(broken, [Step((ones(3),)), Step((ones(4),), recompiles=1)])
 
-    recompiles = [finding for finding in report.findings if finding.kind == "recompile"]
-    assert [f.hint for f in recompiles] == ["call 2 had 2 recompiles, at most 1 expected"] * 2
+    (finding,) = (finding for finding in report.findings if finding.kind == "recompile")
+    assert finding.count == 2  # the function and what follows its break
+    assert finding.hint.splitlines()[1:] == ["call 2 had 2 recompiles, at most 1 expected"]
     assert audit_calls(broken, [Step((ones(3),)), Step((ones(4),), recompiles=2)]).findings == (
         report.findings[0],
     )
@@ -285,7 +300,7 @@ def test_a_recompile_in_the_second_round_is_none_of_the_steps() -> None:
     report = audit_calls(counting, [Step((ones(3),), recompiles=9)])
 
     (finding,) = report.findings
-    assert finding.hint == "call 1, repeated, had 1 recompile, at most 0 expected"
+    assert finding.hint.splitlines()[1] == "call 1, repeated, had 1 recompile, at most 0 expected"
 
 
 def test_what_is_no_call_is_refused() -> None:

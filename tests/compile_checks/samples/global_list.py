@@ -3,6 +3,6 @@
 _SEEN = []
 
 
-def audited(x):  # finding: recompile
-    _SEEN.append(x.shape[0])
+def audited(x):
+    _SEEN.append(x.shape[0])  # finding: recompile
     return x + len(_SEEN)

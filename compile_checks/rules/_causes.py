@@ -1,0 +1,134 @@
+"""What recompiles have in common, and what to do about each cause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+
+from compile_checks._engine.findings import Finding, Recompile
+from compile_checks._engine.places import place_at
+from compile_checks.rules._rule import Rule
+
+_DIMENSION = re.compile(r"mismatch at index (\d+)|\.size\(\)\[(\d+)\]")
+_NUMBER = re.compile(r"\d+")
+_ONE = re.compile(r"\b(?:expected|actual) 1\b|== 1\b")
+_RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+")
+_SHOWN = 5
+
+
+def by_cause(recompiles: Iterable[Recompile]) -> dict[Hashable, list[Recompile]]:
+    """Groups recompiles: ten layers that read their own numbers have one cause."""
+    causes: dict[Hashable, list[Recompile]] = {}
+    known = list(recompiles)
+    for r in known:
+        what = r.argument or _NUMBER.sub("#", r.guard)
+        cause = r.file, _first_line(r, known), r.category, what, _dimension(r.guard)
+        causes.setdefault(cause, []).append(r)
+    return causes
+
+
+def _first_line(recompile: Recompile, others: Iterable[Recompile]) -> int:
+    """Returns the first line of a frame, or that of its function if it resumes one."""
+    resumed = _RESUMED.fullmatch(recompile.frame)
+    functions = (
+        r.line
+        for r in others
+        if resumed and (r.file, r.frame) == (recompile.file, resumed[1]) and r.line < recompile.line
+    )
+    return max(functions, default=recompile.line)
+
+
+def finding_of(
+    rule: Rule, recompiles: Sequence[Recompile], prefix: str = "", hints: Iterable[str] = ()
+) -> Finding:
+    """Returns one finding for recompiles of one cause, at the line that reads what changed."""
+    first = next((r for r in recompiles if r.guard_file), recompiles[0])
+    place = (first.guard_file, first.guard_line) if first.guard_file else (first.file, first.line)
+    guards = list(dict.fromkeys(r.guard for r in recompiles))
+    lines = [prefix + first.guard]
+    if len(guards) > 1:
+        lines += ["guards that failed:", *[f"  {guard}" for guard in guards[:_SHOWN]]]
+    if len(guards) > _SHOWN:
+        lines.append(f"  and {len(guards) - _SHOWN} more")
+    advised = dict.fromkeys(
+        [advice(first, place_at(*place).source), *[r.hint for r in recompiles], *hints]
+    )
+    found = rule.finding(
+        "\n".join(lines),
+        "\n".join(filter(None, advised)),
+        guard=first.guard,
+        argument=first.argument,
+        category=first.category,
+    )
+    return replace(place_at(*place).of(found), count=len(recompiles))
+
+
+def advice(recompile: Recompile, source: str = "") -> str:
+    """Returns what to do about a recompile: the line to add, if one helps.
+
+    Args:
+        source: the line that reads what changed.
+
+    >>> guard = "tensor 'x' size mismatch at index 0. expected 3, actual 4"
+    >>> advice(Recompile((guard,), "", 0, category="size", guard=guard, argument="x"))
+    'before the call: torch._dynamo.mark_dynamic(x, 0); or torch.compile(..., dynamic=True)'
+    """
+    r = recompile
+    what = r.argument.partition(", ")[0] or "the value"
+    match r.category:
+        case "size":
+            return _size_advice(what, r.guard)
+        case "stride":
+            return f"give it one memory layout in every call: {what} = {what}.contiguous()"
+        case "dtype":
+            return f"convert it to one dtype before the call: {what} = {what}.to(torch.float32)"
+        case "requires_grad":
+            return f"call with gradients or without, not both: {what} = {what}.detach()"
+        case "int" | "float":
+            return _number_advice(what, r.category, source)
+        case "object identity":
+            return f"create {what} once, outside the compiled function, and pass the same object"
+        case "global state":
+            return (
+                "make every call in one state: grad mode, autocast, default dtype, "
+                "deterministic algorithms, number of threads"
+            )
+        case _:
+            return f"pass the same {what} in every call, or compile a function for each"
+
+
+def _size_advice(tensor: str, guard: str) -> str:
+    dimension = _dimension(guard)
+    if "rank mismatch" in guard:
+        return f"pass {tensor} with the same number of dimensions in every call: unsqueeze it"
+    if dimension is None:
+        return f"pass {tensor} with the same length in every call, or stack it in a tensor"
+    if _ONE.search(guard):
+        return (
+            f"before the call: torch._dynamo.decorators.mark_unbacked({tensor}, {dimension}), "
+            "because a size of 1 is compiled in as a constant even if it is marked dynamic"
+        )
+    return (
+        f"before the call: torch._dynamo.mark_dynamic({tensor}, {dimension}); "
+        "or torch.compile(..., dynamic=True)"
+    )
+
+
+def _number_advice(number: str, kind: str, source: str) -> str:
+    if f"[{number}]" in source:
+        return (
+            "a list is indexed by a constant: pass the item itself, or stack the items in a tensor "
+            f"and make {number} a tensor"
+        )
+    if "." in number:
+        return (
+            f"make it a tensor, in a module with register_buffer: {number} = torch.tensor({number})"
+        )
+    other = "; or torch.compile(..., dynamic=True)" if kind == "int" else ""
+    return f"pass a tensor instead of the number: {number} = torch.tensor({number}){other}"
+
+
+def _dimension(guard: str) -> int | None:
+    found = _DIMENSION.search(guard)
+    return int(found[1] or found[2]) if found else None

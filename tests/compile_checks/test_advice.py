@@ -1,0 +1,180 @@
+"""Recompiles of one cause are one finding, and its advice removes the recompiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compile_checks import AuditReport, Finding, audit, audit_calls
+
+X = torch.ones(3)
+
+
+def times(x: Tensor, n: Any) -> Tensor:
+    return x * n
+
+
+def first(parts: list[Tensor], n: int) -> Tensor:
+    return parts[n] + 1
+
+
+def item(part: Tensor) -> Tensor:
+    return part + 1
+
+
+class Layer(nn.Module):
+    def __init__(self, scale: float | Tensor) -> None:
+        super().__init__()
+        if isinstance(scale, Tensor):
+            self.register_buffer("scale", scale, persistent=False)
+        else:
+            self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class Layers(nn.Module):
+    """Layers that are compiled one by one, because a graph ends after each."""
+
+    def __init__(self, scales: list[Any]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(map(Layer, scales))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            torch._dynamo.graph_break()
+            x = layer(x)
+        return x
+
+
+def sizes(*shapes: tuple[int, ...], mark: Callable[..., Any] | None = None) -> list[Any]:
+    tensors = [torch.ones(shape) for shape in shapes]
+    if mark is not None:
+        for tensor in tensors:
+            mark(tensor, 0)
+    return [(times, (tensor, 2)) for tensor in tensors]
+
+
+Calls = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+SAME = torch.sin
+
+ADVISED: dict[str, tuple[str, Callable[[], Calls], Callable[[], Calls]]] = {
+    "a size": (
+        "before the call: torch._dynamo.mark_dynamic(x, 0); or torch.compile(..., dynamic=True)",
+        lambda: sizes((3,), (4,)),
+        lambda: sizes((3,), (4,), mark=torch._dynamo.mark_dynamic),
+    ),
+    "a size of 1": (
+        (
+            "before the call: torch._dynamo.decorators.mark_unbacked(x, 0), because a size of 1 is "
+            "compiled in as a constant even if it is marked dynamic"
+        ),
+        lambda: sizes((3, 2), (1, 2)),
+        lambda: sizes((3, 2), (1, 2), mark=torch._dynamo.decorators.mark_unbacked),
+    ),
+    "a stride": (
+        "give it one memory layout in every call: x = x.contiguous()",
+        lambda: [(times, (torch.ones(3, 4), 2)), (times, (torch.ones(4, 3).t(), 2))],
+        lambda: [(times, (torch.ones(3, 4), 2)), (times, (torch.ones(4, 3).t().contiguous(), 2))],
+    ),
+    "a dtype": (
+        "convert it to one dtype before the call: x = x.to(torch.float32)",
+        lambda: [(times, (X, 2)), (times, (X.double(), 2))],
+        lambda: [(times, (X, 2)), (times, (X.double().to(torch.float32), 2))],
+    ),
+    "a gradient": (
+        "call with gradients or without, not both: x = x.detach()",
+        lambda: [(times, (X, 2)), (times, (X.clone().requires_grad_(), 2))],
+        lambda: [(times, (X, 2)), (times, (X.clone().requires_grad_().detach(), 2))],
+    ),
+    "an int": (
+        (
+            "pass a tensor instead of the number: n = torch.tensor(n); or torch.compile(..., "
+            "dynamic=True)"
+        ),
+        lambda: [(times, (X, 2)), (times, (X, 3))],
+        lambda: [(times, (X, torch.tensor(2))), (times, (X, torch.tensor(3)))],
+    ),
+    "an index": (
+        (
+            "a list is indexed by a constant: pass the item itself, or stack the items in a tensor "
+            "and make n a tensor"
+        ),
+        lambda: [(first, ([X, X], 0)), (first, ([X, X], 1))],
+        lambda: [(item, (X,)), (item, (X,))],
+    ),
+    "an object": (
+        "create n once, outside the compiled function, and pass the same object",
+        lambda: [(apply, (X, torch.sin)), (apply, (X, torch.cos))],
+        lambda: [(apply, (X, SAME)), (apply, (X, SAME))],
+    ),
+}
+
+
+def apply(x: Tensor, n: Callable[[Tensor], Tensor]) -> Tensor:
+    return n(x)
+
+
+def report_of(calls: Calls) -> AuditReport:
+    return audit_calls(calls[0][0], [(args, {}) for _, args in calls])
+
+
+@pytest.mark.parametrize("name", ADVISED)
+def test_the_advice_removes_the_recompile(name: str) -> None:
+    advice, before, after = ADVISED[name]
+    (finding,) = report_of(before()).findings
+    assert finding.kind == "recompile"
+    assert finding.hint.splitlines()[0] == advice
+    assert finding.hint.splitlines()[-1] == "call 2 had 1 recompile, at most 0 expected"
+    report_of(after()).assert_clean()
+
+
+def recompiles(report: AuditReport) -> list[Finding]:
+    return [finding for finding in report.findings if finding.kind.startswith("recompile")]
+
+
+@pytest.mark.parametrize("limit", [8, 3])
+def test_layers_that_share_a_cause_are_one_finding(limit: int) -> None:
+    with torch._dynamo.config.patch(recompile_limit=limit):
+        (finding,) = recompiles(audit(Layers([2, 3, 4, 5, 6]), (X,)))
+        assert recompiles(audit(Layers([*torch.arange(5.0)]), (X,))) == []
+    assert finding.kind == ("recompile" if limit == 8 else "recompile-limit")
+    assert finding.count == (4 if limit == 8 else 3)
+    assert (finding.file, finding.source) == (__file__, "return x * self.scale")
+    assert finding.argument == "self.scale"
+    advice, pytorchs, budget = finding.hint.splitlines()
+    assert advice.endswith("with register_buffer: self.scale = torch.tensor(self.scale)")
+    assert "allow_unspec_int_on_nn_module" in pytorchs
+    assert budget.startswith("call 1 had")
+    assert "0/" not in str(finding)
+    assert "self.scale == 3" in finding.reason
+
+
+def test_different_causes_are_different_findings() -> None:
+    calls = [(torch.ones(3), 2), (torch.ones(4), 2), (torch.ones(4), 3)]
+    report = audit_calls(times, [(args, {}) for args in calls], dynamic=False)
+    assert [(f.argument, f.category, f.count) for f in report.findings] == [
+        ("x", "size", 1),
+        ("n", "int", 1),
+    ]
+    dimensions = [(torch.ones(3, 4), 2), (torch.ones(5, 4), 2), (torch.ones(5, 6), 2)]
+    report = audit_calls(times, [(args, {}) for args in dimensions], dynamic=False)
+    assert [f.hint.partition(";")[0][-17:] for f in report.findings] == [
+        "mark_dynamic(x, 0)"[-17:],
+        "mark_dynamic(x, 1)"[-17:],
+    ]
+
+
+def test_a_cause_in_several_calls_is_one_finding() -> None:
+    calls = [((torch.ones(3), n), {}) for n in (2.5, 3.5, 4.5)]
+    (finding,) = audit_calls(times, calls, dynamic=False).findings
+    assert finding.count == 2
+    assert finding.hint.splitlines()[1:] == [
+        "call 2 had 1 recompile, at most 0 expected",
+        "call 3 had 1 recompile, at most 0 expected",
+    ]
