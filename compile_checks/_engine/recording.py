@@ -56,25 +56,31 @@ def record() -> Iterator[Trace]:
     """Records Dynamo's structured trace for the duration of a block.
 
     The loggers are restored afterwards, including torch's own handler, which removes itself at the
-    first record if it has no directory to write to.
+    first record if it has no directory to write to. Whatever the code does to logging, such as
+    `logging.disable` or `logging.config`, which disables loggers that it does not know, hides
+    nothing from the trace.
     """
     logger = _compat.trace_logger()
-    handlers, level, disabled = logger.handlers, logger.level, logger.disabled
+    handlers, level = logger.handlers, logger.level
     before, trace = [*handlers], Trace()
     logger.handlers = recorded = _Handlers([*before, trace])
     logger.setLevel(logging.DEBUG)
-    logger.disabled = False  # logging.config disables loggers that it does not know
+
+    def handle(record: logging.LogRecord) -> None:
+        if passed := logger.filter(record):  # since Python 3.12, a filter may replace the record
+            logger.callHandlers(passed if isinstance(passed, logging.LogRecord) else record)
+
+    always: AbstractContextManager[Any] = mock.patch.multiple(
+        logger, isEnabledFor=lambda level: True, handle=handle
+    )
     try:
-        if not logger.isEnabledFor(logging.DEBUG):
-            raise RuntimeError("logging.disable() hides Dynamo's trace, which an audit reads")
-        with nullcontext() if _compat.trace_has_all_breaks() else _debug_log_of(trace):
+        with always, nullcontext() if _compat.trace_has_all_breaks() else _debug_log_of(trace):
             yield trace
     finally:
         added = [h for h in recorded.all() if h is not trace and h not in before]
         handlers[:] = before + added
         logger.handlers = handlers
         logger.setLevel(level)
-        logger.disabled = disabled
 
 
 def _debug_log_of(trace: Trace) -> AbstractContextManager[Any]:

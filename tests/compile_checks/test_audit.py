@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import logging.config
 import re
 import time
 import warnings
@@ -378,15 +379,31 @@ def test_the_overhead_is_measured_by_a_command(capsys: pytest.CaptureFixture[str
     assert all(float(plain) > 0 and float(audited) > 0 for _, _, plain, audited, _ in rows)
 
 
-def test_logging_switched_off_hides_no_break() -> None:
-    logging.disable(logging.CRITICAL)
+SWITCHED_OFF: dict[str, Callable[[], None]] = {
+    "disable": lambda: logging.disable(logging.CRITICAL),
+    "config": lambda: logging.config.dictConfig({"version": 1}),
+    "logs": lambda: torch._logging.set_logs(graph_breaks=False),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHED_OFF)
+@pytest.mark.parametrize("before", [True, False])
+def test_logging_switched_off_hides_no_break(name: str, before: bool) -> None:
+    loggers = [one for one in logging.root.manager.loggerDict.values() if hasattr(one, "disabled")]
+    disabled = [one.disabled for one in loggers]
+    switch_off = SWITCHED_OFF[name]
     try:
-        outcome = str(audit(breaks.item, (torch.ones(3),)))
-    except RuntimeError as error:  # torch 2.9
-        outcome = str(error)
+        if before:
+            switch_off()
+        with watch() as watched:
+            if not before:
+                switch_off()
+            torch.compile(breaks.item, backend="eager")(torch.ones(3))
     finally:
         logging.disable(logging.NOTSET)
-    assert "graph-break" in outcome or "logging.disable() hides Dynamo's trace" in outcome
+        for logger, was in zip(loggers, disabled, strict=True):
+            logger.disabled = was
+    assert kinds(watched.report()) == ["graph-break"]
 
 
 # ------------------------------------------------------------------ watch, cases, reports
