@@ -2,122 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from datetime import date
-from pathlib import Path
+from collections.abc import Sequence
 
-import torch
-
-from compile_checks import outputs
-from compile_checks._engine.results import Results
-from compile_checks.command import config
 from compile_checks.command.arguments import parse
-from compile_checks.command.baseline import Baseline, BaselineError
-from compile_checks.command.config import ConfigError
-from compile_checks.command.plan import Options, Plan
-from compile_checks.command.progress import Progress
-from compile_checks.command.runner import quietly, run
-from compile_checks.command.targets import TargetError
-
-CLEAN, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status: 0 if there are no findings, 1 if there are, 2 if the configuration, a
-        target or a baseline cannot be loaded, 130 if the run was interrupted.
+    """Runs the command. Returns the exit status of `execute`.
 
     Raises:
         SystemExit: with status 2 for usage errors.
     """
     arguments = parse(argv)
-    try:
-        baseline = _baseline(arguments)
-        with quietly():
-            results = _audited(_plan(arguments), arguments)
-    except (ConfigError, TargetError, BaselineError) as error:
-        print(f"compile_checks: error: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("compile_checks: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    if arguments.update_baseline:
-        baseline = baseline.updated(
-            results, reason=arguments.reason, expires=arguments.expires, today=date.today()
-        )
-        baseline.save(arguments.baseline)
-    results = baseline.judge(results, today=date.today())
-    _show(results, arguments)
-    return CLEAN if results.ok else FOUND
+    from compile_checks.command.execute import execute  # imports torch, which takes seconds
 
-
-def _baseline(arguments: Namespace) -> Baseline:
-    """Loads the baseline. With `--update-baseline`, the file does not have to exist."""
-    file: Path | None = arguments.baseline
-    if file is None or (arguments.update_baseline and not file.exists()):
-        return Baseline()
-    return Baseline.load(file)
-
-
-def _plan(arguments: Namespace) -> Plan:
-    """Returns the plan. Targets on the command line replace the project's whole table."""
-    options = Options(
-        mode=arguments.mode,
-        dynamic=arguments.dynamic,
-        backward=arguments.backward,
-        backend=arguments.backend,
-        budget=arguments.budget,
-        gates=tuple(arguments.gate),
-    )
-    if arguments.target:
-        return Plan(tuple(arguments.target), options, arguments.required or "")
-    table = config.nearest(Path.cwd())
-    root = table.file.parent
-    if arguments.required:
-        return Plan(table.targets, options, arguments.required, root)
-    return Plan(table.targets, options, table.required, root, required_root=root)
-
-
-def _audited(plan: Plan, arguments: Namespace) -> Results:
-    tasks = plan.tasks()
-    missing = plan.missing(tasks)
-    progress = Progress(len(tasks))
-    try:
-        audited = run(
-            plan.tasks,
-            tasks,
-            progress,
-            jobs=arguments.jobs,
-            isolate=arguments.isolate,
-            timeout=arguments.timeout,
-        )
-    finally:
-        progress.close()
-    return Results((*missing, *audited), torch.__version__)
-
-
-def _show(results: Results, arguments: Namespace) -> None:
-    color = _wants_color(sys.stdout.isatty(), os.environ)
-    print(outputs.terminal.Table(color=color).render(results), end="")
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        print(outputs.github.render(results), end="")
-    for name, render in outputs.FILE_FORMATS.items():
-        if (file := getattr(arguments, name)) is not None:
-            file.write_text(render(results), encoding="utf-8")
-
-
-def _wants_color(terminal: bool, environ: Mapping[str, str]) -> bool:
-    """True if output should have color, according to https://no-color.org.
-
-    >>> _wants_color(True, {}), _wants_color(True, {"NO_COLOR": "1"}), _wants_color(False, {})
-    (True, False, False)
-    """
-    return terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return execute(arguments)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-import torch
-
-from compile_checks._engine.capture import Backend
+if TYPE_CHECKING:
+    from compile_checks._engine.capture import Backend
 
 Gate = Literal["cudagraph", "export", "host-sync", "opcheck", "pt2"]
 GATES: Final[tuple[Gate, ...]] = get_args(Gate)
@@ -31,4 +30,6 @@ def check_names(gates: Iterable[str], backend: Backend) -> None:
 
 def has_gpu() -> bool:
     """True if there is a CUDA device."""
+    import torch  # `--help` names the gates without it
+
     return torch.cuda.is_available()

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    REMAINDER,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from compile_checks import _compat
 from compile_checks._engine.gates import GATES
 from compile_checks.outputs import FILE_FORMATS
 
+_OF_PROGRAMS = {
+    "watch",
+    "budget",
+    "baseline",
+    "update_baseline",
+    "reason",
+    "expires",
+    *FILE_FORMATS,
+}
+"""The options that apply to a program. The others are about cases, which it does not have."""
 _DAYS = 90
 """The number of days for which a new baseline entry is accepted."""
 _DESCRIPTION = """\
@@ -20,9 +35,12 @@ A target is path/to/file.py::name or package.module:name. The name is a function
 or a torch.nn.Module whose file defines `example_inputs`, or a function without
 parameters that returns (callable, inputs) or a list of cases. Without a target,
 the command audits the targets in the table [tool.compile_checks] of the nearest
-pyproject.toml.
+pyproject.toml. With --watch, it runs a program and reports what that compiled.
 """
-_EPILOG = "Exit status: 0 for no findings, 1 for findings, 2 for usage errors."
+_EPILOG = """\
+Exit status: 0 for no findings, 1 for findings, 2 for usage errors. With --watch
+and no findings, it is that of the program.
+"""
 
 
 def parse(argv: Sequence[str] | None = None) -> Namespace:
@@ -54,6 +72,13 @@ def _parser() -> ArgumentParser:
         "--required",
         metavar="MODULE:CALLABLE",
         help="callable that returns names; each must be the `covers` of some case",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs=REMAINDER,
+        metavar="FILE ...",
+        help="run `FILE ARGS...` or `-m MODULE ARGS...` as python does, and report what it "
+        "compiled when it ends or is interrupted; must be the last option",
     )
     _add_modes(parser)
     _add_running(parser)
@@ -129,7 +154,26 @@ def _add_baseline(parser: ArgumentParser) -> None:
     )
 
 
+def _check_watch(parser: ArgumentParser, arguments: Namespace) -> None:
+    if arguments.watch is None:
+        return
+    if not arguments.watch or arguments.watch == ["-m"]:
+        parser.error("argument --watch: expected FILE ARGS... or -m MODULE ARGS...")
+    given = {
+        name
+        for name, value in vars(arguments).items()
+        if value not in (parser.get_default(name), [])
+    }
+    others = sorted(given - _OF_PROGRAMS)
+    if others:
+        option = "target" if others[0] == "target" else f"--{others[0]}"
+        parser.error(
+            f"argument {option}: not allowed with --watch, which runs the program as it is"
+        )
+
+
 def _check(parser: ArgumentParser, arguments: Namespace) -> None:
+    _check_watch(parser, arguments)
     if arguments.update_baseline and arguments.baseline is None:
         parser.error("argument --update-baseline: requires --baseline FILE")
     if arguments.update_baseline and not arguments.reason:
@@ -177,6 +221,8 @@ def _day(text: str) -> date:
 
 
 def _backend(text: str) -> str:
+    from compile_checks import _compat  # imports torch
+
     known = _compat.backend_names()
     if known and text not in known:
         raise ArgumentTypeError(f"unknown backend {text!r}; expected one of {', '.join(known)}")

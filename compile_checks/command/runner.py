@@ -53,7 +53,7 @@ def run(
         pool = _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate, timeout=timeout)
         return pool.run()
     results = []
-    with _exits_raise():
+    with exits_raise():
         for number, task in enumerate(tasks):
             progress.show(number, task.name)
             results += _run_one(task)
@@ -61,7 +61,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _exits_raise() -> Iterator[None]:
+def exits_raise() -> Iterator[None]:
     """Turns `os._exit` into `SystemExit`, so that audited code cannot end the run unnoticed.
 
     Processes that the code forks may still use it.
@@ -79,14 +79,20 @@ def _exits_raise() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Reserves standard output for the report. Hides Dynamo's warnings unless logs are enabled."""
+    """Reserves standard output for the report, and hides Dynamo's warnings."""
+    with without_warnings(), contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Hides Dynamo's warnings, which the report repeats, unless logs are enabled."""
     logger = logging.getLogger("torch._dynamo")
     level = logger.level
     try:
         if not os.environ.get("TORCH_LOGS"):
             logger.setLevel(logging.ERROR)
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     finally:
         logger.setLevel(level)
 

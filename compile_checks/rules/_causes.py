@@ -18,25 +18,32 @@ _SHOWN = 5
 
 
 def by_cause(recompiles: Iterable[Recompile]) -> dict[Hashable, list[Recompile]]:
-    """Groups recompiles: ten layers that read their own numbers have one cause."""
+    """Groups recompiles: ten layers that read their own numbers have one cause.
+
+    If a function was compiled again, what follows its breaks usually is for the same cause.
+    """
     causes: dict[Hashable, list[Recompile]] = {}
     known = list(recompiles)
     for r in known:
-        what = r.argument or _NUMBER.sub("#", r.guard)
-        cause = r.file, _first_line(r, known), r.category, what, _dimension(r.guard)
+        first = _resumed(r, known)
+        what = first.argument or _NUMBER.sub("#", first.guard)
+        cause = first.file, first.line, first.category, what, _dimension(first.guard)
         causes.setdefault(cause, []).append(r)
     return causes
 
 
-def _first_line(recompile: Recompile, others: Iterable[Recompile]) -> int:
-    """Returns the first line of a frame, or that of its function if it resumes one."""
+def _resumed(recompile: Recompile, others: Iterable[Recompile]) -> Recompile:
+    """Returns the recompile of the function that a frame resumes, in the same category."""
     resumed = _RESUMED.fullmatch(recompile.frame)
+    if resumed is None:
+        return recompile
     functions = (
-        r.line
+        r
         for r in others
-        if resumed and (r.file, r.frame) == (recompile.file, resumed[1]) and r.line < recompile.line
+        if (r.file, r.frame, r.category) == (recompile.file, resumed[1], recompile.category)
+        and r.line < recompile.line
     )
-    return max(functions, default=recompile.line)
+    return max(functions, key=lambda r: r.line, default=recompile)
 
 
 def finding_of(

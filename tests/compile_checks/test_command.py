@@ -698,3 +698,16 @@ def test_help_in_a_fresh_process() -> None:
 
     assert done.stdout.startswith("usage: python -m compile_checks [-h] ")
     assert "Exit status: 0" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--jobs", "0"], ["--watch"]])
+def test_help_and_usage_errors_do_not_wait_for_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; from compile_checks.__main__ import main\n"
+        "try:\n"
+        f"    main({arguments})\n"
+        "finally:\n"
+        "    assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
