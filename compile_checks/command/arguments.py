@@ -36,6 +36,7 @@ or a torch.nn.Module whose file defines `example_inputs`, or a function without
 parameters that returns (callable, inputs) or a list of cases. Without a target,
 the command audits the targets in the table [tool.compile_checks] of the nearest
 pyproject.toml. With --watch, it runs a program and reports what that compiled.
+`diff OLD NEW` compares two reports written with --json.
 """
 _EPILOG = """\
 Exit status: 0 for no findings, 1 for findings, 2 for usage errors. With --watch
