@@ -140,9 +140,10 @@ def guarded_line(places: Sequence[tuple[str, int]], frame: str) -> tuple[str, in
 def _whole_path(file: str, frame: str) -> str:
     if os.path.isabs(file):
         return file
+    if frame.endswith(file):  # torch 2.9 may cut within the name of a folder
+        return frame
     loaded = (getattr(module, "__file__", None) or "" for module in list(sys.modules.values()))
-    ending = os.sep + file
-    return next((path for path in (frame, *loaded) if (os.sep + path).endswith(ending)), "")
+    return next((path for path in loaded if path.endswith(os.sep + file)), "")
 
 
 def place_of_error(error: BaseException) -> Place:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compile_checks import Recompile, Step, audit_calls, watch
 from compile_checks._engine.guards import FailedGuard, latest, read_guard
+from compile_checks._engine.places import guarded_line
 
 NUMBER = 1
 
@@ -335,3 +336,18 @@ def test_inputs_that_are_made_anew_are_the_same_each_time() -> None:
     assert len(made) == 3
     assert torch.equal(made[0], made[1])
     assert torch.equal(made[0], made[2])
+
+
+@pytest.mark.parametrize(
+    ("named", "frame", "found"),
+    [
+        ("/a/b/model.py", "/c/model.py", "/a/b/model.py"),
+        ("b/model.py", "/a/b/model.py", "/a/b/model.py"),
+        ("ol/b/model.py", "/a/tool/b/model.py", "/a/tool/b/model.py"),  # as in torch 2.9
+        ("compile_checks/test_scenarios.py", "/a/model.py", __file__),
+        ("b/unknown.py", "/a/model.py", ""),
+        (torch.nn.__file__, "/a/model.py", ""),
+    ],
+)
+def test_a_shortened_path_is_found(named: str, frame: str, found: str) -> None:
+    assert guarded_line([(named, 7)], frame) == ((found, 7) if found else ("", 0))
