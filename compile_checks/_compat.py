@@ -105,7 +105,8 @@ def backend_error(error: BaseException | None) -> BaseException | None:
     if of_backend is not None:
         return of_backend
     if is_break(error):
-        broken = getattr(error, "gb_type", "") == "Backend compiler exception"
+        # Torch 2.9 has no `gb_type` here, but the text begins with it.
+        broken = str(error).startswith("Backend compiler exception")
         return error.__cause__ if error is not None and broken else None
     frames = () if error is None else walk_tb(error.__traceback__)
     compiled = any(frame.f_code.co_name == "_call_user_compiler" for frame, _ in frames)

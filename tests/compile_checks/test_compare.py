@@ -333,7 +333,9 @@ def test_state_that_the_code_holds_is_restored(make: Callable[[], Callable[..., 
 def test_gradients_that_the_code_holds_are_restored() -> None:
     report = audit(clips_gradients())
 
-    assert report.ok, report
+    breaks = {"graph-break", "nothing-compiled"}  # torch 2.9 cannot capture the call
+    since_2_10 = TorchVersion(torch.__version__) >= (2, 10)
+    assert {f.kind for f in report.findings} == (set() if since_2_10 else breaks), report
     assert not report.notes
 
 
