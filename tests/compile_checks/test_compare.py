@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from compile_checks import AuditReport, Step, audit, audit_calls
 from compile_checks._engine.compare import leaves, own_gradients
