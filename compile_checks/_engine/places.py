@@ -58,12 +58,12 @@ def owner_of(file: str) -> str:
     for folder in _PACKAGES:
         if folder in path.parts[:-1]:
             return path.parts[path.parts.index(folder) + 1].removesuffix(".py")
+    if file.startswith((*_PYTHON, "<frozen ")):
+        return "python"
     for parent in path.parents:
         top = path.relative_to(parent).parts[0].removesuffix(".py")
         if top in _installed_in(str(parent)):
             return top
-    if file.startswith((*_PYTHON, "<frozen ")):
-        return "python"
     return YOURS
 
 

@@ -91,7 +91,10 @@ def advice(recompile: Recompile, source: str = "") -> str:
         case "dtype":
             return f"convert it to one dtype before the call: {what} = {what}.to(torch.float32)"
         case "requires_grad":
-            return f"call with gradients or without, not both: {what} = {what}.detach()"
+            return (
+                f"give it the same requires_grad in every call: {what}.requires_grad_(), "
+                f"or {what} = {what}.detach() where no gradient is needed"
+            )
         case "int" | "float":
             return _number_advice(what, r.category, source)
         case "object identity":

@@ -88,7 +88,10 @@ ADVISED: dict[str, tuple[str, Callable[[], Calls], Callable[[], Calls]]] = {
         lambda: [(times, (X, 2)), (times, (X.double().to(torch.float32), 2))],
     ),
     "a gradient": (
-        "call with gradients or without, not both: x = x.detach()",
+        (
+            "give it the same requires_grad in every call: x.requires_grad_(), "
+            "or x = x.detach() where no gradient is needed"
+        ),
         lambda: [(times, (X, 2)), (times, (X.clone().requires_grad_(), 2))],
         lambda: [(times, (X, 2)), (times, (X.clone().requires_grad_().detach(), 2))],
     ),
