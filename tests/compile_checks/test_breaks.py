@@ -61,7 +61,8 @@ def test_a_graph_that_the_backend_rejects(backend: str, fullgraph: bool) -> None
     args = torch.ones(2), torch.tensor(3)
     report = audit(breaks.rejected, args, backend=backend, fullgraph=fullgraph)
 
-    if backend == "eager":
+    compiles = fullgraph and TorchVersion(torch.__version__) >= (2, 15)
+    if backend == "eager" or compiles:
         assert report.ok
         return
     (finding,) = report.findings
