@@ -38,13 +38,18 @@ _VOLATILE = re.compile(
 
 @dataclass(frozen=True)
 class Known:
-    """A finding that a baseline accepts."""
+    """A finding that a baseline or a comment in the code accepts."""
 
     finding: Finding
     reason: str
     """Why it is accepted."""
     expires: str
-    """The last day on which it is accepted, as `YYYY-MM-DD`."""
+    """The last day on which it is accepted, as `YYYY-MM-DD`; empty if a comment ignores it."""
+
+    @property
+    def until(self) -> str:
+        """Says who accepts it, and how long."""
+        return f"known until {self.expires}" if self.expires else "ignored by a comment"
 
 
 @dataclass(frozen=True)

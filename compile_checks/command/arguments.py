@@ -20,6 +20,7 @@ _OF_PROGRAMS = {
     "watch",
     "budget",
     "baseline",
+    "owner",
     "update_baseline",
     "reason",
     "expires",
@@ -144,6 +145,13 @@ def _add_baseline(parser: ArgumentParser) -> None:
         "--update-baseline",
         action="store_true",
         help="write the findings of this run to the baseline",
+    )
+    group.add_argument(
+        "--owner",
+        action="append",
+        default=[],
+        help="report only findings in the code of this owner: `yours`, `torch`, or a package; may "
+        "be repeated",
     )
     group.add_argument("--reason", help="reason for accepting new findings")
     group.add_argument(

@@ -13,7 +13,7 @@ import torch
 
 from compile_checks import outputs
 from compile_checks._engine.results import Results
-from compile_checks.command import config
+from compile_checks.command import config, owners, suppressions
 from compile_checks.command.baseline import Baseline, BaselineError
 from compile_checks.command.config import ConfigError
 from compile_checks.command.plan import Options, Plan
@@ -46,6 +46,7 @@ def execute(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         print("compile_checks: interrupted", file=sys.stderr)
         return INTERRUPTED
+    results = owners.only(suppressions.judge(results), arguments.owner)
     if arguments.update_baseline:
         baseline = baseline.updated(
             results, reason=arguments.reason, expires=arguments.expires, today=date.today()

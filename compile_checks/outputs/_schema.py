@@ -156,10 +156,11 @@ def _finding(description: str, **more: Schema) -> Schema:
 
 def _known() -> Schema:
     return _object(
-        "A finding that the baseline accepts.",
+        "A finding that the baseline or a comment accepts.",
         finding=_ref("plain_finding"),
         reason=_text("Why it is accepted."),
-        expires=_text("The last day on which it is accepted.") | {"format": "date"},
+        expires=_text("The last day on which it is accepted. Empty if a comment ignores it.")
+        | {"pattern": r"^(\d{4}-\d{2}-\d{2})?$"},
         fingerprint=_text(_FINGERPRINT),
     )
 

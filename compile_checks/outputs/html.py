@@ -68,8 +68,7 @@ class _Page:
             report = case.report
             findings = [self._finding(case, finding) for finding in report.findings]
             known = [
-                folded(f"known until {k.expires}: {k.reason}", self._finding(case, k.finding))
-                for k in case.known
+                folded(f"{k.until}: {k.reason}", self._finding(case, k.finding)) for k in case.known
             ]
             notes = [tag("p", f"note: {note}") for note in report.notes]
             graphs = _graphs("all captured graphs", report.captured_graphs)

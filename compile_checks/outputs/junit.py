@@ -52,7 +52,7 @@ def _add_case(suite: ElementTree.Element, case: CaseResult) -> None:
     if case.known:
         output = ElementTree.SubElement(element, "system-out")
         output.text = printable(
-            "\n".join(f"known until {k.expires} ({k.reason}): {k.finding}" for k in case.known)
+            "\n".join(f"{k.until} ({k.reason}): {k.finding}" for k in case.known)
         )
 
 

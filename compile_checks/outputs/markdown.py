@@ -38,7 +38,7 @@ def _findings(case: CaseResult) -> Iterator[str]:
         yield from _finding(case, finding)
     for known in case.known:
         reason = _escaped(f"{known.finding} ({known.reason})")
-        yield from ("", f"- known until {known.expires}: {reason}")
+        yield from ("", f"- {known.until}: {reason}")
     for note in case.report.notes:
         yield from ("", f"- note: {_escaped(note)}")
 

@@ -57,8 +57,9 @@ def _result(case: CaseResult, finding: Finding) -> dict[str, Any]:
 
 
 def _suppressed(case: CaseResult, known: Known) -> dict[str, Any]:
-    justification = f"{known.reason} (until {known.expires})"
-    suppression = {"kind": "external", "justification": justification}
+    until = f" (until {known.expires})" if known.expires else ""
+    kind = "external" if known.expires else "inSource"
+    suppression = {"kind": kind, "justification": known.reason + until}
     return {**_result(case, known.finding), "suppressions": [suppression]}
 
 

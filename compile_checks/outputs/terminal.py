@@ -71,7 +71,7 @@ class Table:
             yield from _wrapped(f"{name}: {text}", indent=4)
 
     def _known(self, known: Known) -> Iterator[str]:
-        text = f"known until {known.expires}: {known.finding} [{known.reason}]"
+        text = f"{known.until}: {known.finding} [{known.reason}]"
         for line in _wrapped(text, indent=2):
             yield self._paint(line, _DIM)
 

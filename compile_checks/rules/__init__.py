@@ -31,6 +31,7 @@ from compile_checks.rules import (
     opcheck,
     recompile,
     recompile_limit,
+    suppression,
     timeout,
 )
 from compile_checks.rules._rule import Rule
@@ -59,6 +60,7 @@ RULES: Final[Mapping[Kind, Rule]] = MappingProxyType(
             opcheck,
             recompile,
             recompile_limit,
+            suppression,
             timeout,
         )
     }

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from compile_checks import AuditReport, audit, watch
+from compile_checks import AuditReport, Finding, audit, watch
 from compile_checks._engine.places import owner_of
+from compile_checks._engine.results import CaseResult, Results
+from compile_checks.command import owners
 
 CODE = """
 import torch
@@ -82,6 +85,19 @@ def test_an_audit_of_a_library_has_no_caller() -> None:
     with vendored() as library:
         (finding,) = audit(library.helper, (torch.ones(3),)).findings
     assert (finding.owner, finding.called_from) == ("vendored", "")
+
+
+def test_only_findings_of_some_owners_are_reported() -> None:
+    report = in_package()
+    mine = Finding("graph-break", "mine", file="model.py", line=1, owner="yours")
+    nowhere = Finding("nothing-compiled", "no graph was compiled")
+    report = replace(report, findings=(*report.findings, mine, nowhere))
+    results = Results((CaseResult("case", report),), "2.13.0")
+    assert owners.only(results, []) == results
+    (case,) = owners.only(results, ["yours"]).cases
+    assert case.report.findings == (mine, nowhere)
+    assert case.report.notes == ("findings left out by --owner: 1 in vendored",)
+    assert owners.only(results, ["yours", "vendored"]) == results
 
 
 def test_projects_are_not_packages(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, audit_modes
 from compile_checks._engine.counts import Counts
 from compile_checks._engine.findings import Finding
+from compile_checks._engine.results import CaseResult, Results
+from compile_checks.command import owners, suppressions
 from tests.compile_checks.samples import breaks
 from tests.compile_checks.test_compare import filled_once
 from tests.compile_checks.test_gates import skipped_at_run_time
@@ -80,6 +82,23 @@ def sizes(**options: Any) -> AuditReport:
 
 def scaled(x: Tensor, n: float) -> Tensor:
     return x * n
+
+
+def broken(x: Tensor) -> Tensor:
+    torch._dynamo.graph_break()  # compile-checks: ignore[graph-break] to test comments
+    return x * 2
+
+
+def as_results(report: AuditReport) -> Results:
+    return Results((CaseResult("case", report),), torch.__version__)
+
+
+def commented(kind: str = "graph-break") -> AuditReport:
+    """The report of `broken` if its comment ignores a kind."""
+    report = audit(broken, (X,))
+    findings = tuple(replace(finding, kind="recompile") for finding in report.findings)
+    shown = report if kind == "graph-break" else replace(report, findings=findings)
+    return suppressions.judge(as_results(shown)).cases[0].report
 
 
 SCALES: Any = [((X, n), {}) for n in (2.5, 3.5, 4.5)]
@@ -252,6 +271,21 @@ MUTANTS = {
         "_engine.places:_installed_in",
         lambda folder: frozenset(),
         lambda: first(in_package()).owner == "vendored",
+    ),
+    "comments": Mutant(
+        "command.suppressions:Suppression.ignores",
+        lambda *_: False,
+        lambda: not [*commented().findings],
+    ),
+    "unused comments": Mutant(
+        "command.suppressions:Suppression.faults",
+        nothing,
+        lambda: "suppression" in kinds(commented("recompile")),
+    ),
+    "owners of findings": Mutant(
+        "command.owners:_only",
+        lambda case, owners: case,
+        lambda: not owners.only(as_results(in_package()), ["yours"]).cases[0].report.findings,
     ),
     "disabled parts": Mutant(
         "_engine.regions:_is_compiled",

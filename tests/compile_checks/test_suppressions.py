@@ -1,0 +1,136 @@
+"""Comments in the code ignore findings; those that ignore nothing are findings."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compile_checks.__main__ import main
+
+MODEL = """
+    import torch
+
+    def helper(x):
+        return x * 3{helper}
+
+    def step(x):
+        torch._dynamo.graph_break(){broken}
+        return helper(x) + 1{clean}
+
+    def other(x):
+        torch._dynamo.graph_break(){other}
+        return x
+
+    example_inputs = (torch.ones(3),)
+"""
+IGNORE = "  # compile-checks: ignore[{}] {}"
+
+
+def audited(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str, **comments: str
+) -> tuple[int, dict[str, Any]]:
+    name = f"model_{abs(hash((folder, *comments.items()))):x}"
+    lines = dict.fromkeys(("helper", "broken", "clean", "other"), "") | comments
+    (folder / f"{name}.py").write_text(textwrap.dedent(MODEL).format(**lines))
+    monkeypatch.chdir(folder)
+    status = main([f"{name}.py::step", "--json", "report.json", *options])
+    (case,) = json.loads((folder / "report.json").read_text())["cases"]
+    return status, case
+
+
+def found(case: dict[str, Any]) -> list[tuple[str, int]]:
+    return [(finding["kind"], finding["line"]) for finding in case["findings"]]
+
+
+BREAK, UNUSED = (
+    ("graph-break", 8),
+    "the comment ignores graph-break, which is not found on this line",
+)
+
+
+def test_a_comment_with_a_reason_ignores_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comment = IGNORE.format("recompile, graph-break", "it logs")
+    status, case = audited(tmp_path, monkeypatch, broken=IGNORE.format("graph-break", "it logs"))
+    assert (status, found(case)) == (0, [])
+    (known,) = case["known"]
+    assert (known["finding"]["line"], known["reason"], known["expires"]) == (8, "it logs", "")
+    assert "ignored by a comment: model_" in capsys.readouterr().out
+    status, case = audited(tmp_path, monkeypatch, broken=comment)
+    assert (status, found(case)) == (1, [("suppression", 8)])
+    assert "ignores recompile" in case["findings"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "reasons"),
+    [
+        (IGNORE.format("graph-break", ""), ["nothing, because it gives no reason"]),
+        (IGNORE.format("graph-brake", "it logs"), ["an unknown kind of finding, 'graph-brake'"]),
+        (IGNORE.format("recompile", "it logs"), ["recompile, which is not found on this line"]),
+        ("  # compile-checks: ignore graph-break it logs", []),
+        ('; "# compile-checks: ignore[graph-break] a text"', []),
+    ],
+)
+def test_other_comments_ignore_nothing(
+    comment: str, reasons: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, case = audited(tmp_path, monkeypatch, broken=comment)
+    assert (status, case["known"]) == (1, [])
+    assert found(case) == [BREAK, *[("suppression", 8)] * len(reasons)]
+    texts = [f["reason"] for f in case["findings"][1:]]
+    assert texts == [f"the comment ignores {reason}" for reason in reasons]
+
+
+@pytest.mark.parametrize(("place", "line"), [("clean", 9), ("helper", 5)])
+def test_an_unused_comment_is_a_finding(
+    place: str, line: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the compiled function, and in one that is inlined."""
+    comment = IGNORE.format("graph-break", "it logged")
+    status, case = audited(tmp_path, monkeypatch, **{place: comment})
+    assert (status, found(case)) == (1, [BREAK, ("suppression", line)])
+    assert case["findings"][1]["reason"] == UNUSED
+
+
+def test_a_comment_in_code_that_was_not_compiled_is_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comment = IGNORE.format("graph-break", "it logs")
+    assert found(audited(tmp_path, monkeypatch, other=comment)[1]) == [BREAK]
+
+
+def test_a_fault_is_reported_once_for_all_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clean_model.py").write_text(
+        "import torch\n"
+        "def f(x):\n"
+        "    return x + 1  # compile-checks: ignore[graph-break] it logged\n"
+        "example_inputs = (torch.ones(3),)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["clean_model.py::f", "--mode", "all"]) == 1
+    assert capsys.readouterr().out.count("suppression: ") == 1
+
+
+def test_sarif_names_the_source_of_a_suppression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comment = IGNORE.format("graph-break", "it logs")
+    audited(tmp_path, monkeypatch, "--sarif", "audit.sarif", broken=comment)
+    (result,) = json.loads((tmp_path / "audit.sarif").read_text())["runs"][0]["results"]
+    assert result["suppressions"] == [{"kind": "inSource", "justification": "it logs"}]
+
+
+def test_a_baseline_does_not_list_what_a_comment_ignores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comment = IGNORE.format("graph-break", "it logs")
+    options = ("--baseline", "known.json", "--update-baseline", "--reason", "later")
+    audited(tmp_path, monkeypatch, *options, broken=comment)
+    assert '"graph-break"' not in (tmp_path / "known.json").read_text()
