@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
@@ -27,10 +27,24 @@ class _Handlers(list[logging.Handler]):
 
     def __init__(self, handlers: Iterable[logging.Handler]) -> None:
         super().__init__(handlers)
+        self._traces = [handler for handler in self.all() if isinstance(handler, Trace)]
         self._builder = _compat.trace_structured_code()
 
     def __iter__(self) -> Iterator[logging.Handler]:
         return (handler for handler in self.all() if not _is_pytest(handler))
+
+    def replace(self, others: Sequence[logging.Handler]) -> None:
+        """Replaces all handlers but those that record."""
+        self[:] = [*others, *(trace for trace in self._traces if trace not in others)]
+
+    def clear(self) -> None:
+        """Removes all handlers but those that record."""
+        self.replace([])
+
+    def remove(self, handler: logging.Handler) -> None:
+        """Removes a handler, unless it records."""
+        if handler not in self._traces:
+            super().remove(handler)
 
     def all(self) -> Iterator[logging.Handler]:
         """Iterates over all handlers."""
@@ -47,6 +61,21 @@ class _Handlers(list[logging.Handler]):
         return caller.f_locals["name"] in RECORDS
 
 
+def _kept(cls: type[logging.Logger], recorded: _Handlers) -> type[logging.Logger]:
+    """Returns a class of logger whose handlers can be replaced, except for those that record."""
+
+    class Kept(cls):  # type: ignore[valid-type, misc]
+        @property
+        def handlers(self) -> _Handlers:
+            return recorded
+
+        @handlers.setter
+        def handlers(self, others: Iterable[logging.Handler]) -> None:
+            recorded.replace([*others])
+
+    return Kept
+
+
 def _is_pytest(handler: logging.Handler) -> bool:
     return type(handler).__module__.startswith("_pytest.")
 
@@ -57,13 +86,14 @@ def record() -> Iterator[Trace]:
 
     The loggers are restored afterwards, including torch's own handler, which removes itself at the
     first record if it has no directory to write to. Whatever the code does to logging, such as
-    `logging.disable` or `logging.config`, which disables loggers that it does not know, hides
-    nothing from the trace.
+    `logging.disable`, `logging.config`, which disables loggers that it does not know, or removing
+    all handlers, hides nothing from the trace.
     """
     logger = _compat.trace_logger()
-    handlers, level = logger.handlers, logger.level
+    handlers, level, cls = logger.handlers, logger.level, type(logger)
     before, trace = [*handlers], Trace()
-    logger.handlers = recorded = _Handlers([*before, trace])
+    recorded = _Handlers([*before, trace])
+    logger.__class__ = _kept(cls, recorded)
     logger.setLevel(logging.DEBUG)
 
     def handle(record: logging.LogRecord) -> None:
@@ -78,6 +108,7 @@ def record() -> Iterator[Trace]:
             yield trace
     finally:
         added = [h for h in recorded.all() if h is not trace and h not in before]
+        logger.__class__ = cls
         handlers[:] = before + added
         logger.handlers = handlers
         logger.setLevel(level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def program_of(command: Sequence[str]) -> Program:
     if command[0] == "-m":
         program = Program(command[1], True, tuple(command[2:]))
         with mock.patch.object(sys, "path", [program.folder, *sys.path]):
-            if not _has_module(program.name):
+            if find_spec(program.name.partition(".")[0]) is None:  # imports nothing
                 raise TargetError(f"--watch: no module named {program.name}")
         return program
     if not Path(command[0]).is_file():
@@ -83,6 +84,7 @@ def watched(program: Program, max_graphs: int | None) -> tuple[Results, int]:
     ):
         try:
             program.run()
+            _join_threads()
         except BaseException as raised:  # a program may end by any of them
             error = raised
     report, status = _ended(seen.report(), error)
@@ -107,15 +109,15 @@ def _ended(report: AuditReport, error: BaseException | None) -> tuple[AuditRepor
             return replace(report, findings=(*report.findings, errors.finding(error))), 1
 
 
+def _join_threads() -> None:
+    """Waits for the threads that Python would wait for at the end of a program."""
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+
+
 def _in_program(trace: TracebackType | None) -> TracebackType | None:
     """Returns a traceback without the frames that run the program."""
     while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, *_RUNPY):
         trace = trace.tb_next
     return trace
-
-
-def _has_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # of a package that it would be in
-        return False

@@ -379,10 +379,18 @@ def test_the_overhead_is_measured_by_a_command(capsys: pytest.CaptureFixture[str
     assert all(float(plain) > 0 and float(audited) > 0 for _, _, plain, audited, _ in rows)
 
 
+def remove_all_handlers(logger: logging.Logger) -> None:
+    for handler in [*logger.handlers]:
+        logger.removeHandler(handler)
+
+
 SWITCHED_OFF: dict[str, Callable[[], None]] = {
     "disable": lambda: logging.disable(logging.CRITICAL),
     "config": lambda: logging.config.dictConfig({"version": 1}),
     "logs": lambda: torch._logging.set_logs(graph_breaks=False),
+    "no handlers": lambda: setattr(logging.getLogger("torch.__trace"), "handlers", []),
+    "cleared": lambda: logging.getLogger("torch.__trace").handlers.clear(),
+    "removed": lambda: remove_all_handlers(logging.getLogger("torch.__trace")),
 }
 
 
@@ -391,7 +399,8 @@ SWITCHED_OFF: dict[str, Callable[[], None]] = {
 def test_logging_switched_off_hides_no_break(name: str, before: bool) -> None:
     loggers = [one for one in logging.root.manager.loggerDict.values() if hasattr(one, "disabled")]
     disabled = [one.disabled for one in loggers]
-    switch_off = SWITCHED_OFF[name]
+    trace = logging.getLogger("torch.__trace")
+    handlers, switch_off = [*trace.handlers], SWITCHED_OFF[name]
     try:
         if before:
             switch_off()
@@ -401,6 +410,7 @@ def test_logging_switched_off_hides_no_break(name: str, before: bool) -> None:
             torch.compile(breaks.item, backend="eager")(torch.ones(3))
     finally:
         logging.disable(logging.NOTSET)
+        trace.handlers[:] = handlers
         for logger, was in zip(loggers, disabled, strict=True):
             logger.disabled = was
     assert kinds(watched.report()) == ["graph-break"]
