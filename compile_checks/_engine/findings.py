@@ -107,7 +107,9 @@ class Recompile:
     """PyTorch's advice, if it gives any."""
     guard_file: str = ""
     guard_line: int = 0
-    """The line that reads the guarded value. The file is empty if unknown."""
+    """The line that reads the guarded value; for a frame of PyTorch, your line that calls it. The
+    file is empty if unknown.
+    """
     frame: str = ""
     """The name of the function or resume function."""
 

@@ -132,7 +132,7 @@ def guarded_line(places: Sequence[tuple[str, int]], frame: str) -> tuple[str, in
     """
     for file, line in places:
         found = _whole_path(file, frame)
-        if found and not _is_library(found):
+        if found and not is_library(found):
             return found, line
     return "", 0
 
@@ -171,10 +171,11 @@ def place_at(file: str, line: int, owner: str = "") -> Place:
 
 
 def _innermost(frames: Sequence[FrameSummary]) -> FrameSummary | None:
-    return next((f for f in reversed(frames) if not _is_library(f.filename)), None)
+    return next((f for f in reversed(frames) if not is_library(f.filename)), None)
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """True for the code of torch and the standard library."""
     return owner_of(file) in ("torch", "python")
 
 
@@ -182,6 +183,12 @@ def _caller() -> FrameSummary | None:
     """Returns the frame that called into Dynamo, or None if the audit itself did."""
     found = _innermost(_callers())
     return None if found is None or found.filename.startswith(_HERE) else found
+
+
+def calling_line() -> tuple[str, int]:
+    """Returns the file and line that called into Dynamo; an empty file if the audit itself did."""
+    frame = _caller()
+    return ("", 0) if frame is None else (frame.filename, frame.lineno or 0)
 
 
 def _callers() -> list[FrameSummary]:

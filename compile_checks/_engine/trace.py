@@ -24,7 +24,13 @@ from compile_checks import _compat
 from compile_checks._engine.breaks import break_of, stack_of
 from compile_checks._engine.findings import GraphBreak, Recompile, headline
 from compile_checks._engine.guards import as_called, latest, read_guard
-from compile_checks._engine.places import guarded_line, owner_of, traced_line
+from compile_checks._engine.places import (
+    calling_line,
+    guarded_line,
+    is_library,
+    owner_of,
+    traced_line,
+)
 
 RECORDS: Final = ("compilation_metrics", "dynamo_output_graph", "dynamo_start")
 """The records that a `Trace` reads."""
@@ -51,6 +57,8 @@ class Compilation:
     breaks_met: int = 0
     """The number of times Dynamo hit a break. After a restart it hits the same breaks again."""
     recompile_reasons: tuple[str, ...] | None = None
+    caller: tuple[str, int] = ("", 0)
+    """Your line that called a frame that was compiled again. The file is empty if the audit did."""
     failure: str | None = None
     """Why there is no compiled code for this frame."""
     skipped: bool = False
@@ -76,6 +84,8 @@ class Compilation:
             return None
         failed = read_guard(latest(self.recompile_reasons))
         file, line = guarded_line(failed.places, self.file)
+        if not file and self.file and is_library(self.file):
+            file, line = self.caller
         return Recompile(
             self.recompile_reasons,
             self.file,
@@ -109,7 +119,9 @@ class Trace(logging.Handler):
         payload: str = getattr(record, "payload", None) or ""
         match metadata:
             case {"artifact": {"name": "recompile_reasons"}}:
-                self._begin(metadata).recompile_reasons = _reasons(payload)
+                recompiled = self._begin(metadata)
+                recompiled.recompile_reasons = _reasons(payload)
+                recompiled.caller = calling_line()
             case {"dynamo_start": _}:
                 self._begin(metadata).started = True
             case {"artifact": {"name": "dynamo_graph_break_reason"}}:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 from compile_checks._engine.findings import YOURS, Finding
 from compile_checks._engine.places import owner_of
 from compile_checks._engine.results import BASELINE, CaseResult, Known, Results
-from compile_checks.rules import KINDS
+from compile_checks.rules import KINDS, graph_break
 from compile_checks.rules.suppression import finding
 
-_COMMENT = re.compile(r"#\s*compile-checks:\s*ignore\[([^\]]*)\]\s*(.*)")
+_COMMENT = re.compile(r"#\s*compile-checks:\s*ignore\b(?:\[([^\]]*)\])?\s*(.*)")
 _TRACED = re.compile(r'# File: (.+?):(\d+) in |File "(.+?)", line (\d+), in ')
 """How the text of a graph names the lines that it comes from."""
-_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 @dataclass(frozen=True)
@@ -39,22 +36,28 @@ class Suppression:
     def faults(self, used: Iterable[str]) -> Iterator[str]:
         """Yields what is wrong with the comment.
 
+        Only a graph break surely is not there if a graph comes from the line. Other findings may
+        depend on the calls, the mode and the budget.
+
         Args:
             used: the kinds that it ignored.
         """
-        if not self.reason:
+        if not self.kinds:
+            yield "the comment ignores nothing, because it names no kind in brackets"
+        elif not self.reason:
             yield "the comment ignores nothing, because it gives no reason"
         for kind in self.kinds:
             if kind not in KINDS:
                 yield f"the comment ignores an unknown kind of finding, {kind!r}"
-            elif self.reason and kind not in used:
+            elif kind == graph_break.RULE.id and self.reason and kind not in used:
                 yield f"the comment ignores {kind}, which is not found on this line"
 
 
 def judge(results: Results) -> Results:
     """Moves the findings that comments ignore to the known ones, and adds faults of comments.
 
-    Only comments in functions that a case compiled, or where it found something, are judged.
+    Only comments on lines that a graph comes from, or with a finding, are judged: other lines may
+    not have run.
     """
     used: dict[Suppression, set[str]] = {}
     cases = [_ignored(case, used) for case in results.cases]
@@ -91,12 +94,8 @@ def _with_faults(
 
 
 def _compiled_comments(case: CaseResult) -> Iterator[Suppression]:
-    """Yields the comments in functions that a case compiled, and on lines with findings."""
     for file, lines in _compiled_lines(case).items():
-        functions = {_function(file, line) for line in lines}
-        for comment in _comments(file).values():
-            if comment.line in lines or _function(file, comment.line) in functions - {None}:
-                yield comment
+        yield from (comment for line, comment in _comments(file).items() if line in lines)
 
 
 def _compiled_lines(case: CaseResult) -> Mapping[str, set[int]]:
@@ -117,8 +116,9 @@ def _compiled_lines(case: CaseResult) -> Mapping[str, set[int]]:
 @cache
 def _source(file: str) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # a cell of a notebook, generated code
+        with tokenize.open(file) as opened:  # in the encoding that the file declares
+            return opened.read()
+    except (OSError, ValueError, SyntaxError):  # a cell of a notebook, generated code
         return ""
 
 
@@ -130,8 +130,8 @@ def _comments(file: str) -> Mapping[int, Suppression]:
         return {}
     found = {}
     for number, text in _tokens(source):
-        if match := _COMMENT.match(text):
-            kinds = tuple(kind.strip() for kind in match[1].split(",") if kind.strip())
+        if match := _COMMENT.search(text):
+            kinds = tuple(kind.strip() for kind in (match[1] or "").split(",") if kind.strip())
             found[number] = Suppression(file, number, kinds, match[2].strip())
     return found
 
@@ -144,24 +144,3 @@ def _tokens(source: str) -> Iterator[tuple[int, str]]:
                 yield token.start[0], token.string
     except (tokenize.TokenError, SyntaxError):
         return
-
-
-@cache
-def _ranges(file: str) -> Sequence[tuple[int, int]]:
-    """Returns the first and last line of each function of a file, decorators included."""
-    try:
-        tree = ast.parse(_source(file))
-    except (SyntaxError, ValueError):
-        return ()
-    ranges = []
-    for node in ast.walk(tree):
-        if isinstance(node, _FUNCTIONS):
-            first = min([node.lineno, *[d.lineno for d in getattr(node, "decorator_list", ())]])
-            ranges.append((first, node.end_lineno or node.lineno))
-    return ranges
-
-
-def _function(file: str, line: int) -> tuple[int, int] | None:
-    """Returns the range of the innermost function that contains a line."""
-    around = [(first, last) for first, last in _ranges(file) if first <= line <= last]
-    return max(around, default=None)

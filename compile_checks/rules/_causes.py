@@ -14,6 +14,8 @@ _DIMENSION = re.compile(r"mismatch at index (\d+)|\.size\(\)\[(\d+)\]")
 _NUMBER = re.compile(r"\d+")
 _ONE = re.compile(r"\b(?:expected|actual) 1\b|== 1\b")
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+")
+_NOT_YOURS = ("dict.", "torch.", "___")
+"""How names in a guard begin that are not the code's."""
 _SHOWN = 5
 
 
@@ -52,6 +54,8 @@ def finding_of(
     """Returns one finding for recompiles of one cause, at the line that reads what changed."""
     first = next((r for r in recompiles if r.guard_file), recompiles[0])
     place = (first.guard_file, first.guard_line) if first.guard_file else (first.file, first.line)
+    if not first.guard_file and first.owner in ("torch", "python"):
+        place = "", 0  # of the audited function, which a wrapper of PyTorch's calls
     guards = list(dict.fromkeys(r.guard for r in recompiles))
     lines = [prefix + first.guard]
     if len(guards) > 1:
@@ -78,11 +82,18 @@ def advice(recompile: Recompile, source: str = "") -> str:
         source: the line that reads what changed.
 
     >>> guard = "tensor 'x' size mismatch at index 0. expected 3, actual 4"
-    >>> advice(Recompile((guard,), "", 0, category="size", guard=guard, argument="x"))
-    'before the call: torch._dynamo.mark_dynamic(x, 0); or torch.compile(..., dynamic=True)'
+    >>> advice(Recompile((guard,), "", 0, category="size", guard=guard, argument="x"))[:50]
+    'before the call: torch._dynamo.mark_dynamic(x, 0),'
     """
     r = recompile
-    what = r.argument.partition(", ")[0] or "the value"
+    named = [name for name in r.argument.split(", ") if not name.startswith(_NOT_YOURS)]
+    what = named[0].removesuffix(".__code__") if named else "what the guard reads"
+    branches = source.startswith(("if ", "elif ", "while "))
+    if branches and r.category in ("size", "int", "float"):
+        return (
+            f"the line branches on {what}, so each side is a graph: allow a recompile for each in "
+            "a budget, or compute both with torch.where or torch.cond"
+        )
     match r.category:
         case "size":
             return _size_advice(what, r.guard)
@@ -98,14 +109,14 @@ def advice(recompile: Recompile, source: str = "") -> str:
         case "int" | "float":
             return _number_advice(what, r.category, source)
         case "object identity":
-            return f"create {what} once, outside the compiled function, and pass the same object"
+            return _object_advice(what, r.guard)
         case "global state":
             return (
                 "make every call in one state: grad mode, autocast, default dtype, "
                 "deterministic algorithms, number of threads"
             )
         case _:
-            return f"pass the same {what} in every call, or compile a function for each"
+            return f"keep {what} the same in every call, or compile a function for each value"
 
 
 def _size_advice(tensor: str, guard: str) -> str:
@@ -120,8 +131,8 @@ def _size_advice(tensor: str, guard: str) -> str:
             "because a size of 1 is compiled in as a constant even if it is marked dynamic"
         )
     return (
-        f"before the call: torch._dynamo.mark_dynamic({tensor}, {dimension}); "
-        "or torch.compile(..., dynamic=True)"
+        f"before the call: torch._dynamo.mark_dynamic({tensor}, {dimension}), and so for each "
+        "tensor that has this size; or torch.compile(..., dynamic=True)"
     )
 
 
@@ -131,12 +142,24 @@ def _number_advice(number: str, kind: str, source: str) -> str:
             "a list is indexed by a constant: pass the item itself, or stack the items in a tensor "
             f"and make {number} a tensor"
         )
+    if f"range({number}" in source:
+        return f"the loop is unrolled, a graph for each {number}: allow a recompile for each"
     if "." in number:
         return (
             f"make it a tensor, in a module with register_buffer: {number} = torch.tensor({number})"
         )
-    other = "; or torch.compile(..., dynamic=True)" if kind == "int" else ""
-    return f"pass a tensor instead of the number: {number} = torch.tensor({number}){other}"
+    dynamic = "torch.compile(..., dynamic=True); or " if kind == "int" else ""
+    return f"{dynamic}pass a tensor instead of the number: {number} = torch.tensor({number})"
+
+
+def _object_advice(what: str, guard: str) -> str:
+    if "None" in guard:
+        return f"pass {what} in every call or in none, or compile a function for each"
+    if "Duplicate" in guard:
+        return f"pass different tensors as {what} and the other in every call, or the same always"
+    if "___check_type_id" in guard or "expected type" in guard:
+        return f"pass {what} with the same type in every call"
+    return f"create {what} once, outside the compiled function, and pass the same object"
 
 
 def _dimension(guard: str) -> int | None:

@@ -9,8 +9,8 @@ from compile_checks.rules._rule import Rule
 RULE = Rule(
     id="suppression",
     summary="a comment that ignores findings is unused or incomplete",
-    cause="The code was compiled, and the line has no finding of that kind. Or the comment names "
-    "no known kind, or gives no reason.",
+    cause="A graph comes from the line, without the graph break that the comment ignores. Or the "
+    "comment names no known kind, or gives no reason.",
     fix="Remove the comment, or complete it: `# compile-checks: ignore[graph-break] the reason`.",
 )
 
