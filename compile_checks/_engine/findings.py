@@ -96,7 +96,7 @@ class Recompile:
     line: int
     """The first line of the frame."""
     category: Category = "other"
-    """What changed since the latest compilation. `guard` and `argument` describe that change."""
+    """What changed. `guard` and `argument` describe that change."""
     guard: str = ""
     """The failed guard, in Dynamo's text: `tensor 'x' size mismatch at 0. expected 3, actual 4`."""
     argument: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compile_checks._engine.findings import Category
@@ -61,13 +61,22 @@ _GLOBAL = (
 )
 
 
-def latest(reasons: Iterable[str]) -> str:
-    """Returns the reason for the newest compilation. It says what changed most recently.
+def cause(reasons: Iterable[str], changed: Collection[str] = ()) -> str:
+    """Returns the reason for a recompile that says most about it.
 
-    >>> latest(["0/0: tensor 'x' size mismatch", "0/1: 2 <= x.size()[0]"])
+    The reason for the newest compilation says what changed most recently. But if that has changed
+    before and only changes back, an older compilation says what is new.
+
+    Args:
+        changed: the arguments that earlier recompiles of the frame are about.
+
+    >>> cause(["0/0: tensor 'x' size mismatch", "0/1: 2 <= x.size()[0]"])
     '0/1: 2 <= x.size()[0]'
+    >>> cause(["0/0: b == True", "0/1: a == False"], changed=["a"])
+    '0/0: b == True'
     """
-    return max(reasons, key=_age, default="")
+    newest = sorted(reasons, key=_age, reverse=True)
+    return next((r for r in newest if read_guard(r).argument not in changed), "".join(newest[:1]))
 
 
 def _age(reason: str) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,7 +24,7 @@ from typing import Any, Final
 from compile_checks import _compat
 from compile_checks._engine.breaks import break_of, stack_of
 from compile_checks._engine.findings import GraphBreak, Recompile, headline
-from compile_checks._engine.guards import as_called, latest, read_guard
+from compile_checks._engine.guards import as_called, cause, read_guard
 from compile_checks._engine.places import (
     calling_line,
     guarded_line,
@@ -57,6 +58,8 @@ class Compilation:
     breaks_met: int = 0
     """The number of times Dynamo hit a break. After a restart it hits the same breaks again."""
     recompile_reasons: tuple[str, ...] | None = None
+    cause: str = ""
+    """The reason that says most about the recompile."""
     caller: tuple[str, int] = ("", 0)
     """Your line that called a frame that was compiled again. The file is empty if the audit did."""
     failure: str | None = None
@@ -82,7 +85,7 @@ class Compilation:
         """
         if self.recompile_reasons is None:
             return None
-        failed = read_guard(latest(self.recompile_reasons))
+        failed = read_guard(self.cause)
         file, line = guarded_line(failed.places, self.file)
         if not file and self.file and is_library(self.file):
             file, line = self.caller
@@ -110,6 +113,8 @@ class Trace(logging.Handler):
         self.compilations: list[Compilation] = []
         self._by_id: dict[tuple[Any, ...], Compilation] = {}
         self._frames: dict[tuple[Any, ...], Compilation] = {}
+        self._changed: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
+        """The arguments that the recompiles of each frame are about."""
         # The audited code may run in an `except` block. That exception is not Dynamo's.
         self._outer_error = sys.exc_info()[1]
 
@@ -121,9 +126,14 @@ class Trace(logging.Handler):
             case {"artifact": {"name": "recompile_reasons"}}:
                 recompiled = self._begin(metadata)
                 recompiled.recompile_reasons = _reasons(payload)
+                changed = self._changed[_compile_id(metadata)[:2]]
+                recompiled.cause = cause(recompiled.recompile_reasons, changed)
+                changed.add(read_guard(recompiled.cause).argument)
                 recompiled.caller = calling_line()
             case {"dynamo_start": _}:
                 self._begin(metadata).started = True
+                if not metadata.get("frame_compile_id"):
+                    self._changed.pop(_compile_id(metadata)[:2], None)
             case {"artifact": {"name": "dynamo_graph_break_reason"}}:
                 self._add_break(self._current(metadata), payload)
             case {"artifact": {"name": "dynamo_error"}}:

@@ -254,3 +254,14 @@ def test_a_recompile_in_a_wrapper_of_pytorch_is_yours() -> None:
             compiled(ONES[n])
     (finding,) = watched.report().findings
     assert (finding.file, finding.source, finding.owner) == (__file__, "compiled(ONES[n])", "yours")
+
+
+def two_flags(x: Tensor, a: bool, b: bool) -> Tensor:
+    x = x + 1 if a else x - 1
+    return x * 2 if b else x * 3
+
+
+def test_a_second_cause_is_found_behind_one_that_changes_back() -> None:
+    calls = [((X, a, b), {}) for a, b in ((True, True), (False, True), (True, False))]
+    report = audit_calls(two_flags, calls)
+    assert [(f.argument, f.count) for f in report.findings] == [("a", 1), ("b", 1)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compile_checks import Recompile, Step, audit_calls, watch
-from compile_checks._engine.guards import FailedGuard, latest, read_guard
+from compile_checks._engine.guards import FailedGuard, cause, read_guard
 from compile_checks._engine.places import guarded_line
 
 NUMBER = 1
@@ -214,8 +214,10 @@ def test_the_line_and_the_advice_of_a_guard_are_read() -> None:
 
 
 def test_the_latest_compilation_says_what_changed() -> None:
-    assert latest(["0/9: a", "0/10: b", "0/2: c"]) == "0/10: b"
-    assert latest([]) == ""
+    assert cause(["0/9: a", "0/10: b", "0/2: c"]) == "0/10: b"
+    assert cause(["0/9: a", "0/10: b", "0/2: c"], ["b"]) == "0/9: a"
+    assert cause(["0/9: a", "0/10: b"], ["a", "b"]) == "0/10: b"
+    assert cause([]) == ""
 
 
 # ------------------------------------------------------------------ scenarios
