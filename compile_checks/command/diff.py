@@ -14,7 +14,7 @@ from compile_checks._engine.results import CaseResult, Identity, Results, identi
 from compile_checks.outputs import json
 from compile_checks.outputs.text import plural, printable
 
-_SAME, _NEW, _USAGE = 0, 1, 2
+_SAME, _NEW = 0, 1
 
 
 class Change(NamedTuple):

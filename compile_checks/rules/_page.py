@@ -27,9 +27,10 @@ _TAIL = """
 - The finding for a recompile has the **guard** that failed, its **argument**, and what **changed**:
   size, stride, dtype, requires_grad, int, float, object identity or global state. Recompiles of one
   cause are one finding: of ten layers that read their own number, say. Its place is the line that
-  reads what changed, if PyTorch names it, or else the first line of the frame. Its first hint is
-  what to change; PyTorch's own advice follows. If the frame reached the recompile limit, the
-  finding is a `recompile-limit` with all of these recompiles.
+  reads what changed, if PyTorch names it, or else the first line of the frame; for a frame of
+  PyTorch, your line that calls it. Its first hint is what to change; PyTorch's own advice follows.
+  If the frame reached the recompile limit, the finding is a `recompile-limit` with all of these
+  recompiles.
 
 ## What is not a finding
 

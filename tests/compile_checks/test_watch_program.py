@@ -34,6 +34,7 @@ BESIDE = """
     import logging.config
     import os
     import sys
+    import threading
     import time
     import torch
 
@@ -49,6 +50,8 @@ BESIDE = """
         if how == "wait":
             print("waiting", flush=True)
             time.sleep(60)
+        if how == "thread":
+            threading.Thread(target=lambda: (time.sleep(0.5), step(torch.ones(3, 3)))).start()
         if how == "logs":
             logging.config.dictConfig({"version": 1})
             step(torch.ones(3, 3))
@@ -102,15 +105,28 @@ def test_a_module_runs_with_m(folder: Path) -> None:
     assert (status, name, found) == (1, "package", [("graph-break", "__main__.py", 8)])
 
 
+def test_a_package_is_watched_while_it_is_imported(folder: Path) -> None:
+    (folder / "package" / "__init__.py").write_text(
+        "import torch\n"
+        "def early(x):\n"
+        "    torch._dynamo.graph_break()\n"
+        "    return x + 1\n"
+        "torch.compile(early, backend='eager')(torch.ones(3))\n"
+    )
+    (folder / "package" / "part.py").write_text("print('part')\n")
+    status, (name, found, _, _) = findings(folder, "-m", "package.part")
+    assert (status, name, found) == (1, "package.part", [("graph-break", "__init__.py", 3)])
+
+
 @pytest.mark.parametrize(
     ("end", "more"),
-    [("raise", [("error", "beside.py", 10)]), ("exit", []), ("message", []), ("leave", []), ("logs", [])],
+    [("raise", [("error", "beside.py", 11)]), ("exit", []), ("message", []), ("leave", []), ("logs", []), ("thread", [])],
 )  # fmt: skip
 def test_a_program_is_reported_however_it_ends(
     folder: Path, end: str, more: list[tuple[Any, ...]]
 ) -> None:
     status, (_, found, errors, _) = findings(folder, "train.py", end)
-    recompiled = [("recompile", "train.py", 8)] if end == "logs" else []
+    recompiled = [("recompile", "train.py", 8)] if end in ("logs", "thread") else []
     assert (status, found) == (1, [BREAK, *recompiled, *more])
     if end == "raise":
         assert "ValueError: bad batch" in errors

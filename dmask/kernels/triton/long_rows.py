@@ -13,7 +13,8 @@ from torch import Tensor
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Geometry, Rows, lowest_code, power_of_2
-from dmask.kernels.triton.settle import settle_rows, write_splits
+from dmask.kernels.triton.settle import settle_rows
+from dmask.kernels.triton.split_writes import write_splits
 from dmask.kernels.triton.splits import gather_splits, sample_rows
 
 LONGEST = 2**24
