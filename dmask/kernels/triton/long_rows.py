@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,20 +12,17 @@ from torch import Tensor
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.launches import Launch
 from dmask.kernels.triton.layout import Geometry, Rows, lowest_code, power_of_2
+from dmask.kernels.triton.sampling import sample_of, sample_rows
 from dmask.kernels.triton.settle import settle_rows
 from dmask.kernels.triton.split_writes import write_splits
-from dmask.kernels.triton.splits import gather_splits, sample_rows
+from dmask.kernels.triton.splits import gather_splits
 
 LONGEST = 2**24
 """The longest row: float32 cannot represent larger indices."""
-SAMPLE = 2**10, 2**13
-"""How many keys of a row to sample, at least and at most."""
 SPLIT = 2**13
-ROOM = 2**10, 2**14
-"""The smallest and largest room, in keys, for the gathered keys of a row."""
 HEAD, WORDS = 3, 3
 """As in `splits`."""
-WARPS = {sample_rows: (4, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (16, 8)}
+WARPS = {sample_rows: (8, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (16, 8)}
 """The warps of a program, if there are at most two programs per multiprocessor and if there are
 more. Kernels that search gain little from more warps, because every warp repeats the choice of what
 to count next.
@@ -38,28 +34,6 @@ CAPPED = gather_splits, write_splits
 def supports(shape: Sequence[int], floor: float) -> bool:
     """True if the kernels for top-k and selections support such rows."""
     return shape[3] <= LONGEST and layout.supports(shape, floor)
-
-
-@lru_cache(maxsize=256)
-def _sample(keys: int, window: int) -> tuple[int, int]:
-    """Returns how many keys of a row to sample, and the room for its gathered keys.
-
-    Takes the smallest sample that gathers at most a quarter of the largest room, if there is one.
-    """
-    largest = min(SAMPLE[1], 1 << (keys.bit_length() - 1))
-    sample = min(SAMPLE[0], largest)
-    while sample < largest and _room(keys, window, sample) > ROOM[1] // 4:
-        sample *= 2
-    return sample, _room(keys, window, sample)
-
-
-def _room(keys: int, window: int, sample: int) -> int:
-    """Returns the room for the keys between `low` and `high`, plus four standard deviations."""
-    rank = window / keys * sample
-    margin = 4 * math.sqrt(rank * (1 - window / keys)) + 2
-    ranks = 1.125 * margin + rank - max(rank - 1.125 * margin, 0)
-    room = (ranks + 4 * math.sqrt(ranks)) * keys / sample
-    return min(max(1 << int(room).bit_length(), ROOM[0]), ROOM[1])
 
 
 class _Launches(NamedTuple):
@@ -86,24 +60,32 @@ def _launches(op: str, rows: Geometry, window_size: int, floor: float, out: str)
     """Prepares launches that write `"bounds"`, a `"mask"` or `"indices"`."""
     keys, total = rows.shape[3], rows.total
     window, code = min(window_size, keys), lowest_code(floor, rows.dtype)
-    sample, room = _sample(keys, window)
     splits = -(-keys // SPLIT)
     sizes, strides, shared = rows.numbers()
     processors = layout.processors(rows.device)
+    sample = sample_of(keys, window, few=total <= processors)
+    room = sample.room
     # A program may write several splits, so that a multiprocessor does not settle a row twice.
     each = min(splits, -(-total * splits // processors))
     early = total <= processors and layout.starts_early(rows.device)
+    starts = {sample_rows: early, gather_splits: early and total * splits <= processors}
 
     def prepare(kernel: Any, programs: int, size: int, *numbers: int, **constants: Any) -> Launch:
         few = programs <= 2 * processors
-        warps = max(1, min(WARPS[kernel][0 if few else 1], size // 512))
+        warps = max(1, min(WARPS[kernel][0 if few else 1], max(size, SPLIT) // 512))
         columns = min(warps * 32 * (16 // rows.dtype.itemsize), size, SPLIT)
         tile: dict[str, Any] = {"R": size // columns, "C": columns, "num_warps": warps}
+        if kernel is sample_rows:
+            tile |= {"R": sample.group, "C": sample.groups}
         tile["maxnreg"] = layout.REGISTERS if kernel in CAPPED and not few else None
-        if early and kernel is not sample_rows:
-            tile["launch_pdl"] = True
+        if kernel in starts:
+            tile["STARTS"] = starts[kernel]
+        if kernel is not sample_rows:
+            tile["WAITS"] = early
+            if early:
+                tile["launch_pdl"] = True
         numbers = (*sizes, splits, *strides, room, *numbers)
-        constants = shared | constants | tile | {"EARLY": early}
+        constants = shared | constants | tile
         return Launch(op, rows.shape, kernel, (programs,), numbers, **constants)
 
     parts: dict[str, Any] = {"SPLIT": SPLIT, "SPLITS": power_of_2(splits)}
@@ -116,8 +98,9 @@ def _launches(op: str, rows: Geometry, window_size: int, floor: float, out: str)
         parts |= {"OUT": out, "SETTLED": settled, "EACH": each}
         programs = total * -(-splits // each)
         write = prepare(write_splits, programs, room, window, code, window_size, **parts)
+    size, wanted = sample.group * sample.groups, (sample.more, sample.fewer, sample.slack)
     return _Launches(
-        prepare(sample_rows, total, sample, window, code),
+        prepare(sample_rows, total, size, *wanted, code),
         prepare(gather_splits, total * splits, SPLIT, code),
         settle,
         write,

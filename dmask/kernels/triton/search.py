@@ -17,6 +17,7 @@ import triton.language as tl
 from triton.language.extra import libdevice
 
 from dmask.kernels.triton.codes import code_of, infinity, score_of
+from dmask.kernels.triton.histogram import MOST, search_histogram
 
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
@@ -253,6 +254,21 @@ def whole_bracket(scores, lowest, dtype: tl.constexpr):
 
 
 @triton.jit
+def search_all(scores, budget, lowest, low, high, reaching, dtype: tl.constexpr):
+    """Searches between the codes of the smallest and the largest score of a tile, `low` and `high`.
+    `reaching` scores reach `low`. Returns the same as `search`.
+    """
+    if scores.numel <= MOST:
+        codes = code_of(scores, dtype)
+        return search_histogram(codes, budget, budget * 0, low, high, reaching)
+    SNAP: tl.constexpr = dtype == tl.float32  # noqa: N806
+    none, beyond = lowest - 1, budget * 0
+    return search(
+        scores, budget, lowest, low, high, reaching, beyond, lowest, none, True, SNAP, dtype
+    )
+
+
+@triton.jit
 def find_threshold(
     scores,
     budget,
@@ -280,64 +296,18 @@ def find_threshold(
     """
     if ALONE:
         low, high, reaching = whole_bracket(scores, lowest, dtype)
-        lower, upper, beyond = lowest, lowest - 1, budget * 0
-    else:
-        # `reaching` starts above the budget, although nothing is counted below `lowest`: the
-        # scores that reach it must be counted even if the budget is the whole row.
-        low, high = lowest - 1, lowest * 0 + infinity(dtype)
-        reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
+        return search_all(scores, budget, lowest, low, high, reaching, dtype)
+    # `reaching` starts above the budget, although nothing is counted below `lowest`: the scores
+    # that reach it must be counted even if the budget is the whole row.
+    low, high = lowest - 1, lowest * 0 + infinity(dtype)
+    reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
     # Several rows: the first codes find the plateau. 16 bits: few codes surround it.
     SNAP: tl.constexpr = (ROWS == 1) & (dtype == tl.float32)  # noqa: N806
     low, reaching, beyond = search(
-        scores, budget, lowest, low, high, reaching, beyond, lower, upper, ALONE, SNAP, dtype
+        scores, budget, lowest, low, high, reaching, beyond, lower, upper, False, SNAP, dtype
     )
     # If `low < lowest`, fewer scores than the budget are eligible.
     return tl.maximum(low, lowest), tl.where(low < lowest, beyond, reaching), beyond
-
-
-@triton.jit
-def find_two(scores, more, fewer, slack, low, high, reaching, dtype: tl.constexpr):
-    """Returns two codes: one that `more` scores reach, and one that `fewer` reach, or up to `slack`
-    more.
-
-    One loop runs both searches, because choosing what to count takes longer than counting.
-
-    Args:
-        low, high, reaching: as in `search`, for a bracket of all scores.
-    """
-    top, end, count = low, high, reaching
-    beyond, past = reaching * 0, reaching * 0
-    thirds, other_thirds = low > high, low > high
-    first, second = count > more + slack, count > fewer + slack
-    while first | second:
-        lower, upper = guess_by_value(low, high, reaching, beyond, more + slack // 2, thirds, dtype)
-        other_lower, other_upper = guess_by_value(
-            top, end, count, past, fewer + slack // 2, other_thirds, dtype
-        )
-        at_lower, at_upper = count_reaching(scores, lower, upper, dtype)
-        at_other_lower, at_other_upper = count_reaching(scores, other_lower, other_upper, dtype)
-        inside, rest = reaching - beyond, count - past
-        if first:
-            low, high, reaching, beyond = narrow(
-                low, high, reaching, beyond, more, lower, upper, at_lower, at_upper
-            )
-        if second:
-            top, end, count, past = narrow(
-                top,
-                end,
-                count,
-                past,
-                fewer,
-                other_lower,
-                other_upper,
-                at_other_lower,
-                at_other_upper,
-            )
-        thirds = ((reaching - beyond) * 2 > inside) & (thirds == 0)
-        other_thirds = ((count - past) * 2 > rest) & (other_thirds == 0)
-        first = (reaching > more + slack) & (low < high)
-        second = (count > fewer + slack) & (top < end)
-    return low, top
 
 
 @triton.jit

@@ -20,7 +20,7 @@ from dmask.kernels.triton.rows import (
     tile_keys,
     tile_places,
 )
-from dmask.kernels.triton.search import find_cutoff, search
+from dmask.kernels.triton.search import find_cutoff, search_all
 from dmask.kernels.triton.splits import HEAD, WORDS, notes_of, wait_for_last
 
 
@@ -52,20 +52,7 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
     scores of these are finite and above `low`.
     """
     lowest, largest = low + 1, code_of(tl.max(tl.max(scores, 0), 0), dtype)
-    found, reaching, beyond = search(
-        scores,
-        need,
-        lowest,
-        lowest,
-        largest,
-        between,
-        need * 0,
-        lowest,
-        lowest - 1,
-        True,
-        True,
-        dtype,
-    )
+    found, reaching, beyond = search_all(scores, need, lowest, lowest, largest, between, dtype)
     tie = score_of(found, dtype)
     if reaching > need:
         # Not shifted by `beyond`: float32 does not hold a larger number than that of the last key.
@@ -229,10 +216,10 @@ def settle_rows(
     C: tl.constexpr,
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
-    EARLY: tl.constexpr,
+    WAITS: tl.constexpr,
 ):
     """Writes the threshold and cutoff of each row."""
-    wait_for_last(EARLY)
+    wait_for_last(WAITS)
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)

@@ -92,7 +92,7 @@ def write_splits(
     SPLITS: tl.constexpr,
     SETTLED: tl.constexpr,
     EACH: tl.constexpr,
-    EARLY: tl.constexpr,
+    WAITS: tl.constexpr,
 ):
     """Writes `EACH` splits of a row of a mask, or the indices of their kept keys.
 
@@ -101,7 +101,7 @@ def write_splits(
             each program of the row settles it, which takes no longer than if one did and the others
             waited.
     """
-    wait_for_last(EARLY)
+    wait_for_last(WAITS)
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
     programs = (splits + EACH - 1) // EACH

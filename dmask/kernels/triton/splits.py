@@ -1,13 +1,15 @@
-"""Kernels for rows that are too long for registers: most programs work on one split of a row.
+"""Rows that are too long for registers: most programs work on one split of a row.
 
-A sample of a row gives two codes, `low` and `high`, that its threshold is likely to lie between.
-One pass over the row counts the scores at, above and between the two, and gathers the keys in
-between: a few thousand, which fit in registers. `settle` finds the threshold among them. Another
-pass writes the result. So a row is read twice, and programs of a launch never wait for each other.
+A sample of a row gives two codes, `low` and `high`, that its threshold is likely to lie between
+(`sampling`). One pass over the row counts the scores at, above and between the two, and gathers the
+keys in between: a few thousand, which fit in registers. `settle` finds the threshold among them.
+Another pass writes the result. So a row is read twice, and programs of a launch never wait for each
+other.
 
 Few rows leave most of a GPU idle. There, programs that gather start while a sample is searched, and
-load their scores meanwhile (programmatic dependent launch). Programs that settle start when those
-that gather end: earlier, they would crowd on the multiprocessors that have room at that time.
+load their scores meanwhile (programmatic dependent launch). Programs that settle or write start
+early too if there is a multiprocessor for each split. Otherwise they would crowd on those that have
+room at that time.
 
 The launches pass data about a row to each other in one line of integers, its *notes*: `low`;
 `high`; how many keys are gathered; then four words, each stored for all splits in turn; then the
@@ -32,7 +34,7 @@ from dmask.kernels.triton.rows import (
     without_nan,
     write_indices,
 )
-from dmask.kernels.triton.search import count_reaching, find_two, whole_bracket
+from dmask.kernels.triton.search import count_reaching
 
 HEAD = tl.constexpr(3)
 """How many integers of a row's notes come before the words of its splits."""
@@ -40,16 +42,16 @@ WORDS = tl.constexpr(3)
 
 
 @triton.jit
-def start_next(EARLY: tl.constexpr):
-    """With `EARLY`, allows the programs of the next launch to start before this launch ends."""
-    if EARLY:
+def start_next(STARTS: tl.constexpr):
+    """With `STARTS`, allows the programs of the next launch to start before this launch ends."""
+    if STARTS:
         tl.extra.cuda.gdc_launch_dependents()
 
 
 @triton.jit
-def wait_for_last(EARLY: tl.constexpr):
-    """With `EARLY`, waits for the end of the launch before this one. Notes are read after that."""
-    if EARLY:
+def wait_for_last(WAITS: tl.constexpr):
+    """With `WAITS`, waits for the end of the launch before this one. Notes are read after that."""
+    if WAITS:
         tl.extra.cuda.gdc_wait()
 
 
@@ -57,88 +59,6 @@ def wait_for_last(EARLY: tl.constexpr):
 def notes_of(notes, row, splits, room):
     """Returns where the notes of a row start."""
     return notes + row.to(tl.int64) * (HEAD + WORDS * splits + room)
-
-
-@triton.jit
-def sampled_keys(keys, VEC: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
-    """Samples `VEC` neighboring keys of each stratum of a row, at a hashed place.
-
-    Hashing keeps a periodic pattern of scores from aligning with the sample. Memory is read in
-    pieces of 64 bytes, so single keys of float32 would read sixteen times their size.
-    """
-    sample = tile_keys(R, C)
-    stratum, width = sample // VEC, keys // (R * C)
-    hashed = stratum.to(tl.uint32) * 2654435761
-    hashed = (hashed ^ (hashed >> 15)) * 2246822519
-    unit = stratum * width + ((hashed >> 8) % width.to(tl.uint32)).to(tl.int32)
-    key = unit * VEC + sample % VEC
-    return tl.multiple_of(tl.max_contiguous(key, [1, VEC]), [1, VEC])
-
-
-@triton.jit
-def one_zero(code):
-    """Maps the code of -0.0 to that of 0.0, which is the same number."""
-    return tl.where(code == -1, 0, code)
-
-
-@triton.jit(
-    do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "budget", "lowest", "room"]
-)
-def sample_rows(
-    bias,
-    mask,
-    notes,
-    heads,
-    queries,
-    units,
-    splits,
-    bias_b,
-    bias_h,
-    bias_q,
-    bias_k,
-    mask_b,
-    mask_h,
-    mask_q,
-    mask_k,
-    room,
-    budget,
-    lowest,
-    HAS_MASK: tl.constexpr,
-    VEC: tl.constexpr,
-    MASK_VEC: tl.constexpr,
-    R: tl.constexpr,
-    C: tl.constexpr,
-    EARLY: tl.constexpr,
-):
-    """Writes `low` and `high` of each row."""
-    keys = units * VEC
-    dtype: tl.constexpr = bias.dtype.element_ty
-    row = tl.program_id(0)
-    line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
-    key = sampled_keys(keys, VEC, R, C)
-    scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-    scores = without_nan(scores)
-    start_next(EARLY)
-    share = budget.to(tl.float32) / keys.to(tl.float32)
-    rank = share * (R * C)
-    # Four standard deviations: one row in ten thousand needs another pass.
-    margin = 4.0 * tl.sqrt(rank * (1.0 - share)) + 2.0
-    more = tl.minimum((rank + margin).to(tl.int32) + 1, R * C)
-    fewer = (rank - margin).to(tl.int32)
-    slack = (0.125 * margin).to(tl.int32)
-    start, end, count = whole_bracket(scores, lowest, dtype)
-    low, high = find_two(
-        scores, more, tl.maximum(fewer - slack, 1), slack, start, end, count, dtype
-    )
-    if count <= more:
-        low = lowest
-    if (count < fewer) | (fewer <= slack):
-        high = low * 0 + infinity(dtype)
-    note = notes_of(notes, row, splits, room)
-    tl.store(note, one_zero(low))
-    tl.store(note + 1, one_zero(tl.maximum(high, low)))
-    tl.store(note + 2, 0)
 
 
 @triton.jit(do_not_specialize=["units", "splits", "mask_b", "mask_h", "mask_q", "room", "lowest"])
@@ -165,7 +85,8 @@ def gather_splits(
     MASK_VEC: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
-    EARLY: tl.constexpr,
+    WAITS: tl.constexpr,
+    STARTS: tl.constexpr,
 ):
     """Writes the words of a split, and gathers its keys between `low` and `high`. The order of the
     splits is arbitrary and does not affect the result.
@@ -178,8 +99,9 @@ def gather_splits(
     key = split * (R * C) + tile_keys(R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)
+    start_next(STARTS)
     note = notes_of(notes, row, splits, room)
-    wait_for_last(EARLY)
+    wait_for_last(WAITS)
     low, high = tl.load(note), tl.load(note + 1)
     at_low, above_low = count_reaching(scores, low, low + 1, dtype)
     at_high, above_high = count_reaching(scores, high, high + 1, dtype)

@@ -11,7 +11,7 @@ from dmask.kernels.reference import indices as reference_indices
 from dmask.kernels.reference import select as reference_select
 from dmask.kernels.reference import topk as reference_topk
 from dmask.kernels.reference.select import Positions, SelectionInputs
-from dmask.kernels.triton import indices, layout, long_rows, select, topk
+from dmask.kernels.triton import indices, layout, long_rows, sampling, select, topk
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 PROCESSORS = 10
@@ -20,15 +20,15 @@ PROCESSORS = 10
 
 @pytest.fixture(autouse=True)
 def _small_splits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for remembered in (long_rows._sample, long_rows._launches):
+    for remembered in (sampling.sample_of, long_rows._launches):
         remembered.cache_clear()
     monkeypatch.setattr(layout, "processors", lambda device: PROCESSORS)
     monkeypatch.setattr(layout, "MAX_KEYS", 32)
-    monkeypatch.setattr(long_rows, "SAMPLE", (64, 64))
+    monkeypatch.setattr(sampling, "MAXIMA", (64, 64))
+    monkeypatch.setattr(sampling, "ROOM", (64, 128))
     monkeypatch.setattr(long_rows, "SPLIT", 128)
-    monkeypatch.setattr(long_rows, "ROOM", (64, 128))
     yield
-    for remembered in (long_rows._sample, long_rows._launches):
+    for remembered in (sampling.sample_of, long_rows._launches):
         remembered.cache_clear()
 
 
@@ -63,12 +63,12 @@ def test_programs_write_several_splits(
 
 def test_few_rows_are_passed_over_again(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys between the ends of a bracket fit for ordinary rows, and hold the threshold."""
-    monkeypatch.setattr(long_rows, "SAMPLE", (256, 256))
-    monkeypatch.setattr(long_rows, "ROOM", (256, 1024))
+    monkeypatch.setattr(sampling, "MAXIMA", (256, 256))
+    monkeypatch.setattr(sampling, "ROOM", (256, 1024))
     bias = normal(1, 1, 6, 2000).to(device)
     rows = layout.broadcast_rows(bias, None, tuple(bias.shape))
     bounds = torch.empty(6, device=device), torch.empty(6, dtype=torch.int32, device=device)
-    for remembered in (long_rows._sample, long_rows._launches):
+    for remembered in (sampling.sample_of, long_rows._launches):
         remembered.cache_clear()
     notes, splits = long_rows.bounds("select", rows, 500, 0.0, *bounds).cpu(), -(-2000 // 128)
     words = notes[:, long_rows.HEAD :]
