@@ -22,7 +22,7 @@ LONGEST = 2**24
 SPLIT = 2**13
 HEAD, WORDS = 3, 3
 """As in `splits`."""
-WARPS = {sample_rows: (8, 4), gather_splits: (16, 4), settle_rows: (8, 4), write_splits: (16, 8)}
+WARPS = {sample_rows: (8, 8), gather_splits: (16, 4), settle_rows: (8, 8), write_splits: (8, 8)}
 """The warps of a program, if there are at most two programs per multiprocessor and if there are
 more. Kernels that search gain little from more warps, because every warp repeats the choice of what
 to count next.
@@ -92,9 +92,10 @@ def _launches(op: str, rows: Geometry, window_size: int, floor: float, out: str)
     settle, write = None, None
     settled = each == splits
     if out == "bounds" or settled:
-        settle = prepare(settle_rows, total, room, window, code, **parts)
+        count = out == "indices"
+        settle = prepare(settle_rows, total, room, window, code, **parts, COUNT=count)
     if out != "bounds":
-        each = 1 if settled and out == "mask" else each
+        each = 1 if settled else each
         parts |= {"OUT": out, "SETTLED": settled, "EACH": each}
         programs = total * -(-splits // each)
         write = prepare(write_splits, programs, room, window, code, window_size, **parts)

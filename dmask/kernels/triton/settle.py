@@ -66,27 +66,29 @@ def searched_bounds(scores, key, need, between, low, keys, dtype: tl.constexpr):
 
 
 @triton.jit
-def kept_before(
+def kept_per_split(
     line,
     bias_k,
     allowed,
     mask_k,
     keys,
+    splits,
     threshold,
     cutoff,
-    stop,
     HAS_MASK: tl.constexpr,
-    R: tl.constexpr,
+    SPLIT: tl.constexpr,
+    SPLITS: tl.constexpr,
     C: tl.constexpr,
 ):
-    """Counts the keys before `stop` that a row keeps, by passing over them."""
-    bound, count = bound_of(threshold, cutoff), stop * 0
-    for start in range(0, stop, R * C):
-        key = start + tile_keys(R, C)
+    """Counts the keys of each split that a row keeps, by passing over the row."""
+    bound, kept = bound_of(threshold, cutoff), tl.zeros([SPLITS], tl.int32)
+    for split in range(splits):
+        key = split * SPLIT + tile_keys(SPLIT // C, C)
         scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
-        kept = keeps(code_with_nan(scores), bound, cutoff, key) & (key < stop)
-        count += tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
-    return count
+        flags = keeps(code_with_nan(scores), bound, cutoff, key) & (key < keys)
+        count = tl.sum(tl.sum(flags.to(tl.int32), 0), 0)
+        kept = tl.where(tl.arange(0, SPLITS) == split, count, kept)
+    return kept
 
 
 @triton.jit
@@ -101,7 +103,6 @@ def settled(
     room,
     budget,
     lowest,
-    split,
     dtype: tl.constexpr,
     HAS_MASK: tl.constexpr,
     R: tl.constexpr,
@@ -110,8 +111,8 @@ def settled(
     SPLITS: tl.constexpr,
     COUNT: tl.constexpr,
 ):
-    """Returns the threshold and cutoff of a row; with `COUNT`, also how many keys it keeps before a
-    split.
+    """Returns the threshold and cutoff of a row; with `COUNT`, also how many keys of each split it
+    keeps.
     """
     low, high = tl.load(note), tl.load(note + 1)
     part, words = tl.arange(0, SPLITS), note + HEAD
@@ -122,7 +123,6 @@ def settled(
     at_low, above_low = tl.sum(first & 0xFFFF, 0), tl.sum(first >> 16, 0)
     at_high, above_high = tl.sum(second & 0xFFFF, 0), tl.sum(second >> 16, 0)
     minimum, between = tl.min(smallest, 0), above_low - at_high
-    before = split * 0
 
     # Three cases: many scores are equal to the threshold, which is `low` or `high` (`plateau`); it
     # lies in between (`inside`); or at most `budget` keys are eligible (`few`).
@@ -150,7 +150,6 @@ def settled(
             line, bias_k, allowed, mask_k, keys, last, threshold, place, HAS_MASK, SPLIT, C
         )
         cutoff, threshold = tl.where(at_low > 0, cutoff, -1), threshold + 0.0
-        before = tl.sum(tl.where(part < split, kept, 0), 0)
     elif inside:
         slot = tile_keys(R, C)
         gathered = note + HEAD + WORDS * splits
@@ -159,30 +158,31 @@ def settled(
         threshold, cutoff = searched_bounds(
             scores, key, budget - at_high, between, low, keys, dtype
         )
+        kept = second & 0xFFFF
         if COUNT:
-            kept = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-            kept = kept & (key < split * SPLIT)
-            before = tl.sum(tl.where(part < split, second & 0xFFFF, 0), 0)
-            before += tl.sum(tl.sum(kept.to(tl.int32), 0), 0)
+            flags = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
+            kept += tl.histogram(tl.ravel(key // SPLIT), SPLITS, mask=tl.ravel(flags))
     else:
         threshold, cutoff = passing_bounds(
             line, bias_k, allowed, mask_k, keys, budget, lowest, dtype, HAS_MASK, R, C
         )
+        kept = second & 0xFFFF
         if COUNT:
-            before = kept_before(
+            kept = kept_per_split(
                 line,
                 bias_k,
                 allowed,
                 mask_k,
                 keys,
+                splits,
                 threshold,
                 cutoff,
-                split * SPLIT,
                 HAS_MASK,
-                R,
+                SPLIT,
+                SPLITS,
                 C,
             )
-    return threshold, cutoff, before
+    return threshold, cutoff, kept
 
 
 @triton.jit(
@@ -216,9 +216,10 @@ def settle_rows(
     C: tl.constexpr,
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
+    COUNT: tl.constexpr,
     WAITS: tl.constexpr,
 ):
-    """Writes the threshold and cutoff of each row."""
+    """Writes the threshold and cutoff of each row; with `COUNT`, also the last words of splits."""
     wait_for_last(WAITS)
     keys = units * VEC
     dtype: tl.constexpr = bias.dtype.element_ty
@@ -226,7 +227,7 @@ def settle_rows(
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
     allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     note = notes_of(notes, row, splits, room)
-    threshold, cutoff, _ = settled(
+    threshold, cutoff, kept = settled(
         line,
         bias_k,
         allowed,
@@ -237,14 +238,17 @@ def settle_rows(
         room,
         budget,
         lowest,
-        row * 0,
         dtype,
         HAS_MASK,
         R,
         C,
         SPLIT,
         SPLITS,
-        False,
+        COUNT,
     )
     tl.store(thresholds + row, narrowed(threshold, dtype))
     tl.store(cutoffs + row, cutoff)
+    if COUNT:
+        part = tl.arange(0, SPLITS)
+        words = note + HEAD + 2 * splits
+        tl.store(words + part, tl.cumsum(kept, 0) - kept, mask=part < splits)

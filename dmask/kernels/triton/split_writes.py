@@ -10,7 +10,7 @@ from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import load_scores, tile_keys, write_indices
 from dmask.kernels.triton.settle import settled
-from dmask.kernels.triton.splits import notes_of, wait_for_last
+from dmask.kernels.triton.splits import HEAD, notes_of, wait_for_last
 
 
 @triton.jit
@@ -97,9 +97,8 @@ def write_splits(
     """Writes `EACH` splits of a row of a mask, or the indices of their kept keys.
 
     Args:
-        SETTLED: the row is settled, and `EACH` is all its splits if indices are written. Otherwise
-            each program of the row settles it, which takes no longer than if one did and the others
-            waited.
+        SETTLED: the row is settled. Otherwise each program of the row settles it, which takes no
+            longer than if one did and the others waited.
     """
     wait_for_last(WAITS)
     keys = units * VEC
@@ -110,9 +109,12 @@ def write_splits(
     allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
     note = notes_of(notes, row, splits, room)
     if SETTLED:
-        threshold, cutoff, count = tl.load(thresholds + row), tl.load(cutoffs + row), row * 0
+        threshold, cutoff = tl.load(thresholds + row), tl.load(cutoffs + row)
+        count = row * 0
+        if OUT == "indices":
+            count = tl.load(note + HEAD + 2 * splits + split)
     else:
-        threshold, cutoff, count = settled(
+        threshold, cutoff, kept = settled(
             line,
             bias_k,
             allowed,
@@ -123,7 +125,6 @@ def write_splits(
             room,
             budget,
             lowest,
-            split,
             dtype,
             HAS_MASK,
             R,
@@ -132,6 +133,7 @@ def write_splits(
             SPLITS,
             OUT == "indices",
         )
+        count = tl.sum(tl.where(tl.arange(0, SPLITS) < split, kept, 0), 0)
     out += row.to(tl.int64) * (keys if OUT == "mask" else width)
     if EACH == 1:  # a loop over a single split would take registers
         count = write_split(

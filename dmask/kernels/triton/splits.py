@@ -12,13 +12,13 @@ early too if there is a multiprocessor for each split. Otherwise they would crow
 room at that time.
 
 The launches pass data about a row to each other in one line of integers, its *notes*: `low`;
-`high`; how many keys are gathered; then four words, each stored for all splits in turn; then the
+`high`; how many keys are gathered; then three words, each stored for all splits in turn; then the
 gathered keys. The words are
 
 0. in the lower 16 bits, how many scores reach `low`; in the upper 16, how many are above it;
 1. the same for `high`;
-2. the bits of the smallest score that reaches `low`;
-3. the place of the split's first gathered key; then, how many keys the split keeps.
+2. the bits of the smallest score that reaches `low`; once the row is settled, how many keys before
+   the split are kept.
 """
 
 from __future__ import annotations
