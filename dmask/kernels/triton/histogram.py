@@ -25,17 +25,25 @@ def shift_of(low, high):
 
 
 @triton.jit
+def histogram(bins, BINS: tl.constexpr):
+    """Counts the numbers 0 to `BINS - 1` of a tile `[R, C]`. Others must be -1."""
+    # The mask must come from the same `ravel`: Triton 3.6 reorders the numbers, but not the mask.
+    flat = tl.ravel(bins)
+    return tl.histogram(flat, BINS, mask=flat >= 0)
+
+
+@triton.jit
 def digit_reached(digits, budget, beyond):
     """Returns the largest digit that `budget` codes reach.
 
     Args:
-        digits: int32 `[N]`; -1 for codes that are not in the range.
+        digits: int32 `[R, C]`; -1 for codes that are not in the range.
         beyond: how many codes are above the range.
 
     Returns:
         The digit, how many codes reach it, and how many are above it.
     """
-    counts = tl.histogram(digits, BINS, mask=digits >= 0)
+    counts = histogram(digits, BINS)
     reaching = beyond + tl.cumsum(counts, 0, reverse=True)
     # The smallest sufficient number, and the largest of its digits, in one reduction.
     order = BINS - 1 - tl.arange(0, BINS)
@@ -64,7 +72,7 @@ def search_histogram(codes, budget, slack, low, high, reaching):
         shift = shift_of(low, high)
         digit = ((codes - low).to(tl.uint32, bitcast=True) >> shift.to(tl.uint32)).to(tl.int32)
         digit = tl.where((codes >= low) & (codes <= high), digit, -1)
-        digit, reaching, beyond = digit_reached(tl.ravel(digit), budget, beyond)
+        digit, reaching, beyond = digit_reached(digit, budget, beyond)
         low += digit << shift
         rest = (high - low).to(tl.uint32, bitcast=True)  # a sum with `low` could be too large
         high = low + tl.minimum(rest, ((1 << shift) - 1).to(tl.uint32)).to(tl.int32)

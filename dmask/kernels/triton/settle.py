@@ -11,6 +11,7 @@ import triton.language as tl
 
 from dmask.kernels.triton.bounds import narrowed, tied_bounds
 from dmask.kernels.triton.codes import code_of, code_with_nan, infinity, score_of
+from dmask.kernels.triton.histogram import histogram
 from dmask.kernels.triton.kept import bound_of, keeps
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.passes import passing_bounds
@@ -161,7 +162,7 @@ def settled(
         kept = second & 0xFFFF
         if COUNT:
             flags = (scores > threshold) | ((scores == threshold) & (key <= cutoff))
-            kept += tl.histogram(tl.ravel(key // SPLIT), SPLITS, mask=tl.ravel(flags))
+            kept += histogram(tl.where(flags, key // SPLIT, -1), SPLITS)
     else:
         threshold, cutoff = passing_bounds(
             line, bias_k, allowed, mask_k, keys, budget, lowest, dtype, HAS_MASK, R, C
