@@ -22,7 +22,7 @@ LONGEST = 2**24
 SPLIT = 2**13
 HEAD, WORDS = 3, 3
 """As in `splits`."""
-WARPS = {sample_rows: (8, 8), gather_splits: (16, 4), settle_rows: (8, 8), write_splits: (8, 8)}
+WARPS = {sample_rows: (8, 8), gather_splits: (16, 4), settle_rows: (8, 8), write_splits: (16, 8)}
 """The warps of a program, if there are at most two programs per multiprocessor and if there are
 more. Kernels that search gain little from more warps, because every warp repeats the choice of what
 to count next.
