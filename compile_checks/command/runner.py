@@ -13,19 +13,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import NoReturn, cast
+from typing import NoReturn, Protocol, cast
 from unittest import mock
 
 import torch
 
 from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult
-from compile_checks.command.plan import FailedTask, Task
 from compile_checks.command.progress import Progress
 from compile_checks.rules import crash, timeout
 from compile_checks.rules import error as errors
 
-AnyTask = Task | FailedTask
+
+class AnyTask(Protocol):
+    """Something to audit: a `Task`, a `FailedTask`, or an architecture of a survey."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(self) -> list[tuple[str, AuditReport]]: ...
+
+    def definition(self) -> tuple[str, int]: ...
+
+
+Finished = Callable[[list[CaseResult]], object]
 MakeTasks = Callable[[], Sequence[AnyTask]]
 """Creates the tasks in each process, always in the same order. It must be picklable."""
 
@@ -38,6 +49,7 @@ def run(
     jobs: int = 1,
     isolate: bool = False,
     timeout: float | None = None,
+    finished: Finished = len,
 ) -> list[CaseResult]:
     """Runs all tasks.
 
@@ -48,15 +60,18 @@ def run(
             not affect other cases, and a crash becomes a finding.
         timeout: the number of seconds that a task may take in a worker process. A task that takes
             longer is killed and reported as a finding.
+        finished: called with the results of each task, in the order in which tasks end.
     """
     if isolate or jobs > 1:
-        pool = _Pool(make_tasks, tasks, progress, jobs=jobs, isolate=isolate, timeout=timeout)
+        pool = _Pool(make_tasks, tasks, progress, jobs, isolate, timeout, finished)
         return pool.run()
     results = []
     with exits_raise():
         for number, task in enumerate(tasks):
             progress.show(number, task.name)
-            results += _run_one(task)
+            of_task = _run_one(task)
+            finished(of_task)
+            results += of_task
     return results
 
 
@@ -128,13 +143,14 @@ class _Pool:
         make_tasks: MakeTasks,
         tasks: Sequence[AnyTask],
         progress: Progress,
-        *,
         jobs: int,
         isolate: bool,
         timeout: float | None,
+        finished: Finished,
     ) -> None:
         self._make_tasks, self._tasks, self._progress = make_tasks, tasks, progress
         self._jobs, self._isolate, self._timeout = jobs, isolate, timeout
+        self._finished = finished
         self._waiting = list(reversed(range(len(tasks))))
         self._workers: dict[Connection, _Worker] = {}
         self._results: dict[int, list[CaseResult]] = {}
@@ -175,13 +191,13 @@ class _Pool:
             results = connection.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
-            self._results[worker.task] = self._crashed(worker)
+            self._keep(worker, self._crashed(worker))
             del self._workers[connection]
             return
         if results is None:
             worker.began = time.monotonic()
             return
-        self._results[worker.task] = results
+        self._keep(worker, results)
         if self._waiting and not self._isolate:
             self._hand_out(connection)
             return
@@ -207,7 +223,11 @@ class _Pool:
                 worker.process.join()
                 del self._workers[connection]
                 finding = timeout.finding(self._timeout)
-                self._results[worker.task] = self._ended(worker, finding, self._timeout)
+                self._keep(worker, self._ended(worker, finding, self._timeout))
+
+    def _keep(self, worker: _Worker, results: list[CaseResult]) -> None:
+        self._results[worker.task] = results
+        self._finished(results)
 
     def _crashed(self, worker: _Worker) -> list[CaseResult]:
         return self._ended(worker, crash.finding(worker.process.exitcode or 0))

@@ -1,0 +1,71 @@
+"""The results of a survey, kept in a file so that it can be resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compile_checks._engine.findings import headline
+from compile_checks._engine.results import CaseResult
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pass of one architecture."""
+
+    name: str
+    """The library and the architecture."""
+    run: str
+    """The pass: `"forward"`, `"training"` or `"decode"`."""
+    graphs: int = 0
+    breaks: int = 0
+    recompiles: int = 0
+    """Those that the calls do not allow."""
+    seconds: float = 0.0
+    problem: str = ""
+    """The first finding, with its place."""
+    skipped: str = ""
+    """Why the pass was not surveyed."""
+
+
+def row_of(result: CaseResult) -> Row:
+    """Returns the row of a result."""
+    name, _, run = result.name.partition(", ")
+    run = run or "all"  # the process crashed or took too long
+    report = result.report
+    if not report.graphs and not report.findings and report.notes:
+        return Row(name, run, skipped=report.notes[0].removeprefix("not surveyed: "))
+    problem = ""
+    for finding in report.findings[:1]:
+        file, line = result.place(finding)
+        place = f"{Path(file).name}:{line}: " if file else ""
+        problem = f"{place}{finding.kind}: {headline(finding.reason)}"
+    recompiles = sum(
+        finding.count
+        for finding in report.findings
+        if finding.kind in ("recompile", "recompile-limit")
+    )
+    seconds = round(result.seconds, 1)
+    breaks = len(report.graph_breaks)
+    return Row(name, run, report.graphs, breaks, recompiles, seconds, problem)
+
+
+class Store:
+    """A file with one row of JSON per line."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def rows(self) -> list[Row]:
+        """Returns the rows, without a last line that was cut off."""
+        if not self._file.exists():
+            return []
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [Row(**json.loads(line)) for line in lines if line.endswith("\n")]
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Appends rows."""
+        with self._file.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)

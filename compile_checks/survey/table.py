@@ -1,0 +1,46 @@
+"""The table of a survey, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compile_checks.survey.rows import Row
+
+_HEAD = """\
+| architecture | pass | graphs | breaks | recompiles | seconds | first finding |
+| --- | --- | ---: | ---: | ---: | ---: | --- |
+"""
+
+
+def render(rows: Sequence[Row], versions: str) -> str:
+    """Returns sums, a row for each pass with a finding, and the names of all others."""
+    surveyed = [row for row in rows if not row.skipped]
+    parts = [_sums(surveyed, versions)]
+    if found := [row for row in surveyed if row.problem]:
+        parts.append(_HEAD + "".join(map(_line, found)))
+    if clean := [f"{row.name} ({row.run})" for row in surveyed if not row.problem]:
+        parts.append(f"Without a finding: {', '.join(clean)}.\n")
+    if skipped := [f"{row.name} ({row.run}): {row.skipped}" for row in rows if row.skipped]:
+        lines = "".join(f"- {text}\n" for text in skipped)
+        parts.append(f"Not surveyed, because they need other inputs or do not fit:\n\n{lines}")
+    return "\n".join(parts)
+
+
+def _sums(rows: Sequence[Row], versions: str) -> str:
+    lines = [versions, ""]
+    for run in dict.fromkeys(row.run for row in rows):
+        of_pass = [row for row in rows if row.run == run]
+        broken = sum(row.breaks > 0 for row in of_pass)
+        again = sum(row.recompiles > 0 for row in of_pass)
+        clean = sum(not row.problem for row in of_pass)
+        lines.append(
+            f"- {run}: {len(of_pass)} architectures, {clean} without a finding, "
+            f"{broken} with graph breaks, {again} with recompiles"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row) -> str:
+    problem = row.problem.replace("|", "\\|")
+    numbers = f"{row.graphs} | {row.breaks} | {row.recompiles} | {row.seconds}"
+    return f"| {row.name} | {row.run} | {numbers} | {problem} |\n"
