@@ -11,12 +11,12 @@ import hashlib
 import os
 import re
 import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from compile_checks._engine.findings import AuditReport, Finding, headline
+from compile_checks._engine.findings import AuditReport, Finding, Kind, headline
 
 _SITE_PACKAGES = re.compile(r".*/(?:site|dist)-packages/")
 _NOTEBOOK = re.compile(r".*/ipykernel_\d+/\d+\.py\Z|<ipython-input-.*>\Z")
@@ -38,18 +38,18 @@ _VOLATILE = re.compile(
 
 @dataclass(frozen=True)
 class Known:
-    """A finding that a baseline or a comment in the code accepts."""
+    """A finding that is accepted: by a baseline, a comment in the code, or because its kind is."""
 
     finding: Finding
     reason: str
     """Why it is accepted."""
     expires: str
-    """The last day on which it is accepted, as `YYYY-MM-DD`; empty if a comment ignores it."""
+    """The last day on which it is accepted, as `YYYY-MM-DD`; empty if it is always ignored."""
 
     @property
     def until(self) -> str:
-        """Says who accepts it, and how long."""
-        return f"known until {self.expires}" if self.expires else "ignored by a comment"
+        """Says how long it is accepted."""
+        return f"known until {self.expires}" if self.expires else "ignored"
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,14 @@ class CaseResult:
     file: str = ""
     line: int = 0
     """The line that defines the audited callable, for findings that have no place."""
+
+    def ignoring(self, kinds: Collection[Kind]) -> CaseResult:
+        """Returns this result with the findings of some kinds among the known ones."""
+        ignored = [finding for finding in self.report.findings if finding.kind in kinds]
+        counted = [finding for finding in self.report.findings if finding.kind not in kinds]
+        report = replace(self.report, findings=tuple(counted))
+        known = (Known(finding, "findings of this kind are ignored", "") for finding in ignored)
+        return replace(self, report=report, known=(*self.known, *known))
 
     def place(self, finding: Finding) -> tuple[str, int]:
         """Returns the file and line to show a finding at. The file is empty if unknown."""

@@ -15,12 +15,15 @@ from pathlib import Path
 
 from compile_checks._engine.gates import GATES
 from compile_checks.outputs import FILE_FORMATS
+from compile_checks.rules import KINDS
 
+MODES, DYNAMIC = ("default", "fullgraph", "all"), ("auto", "true", "false", "all")
 _OF_PROGRAMS = {
     "watch",
     "budget",
     "baseline",
     "owner",
+    "ignore",
     "update_baseline",
     "reason",
     "expires",
@@ -91,13 +94,13 @@ def _parser() -> ArgumentParser:
 
 def _add_modes(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("how to compile (default: as defined by each case)")
-    group.add_argument("--mode", choices=("default", "fullgraph", "all"))
-    group.add_argument("--dynamic", choices=("auto", "true", "false", "all"))
+    group.add_argument("--mode", choices=MODES)
+    group.add_argument("--dynamic", choices=DYNAMIC)
     group.add_argument(
         "--backward", action="store_true", default=None, help="also audit the backward pass"
     )
     group.add_argument(
-        "--backend", type=_backend, help="backend of torch.compile (default: aot_eager)"
+        "--backend", type=backend, help="backend of torch.compile (default: aot_eager)"
     )
     group.add_argument(
         "--budget",
@@ -152,6 +155,14 @@ def _add_baseline(parser: ArgumentParser) -> None:
         default=[],
         help="report only findings in the code of this owner: `yours`, `torch`, or a package; may "
         "be repeated",
+    )
+    group.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        choices=sorted(KINDS),
+        metavar="KIND",
+        help="findings of this kind do not count, such as cudagraph-skip; may be repeated",
     )
     group.add_argument("--reason", help="reason for accepting new findings")
     group.add_argument(
@@ -229,7 +240,8 @@ def _day(text: str) -> date:
         raise ArgumentTypeError(f"expected a date as YYYY-MM-DD, got {text!r}") from None
 
 
-def _backend(text: str) -> str:
+def backend(text: str) -> str:
+    """Parses the name of a backend."""
     from compile_checks import _compat  # imports torch
 
     known = _compat.backend_names()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from compile_checks._engine.gates import GATES
+from compile_checks.command.arguments import DYNAMIC, MODES, backend
+from compile_checks.command.plan import Options, Target
+from compile_checks.rules import KINDS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -14,7 +20,6 @@ else:
     import tomli as tomllib
 
 TABLE = "[tool.compile_checks]"
-_KEYS = ("targets", "required")
 
 NO_TARGET = f"""\
 Name a target, for example
@@ -33,7 +38,7 @@ class Config:
     """The table of one project."""
 
     file: Path
-    targets: tuple[str, ...]
+    targets: tuple[Target, ...]
     """The default targets of the command. Their paths are relative to the file."""
     required: str = ""
     """The `module:callable` that returns the names that cases must cover. May be empty."""
@@ -66,17 +71,91 @@ def _table(file: Path) -> Any:
 
 
 def _config(file: Path, table: Any) -> Config:
-    where = f"{file}: {TABLE}"
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where}: expected a table, got {table!r}")
+    try:
+        if not isinstance(table, Mapping):
+            raise ValueError(f"expected a table, got {table!r}")
+        _check_keys(table, ("targets", "required", *_OPTIONS))
+        targets, required = table.get("targets", []), table.get("required", "")
+        if not isinstance(targets, list):
+            raise ValueError(f"'targets': expected a list, got {targets!r}")
+        if not isinstance(required, str):
+            raise ValueError(f"'required': expected a string, got {required!r}")
+        if not targets:
+            raise ValueError(f"nothing to audit: 'targets' is empty. {NO_TARGET}")
+        shared = _options(table)
+        return Config(file, tuple(_target(entry, shared) for entry in targets), required)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {TABLE}: {error}") from None
+
+
+def _target(entry: Any, shared: Options) -> Target:
+    """Reads an entry of `targets`: a name, or a table with options that replace the shared ones."""
+    if isinstance(entry, str):
+        return Target(entry, shared)
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("target"), str):
+        raise ValueError(
+            f"'targets': expected strings and tables such as {{ target = \"model.py::Model\", "
+            f"budget = 2 }}, got {entry!r}"
+        )
+    _check_keys(entry, ("target", *_OPTIONS))
+    return Target(entry["target"], _options(entry).over(shared))
+
+
+def _check_keys(table: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in table:
-        if key not in _KEYS:
-            raise ConfigError(f"{where}: unknown key {key!r}; expected one of {', '.join(_KEYS)}")
-    targets, required = table.get("targets", []), table.get("required", "")
-    if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
-        raise ConfigError(f"{where}: 'targets': expected a list of strings, got {targets!r}")
-    if not isinstance(required, str):
-        raise ConfigError(f"{where}: 'required': expected a string, got {required!r}")
-    if not targets:
-        raise ConfigError(f"{where}: nothing to audit: 'targets' is empty. {NO_TARGET}")
-    return Config(file, tuple(targets), required)
+        if key not in known:
+            raise ValueError(f"unknown key {key!r}; expected one of {', '.join(known)}")
+
+
+def _options(table: Mapping[str, Any]) -> Options:
+    read = {key: _OPTIONS[key](key, table[key]) for key in _OPTIONS if key in table}
+    return Options(**read)
+
+
+def _one_of(choices: Collection[str]) -> Callable[[str, Any], Any]:
+    def read(key: str, value: Any) -> Any:
+        if value not in choices:
+            raise ValueError(f"{key!r}: expected one of {', '.join(choices)}, got {value!r}")
+        return value
+
+    return read
+
+
+def _several_of(choices: Collection[str]) -> Callable[[str, Any], Any]:
+    def read(key: str, value: Any) -> Any:
+        if not isinstance(value, list):
+            raise ValueError(f"{key!r}: expected a list, got {value!r}")
+        return tuple(_one_of(choices)(key, item) for item in value)
+
+    return read
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{key!r}: expected true or false, got {value!r}")
+    return value
+
+
+def _positive(key: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{key!r}: expected a positive integer, got {value!r}")
+    return value
+
+
+def _backend(key: str, value: Any) -> str:
+    try:
+        return backend(value if isinstance(value, str) else repr(value))
+    except ArgumentTypeError as error:
+        raise ValueError(f"{key!r}: {error}") from None
+
+
+_OPTIONS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "mode": _one_of(MODES),
+    "dynamic": _one_of(DYNAMIC),
+    "backward": _flag,
+    "backend": _backend,
+    "budget": _positive,
+    "gates": _several_of(GATES),
+    "ignore": _several_of(KINDS),
+}
+"""The options of the command that a table may set, and what reads each."""

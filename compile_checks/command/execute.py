@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from compile_checks._engine.results import Results
 from compile_checks.command import config, owners, suppressions
 from compile_checks.command.baseline import Baseline, BaselineError
 from compile_checks.command.config import ConfigError
-from compile_checks.command.plan import Options, Plan
+from compile_checks.command.plan import Options, Plan, Target
 from compile_checks.command.program import program_of, watched
 from compile_checks.command.progress import Progress
 from compile_checks.command.runner import quietly, run
@@ -37,6 +38,8 @@ def execute(arguments: Namespace) -> int:
         baseline, status = _baseline(arguments), CLEAN
         if arguments.watch:
             results, status = watched(program_of(arguments.watch), arguments.budget)
+            cases = (case.ignoring(arguments.ignore) for case in results.cases)
+            results = replace(results, cases=tuple(cases))
         else:
             with quietly():
                 results = _audited(_plan(arguments), arguments)
@@ -66,7 +69,9 @@ def _baseline(arguments: Namespace) -> Baseline:
 
 
 def _plan(arguments: Namespace) -> Plan:
-    """Returns the plan. Targets on the command line replace the project's whole table."""
+    """Returns the plan. Targets on the command line replace the project's whole table; options
+    replace those of the table.
+    """
     options = Options(
         mode=arguments.mode,
         dynamic=arguments.dynamic,
@@ -74,14 +79,17 @@ def _plan(arguments: Namespace) -> Plan:
         backend=arguments.backend,
         budget=arguments.budget,
         gates=tuple(arguments.gate),
+        ignore=tuple(arguments.ignore),
     )
     if arguments.target:
-        return Plan(tuple(arguments.target), options, arguments.required or "")
+        targets = tuple(Target(name, options) for name in arguments.target)
+        return Plan(targets, arguments.required or "")
     table = config.nearest(Path.cwd())
+    targets = tuple(Target(name, options.over(own)) for name, own in table.targets)
     root = table.file.parent
     if arguments.required:
-        return Plan(table.targets, options, arguments.required, root)
-    return Plan(table.targets, options, table.required, root, required_root=root)
+        return Plan(targets, arguments.required, root)
+    return Plan(targets, table.required, root, required_root=root)
 
 
 def _audited(plan: Plan, arguments: Namespace) -> Results:

@@ -6,13 +6,20 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from compile_checks._engine.case import Case, audit_modes
-from compile_checks._engine.findings import AuditReport, Finding, Mode
+from compile_checks._engine.findings import AuditReport, Finding, Kind, Mode
 from compile_checks._engine.gates import Gate
 from compile_checks._engine.results import CaseResult
-from compile_checks.command.targets import TargetError, UserCodeError, definition, load, load_names
+from compile_checks.command.targets import (
+    TargetError,
+    UserCodeError,
+    definition,
+    expanded,
+    load,
+    load_names,
+)
 from compile_checks.rules import missing_case
 
 _FULLGRAPH: Mapping[str, Sequence[bool]] = {
@@ -39,6 +46,25 @@ class Options:
     budget: int | None = None
     gates: Collection[Gate] = ()
     """Gates to run in addition to those of the cases."""
+    ignore: Collection[Kind] = ()
+    """The kinds of findings that do not count."""
+
+    def over(self, other: Options) -> Options:
+        """Returns these options, and for those that are `None`, the other ones. Gates and ignored
+        kinds add up.
+
+        >>> Options(budget=2, ignore=("export",)).over(Options(budget=3, backend="inductor"))
+        ... # doctest: +ELLIPSIS
+        Options(..., backend='inductor', budget=2, gates=(), ignore=('export',))
+        """
+        changes: dict[str, Any] = {
+            name: getattr(other, name)
+            for name in ("mode", "dynamic", "backward", "backend", "budget")
+            if getattr(self, name) is None
+        }
+        for name in ("gates", "ignore"):
+            changes[name] = tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
+        return replace(self, **changes)
 
     def modes(self, case: Case) -> tuple[Mode, ...]:
         """Returns the modes to audit a case in, default before fullgraph."""
@@ -66,12 +92,21 @@ class Options:
         return replace(case, **changes)
 
 
+class Target(NamedTuple):
+    """What to audit, and how."""
+
+    name: str
+    options: Options = Options()
+
+
 @dataclass(frozen=True)
 class Task:
     """A case and the modes to audit it in."""
 
     case: Case
     modes: tuple[Mode, ...]
+    ignore: Collection[Kind] = ()
+    """The kinds of findings that do not count."""
 
     @property
     def name(self) -> str:
@@ -103,6 +138,7 @@ class FailedTask:
     name: str
     finding: Finding
     covers: str = ""
+    ignore: Collection[Kind] = ()
 
     def run(self) -> list[tuple[str, AuditReport]]:
         """Returns a report of the exception."""
@@ -117,8 +153,7 @@ class FailedTask:
 class Plan:
     """A plan of what to audit. Picklable, so that other processes can create the same tasks."""
 
-    targets: tuple[str, ...]
-    options: Options = Options()
+    targets: tuple[Target, ...]
     required: str = ""
     """The `module:callable` that returns the names that cases must cover. May be empty."""
     root: Path = Path()
@@ -135,17 +170,20 @@ class Plan:
             TargetError: if a target cannot be loaded, or if two cases have the same name.
         """
         tasks: list[Task | FailedTask] = []
-        for target in self.targets:
-            try:
-                cases = load(target, self.root)
-            except UserCodeError as raised:
-                tasks.append(FailedTask(target, raised.finding))
-                continue
-            tasks += [Task(self.options.applied(case), self.options.modes(case)) for case in cases]
+        for name, options in self.targets:
+            for target in expanded(name, self.root):
+                tasks += self._tasks_of(target, options)
         counts = Counter(task.name for task in tasks)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise TargetError(f"{twice[0]}: {counts[twice[0]]} cases have this name")
         return tasks
+
+    def _tasks_of(self, target: str, options: Options) -> list[Task | FailedTask]:
+        try:
+            cases = load(target, self.root)
+        except UserCodeError as raised:
+            return [FailedTask(target, raised.finding, ignore=options.ignore)]
+        return [Task(options.applied(case), options.modes(case), options.ignore) for case in cases]
 
     def missing(self, tasks: Sequence[Task | FailedTask]) -> list[CaseResult]:
         """Returns a result for each required name that no task covers.

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,7 +18,7 @@ from unittest import mock
 
 import torch
 
-from compile_checks._engine.findings import AuditReport, Finding
+from compile_checks._engine.findings import AuditReport, Finding, Kind
 from compile_checks._engine.results import CaseResult
 from compile_checks.command.progress import Progress
 from compile_checks.rules import crash, timeout
@@ -30,6 +30,9 @@ class AnyTask(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def ignore(self) -> Collection[Kind]: ...
 
     def run(self) -> list[tuple[str, AuditReport]]: ...
 
@@ -120,10 +123,13 @@ def _run_one(task: AnyTask) -> list[CaseResult]:
     except SystemExit as error:  # the audited code must not choose the exit status
         reports = [(task.name, AuditReport(findings=(errors.finding(error),)))]
     seconds = (time.perf_counter() - began) / len(reports)
+    return [_result(task, name, report, seconds) for name, report in reports]
+
+
+def _result(task: AnyTask, name: str, report: AuditReport, seconds: float) -> CaseResult:
     file, line = task.definition()
-    return [
-        CaseResult(name, report, seconds=seconds, file=file, line=line) for name, report in reports
-    ]
+    result = CaseResult(name, report, seconds=seconds, file=file, line=line)
+    return result.ignoring(task.ignore)
 
 
 @dataclass
@@ -235,8 +241,7 @@ class _Pool:
     def _ended(self, worker: _Worker, finding: Finding, seconds: float = 0.0) -> list[CaseResult]:
         """Returns the result of a task whose process ended early."""
         task, report = self._tasks[worker.task], AuditReport(findings=(finding,))
-        file, line = task.definition()
-        return [CaseResult(task.name, report, seconds=seconds, file=file, line=line)]
+        return [_result(task, task.name, report, seconds)]
 
 
 def _send(connection: Connection, number: int | None) -> None:

@@ -9,7 +9,10 @@ factories get their inputs from `example_inputs`.
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping
+from glob import glob
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +35,26 @@ from compile_checks.command.modules import (
     similar,
 )
 
-__all__ = ["TargetError", "UserCodeError", "definition", "load", "load_names"]
+__all__ = ["TargetError", "UserCodeError", "definition", "expanded", "load", "load_names"]
+
+
+_WILDCARD = re.compile(r"[*?[]")
+
+
+def expanded(target: str, root: Path = Path()) -> list[str]:
+    """Returns a target for each file that its path matches, in order: `models/*.py::audited`.
+
+    Raises:
+        TargetError: if no file matches.
+    """
+    where, separator, name = target.partition("::")
+    if not _WILDCARD.search(where):
+        return [target]
+    pattern = os.path.join(root, where)
+    files = [os.path.relpath(file, root) for file in sorted(glob(pattern, recursive=True))]
+    if not files:
+        raise TargetError(f"{target}: no file in {root.absolute()} matches {where}")
+    return [Path(file).as_posix() + separator + name for file in files]
 
 
 def load(target: str, root: Path = Path()) -> list[Case]:

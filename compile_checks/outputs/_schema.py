@@ -159,7 +159,7 @@ def _known() -> Schema:
         "A finding that the baseline or a comment accepts.",
         finding=_ref("plain_finding"),
         reason=_text("Why it is accepted."),
-        expires=_text("The last day on which it is accepted. Empty if a comment ignores it.")
+        expires=_text("The last day on which it is accepted. Empty if it is always ignored.")
         | {"pattern": r"^(\d{4}-\d{2}-\d{2})?$"},
         fingerprint=_text(_FINGERPRINT),
     )

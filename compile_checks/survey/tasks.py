@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from compile_checks._engine.case import Case
-from compile_checks._engine.findings import AuditReport
+from compile_checks._engine.findings import AuditReport, Kind
 from compile_checks._engine.scenarios import steps_of
 from compile_checks._engine.state import seed
 from compile_checks.survey.instance import Instance
@@ -25,6 +25,7 @@ class SurveyTask:
     architecture: str
     passes: tuple[str, ...]
     backend: str
+    ignore: tuple[Kind, ...] = ()
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from compile_checks import Case, __main__
 from compile_checks._engine.findings import Mode
 from compile_checks.command.arguments import parse
-from compile_checks.command.plan import Options, Plan, Task
+from compile_checks.command.plan import Options, Plan, Target, Task
 from compile_checks.command.progress import Progress
 from compile_checks.command.runner import run
 from tests.compile_checks.install import python_path
@@ -686,7 +686,7 @@ def test_a_process_that_is_interrupted_shows_no_traceback(
 
 
 def test_a_plan_can_be_sent_to_another_process(model: Path) -> None:
-    plan = pickle.loads(pickle.dumps(Plan(("model.py::growing",), Options(budget=3))))
+    plan = pickle.loads(pickle.dumps(Plan((Target("model.py::growing", Options(budget=3)),))))
 
     (task,) = plan.tasks()
     assert (task.name, task.case.max_graphs) == ("model.py::growing", 3)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compile_checks import __main__
 from compile_checks.command import config
 from compile_checks.command.config import ConfigError
-from compile_checks.command.plan import Plan
+from compile_checks.command.plan import Options, Plan, Target
 from compile_checks.command.targets import TargetError, load_names
 from tests.compile_checks.install import ROOT
 
@@ -127,7 +129,7 @@ def test_the_nearest_table_counts(project: Path) -> None:
     assert config.nearest(Path.cwd()).file == project / "pyproject.toml"
 
     (project / "src" / "pyproject.toml").write_text("[tool.compile_checks]\ntargets = ['m:f']\n")
-    assert config.nearest(Path.cwd()).targets == ("m:f",)
+    assert config.nearest(Path.cwd()).targets == (Target("m:f"),)
 
 
 # ------------------------------------------------------------------ what must be covered
@@ -154,7 +156,8 @@ def test_missing_cases_do_not_depend_on_the_order(
     for name, covers in zip("abc", "bca", strict=True):
         Path(f"{name}.py").write_text(REGISTERING.format(name, covers))
     try:
-        plan = Plan(tuple(f"{name}.py::cases" for name in order), required="registry:required")
+        targets = tuple(Target(f"{name}.py::cases") for name in order)
+        plan = Plan(targets, required="registry:required")
         missing = plan.missing(plan.tasks())
     finally:
         for name in ("registry", *order):
@@ -196,7 +199,134 @@ def test_required_names_something_that_is_not_callable() -> None:
     assert str(raised.value) == "odd.py::names: expected a callable that returns names, got int"
 
 
+# ------------------------------------------------------------------ options
+
+OPTIONS = """\
+[tool.compile_checks]
+backend = "eager"
+ignore = ["mismatch"]
+targets = [
+    "m:f",
+    { target = "m:g", backend = "inductor", budget = 2, ignore = ["recompile"], backward = true },
+]
+"""
+
+
+def test_a_target_may_have_options_of_its_own(project: Path) -> None:
+    (project / "pyproject.toml").write_text(OPTIONS)
+
+    shared, own = config.nearest(project).targets
+
+    assert shared == Target("m:f", Options(backend="eager", ignore=("mismatch",)))
+    assert own == Target(
+        "m:g",
+        Options(backward=True, backend="inductor", budget=2, ignore=("recompile", "mismatch")),
+    )
+
+
+BREAKS = """\
+import torch
+
+def breaks(x):
+    torch._dynamo.graph_break()
+    return x * 2
+
+breaks.example_inputs = (torch.ones(3),)
+
+def raises():
+    raise RuntimeError("no")
+"""
+
+
+@pytest.mark.parametrize("extra", [[], ["--jobs", "2"]])
+def test_findings_of_ignored_kinds_do_not_count(
+    extra: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model_with_break.py").write_text(BREAKS)
+    target = "model_with_break.py::breaks"
+    Path("pyproject.toml").write_text(
+        f'[tool.compile_checks]\ntargets = [{{ target = "{target}", ignore = ["graph-break"] }}]'
+    )
+
+    assert __main__.main(extra) == 0
+    out = capsys.readouterr().out
+    assert "ignored: model_with_break.py:4: graph-break: " in out
+    assert "[findings of this kind are ignored]" in out
+    assert __main__.main([target, *extra]) == 1  # the table does not apply
+    assert __main__.main([target, *extra, "--ignore", "graph-break"]) == 0
+    assert __main__.main([target, *extra, "--ignore", "recompile"]) == 1
+    assert __main__.main(["model_with_break.py::raises", *extra, "--ignore", "error"]) == 0
+
+
+def test_the_command_line_replaces_options_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sized.py").write_text(SIZED)
+    Path("pyproject.toml").write_text(
+        '[tool.compile_checks]\nbudget = 1\ntargets = ["sized.py::sized"]\n'
+    )
+
+    assert __main__.main([]) == 1
+    assert __main__.main(["--budget", "2"]) == 0
+
+
+SIZED = """\
+import torch
+
+def double(x):
+    return x * 2
+
+def sized():
+    return double, [(torch.ones(3),), (torch.ones(4),)]
+"""
+
+
+def test_a_path_may_match_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths of the table are relative to its file."""
+    inner = tmp_path / "models" / "more"
+    inner.mkdir(parents=True)
+    for number, folder in enumerate((inner, inner.parent, inner.parent)):
+        (folder / f"wild_{number}.py").write_text(MODEL.replace('"double"', f'"double {number}"'))
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.compile_checks]\ntargets = ["models/**/wild_*.py::cases"]\n'
+    )
+    monkeypatch.chdir(inner)
+
+    assert __main__.main([]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[1] for row in rows if row[:1] == ["double"]] == ["0", "1", "2"]
+
+    assert __main__.main(["wild_[1-9].py::cases"]) == 2
+    expected = f"wild_[1-9].py::cases: no file in {inner} matches wild_[1-9].py\n"
+    assert capsys.readouterr().err == f"compile_checks: error: {expected}"
+
+
+def test_the_pre_commit_hook_runs_the_command(project: Path) -> None:
+    hook = (ROOT / ".pre-commit-hooks.yaml").read_text()
+    assert re.search(r"^- id: compile-checks$", hook, re.MULTILINE)
+    entry = re.search(r"^  entry: python (.*)$", hook, re.MULTILINE)
+    assert entry is not None
+
+    done = subprocess.run(
+        [sys.executable, *entry[1].split(), "--jobs", "1"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.endswith("\n3 cases, 1 failed\n"), done.stderr
+
+
 # ------------------------------------------------------------------ errors
+
+KEYS = "mode, dynamic, backward, backend, budget, gates, ignore"
+ENTRIES = 'expected strings and tables such as { target = "model.py::Model", budget = 2 }'
+ONE = "targets = ['m:f']\n"
 
 
 def test_without_a_table_the_error_shows_an_example(
@@ -220,9 +350,23 @@ def test_without_a_table_the_error_shows_an_example(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("target = ['m:f']", "unknown key 'target'; expected one of targets, required"),
-        ("targets = 'm:f'", "'targets': expected a list of strings, got 'm:f'"),
-        ("targets = ['m:f', 3]", "'targets': expected a list of strings, got ['m:f', 3]"),
+        ("target = ['m:f']", f"unknown key 'target'; expected one of targets, required, {KEYS}\n"),
+        ("targets = 'm:f'", "'targets': expected a list, got 'm:f'\n"),
+        ("targets = ['m:f', 3]", f"'targets': {ENTRIES}, got 3\n"),
+        ("targets = [{budget = 2}]", f"'targets': {ENTRIES}, got {{'budget': 2}}\n"),
+        (
+            "targets = [{target = 'm:f', targets = 3}]",
+            f"unknown key 'targets'; expected one of target, {KEYS}\n",
+        ),
+        (f"{ONE}budget = 0", "'budget': expected a positive integer, got 0\n"),
+        (f"{ONE}budget = true", "'budget': expected a positive integer, got True\n"),
+        (f"{ONE}backend = 'nope'", "'backend': unknown backend 'nope'; expected one of "),
+        (f"{ONE}backend = 3", "'backend': unknown backend '3'; expected one of "),
+        (f"{ONE}ignore = 'recompile'", "'ignore': expected a list, got 'recompile'\n"),
+        (f"{ONE}ignore = ['recompiles']", "'ignore': expected one of "),
+        (f"{ONE}gates = ['pt3']", "'gates': expected one of "),
+        (f"{ONE}backward = 1", "'backward': expected true or false, got 1\n"),
+        (f"{ONE}mode = 'full'", "'mode': expected one of default, fullgraph, all, got 'full'\n"),
         ("targets = ['m:f']\nrequired = ['m:g']", "'required': expected a string, got ['m:g']"),
         ("required = 'm:g'", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
         ("targets = []", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
@@ -232,7 +376,7 @@ def test_a_wrong_table_names_the_key_and_the_file(table: str, said: str, project
     file = project / "pyproject.toml"
     file.write_text(f"[tool.compile_checks]\n{table}\n")
 
-    assert error(project).startswith(f"{file}: [tool.compile_checks]: {said}")
+    assert f"{error(project)}\n".startswith(f"{file}: [tool.compile_checks]: {said}")
 
 
 def test_a_file_that_is_no_toml(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def test_a_comment_with_a_reason_ignores_its_kind(
     assert (status, found(case)) == (0, [])
     (known,) = case["known"]
     assert (known["finding"]["line"], known["reason"], known["expires"]) == (8, "it logs", "")
-    assert "ignored by a comment: model_" in capsys.readouterr().out
+    assert "ignored: model_" in capsys.readouterr().out
     status, case = audited(tmp_path, monkeypatch, broken=f"  # noqa{comment}")
     assert (status, found(case)) == (0, [])  # other calls may recompile
 
