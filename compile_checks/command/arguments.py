@@ -44,7 +44,8 @@ pyproject.toml. With --watch, it runs a program and reports what that compiled.
 """
 _EPILOG = """\
 Exit status: 0 for no findings, 1 for findings, 2 for usage errors. With --watch
-and no findings, it is that of the program.
+and no findings, it is that of the program. With --against-torch, findings that
+are new with the other release count too.
 """
 
 
@@ -85,6 +86,7 @@ def _parser() -> ArgumentParser:
         help="run `FILE ARGS...` or `-m MODULE ARGS...` as python does, and report what it "
         "compiled when it ends or is interrupted; must be the last option",
     )
+    _against(parser)
     _add_modes(parser)
     _add_running(parser)
     _add_files(parser)
@@ -130,6 +132,15 @@ def _add_running(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="kill a case that takes longer and report it as a finding; implies --isolate, unless "
         "--jobs is given, because only a worker process can be killed",
+    )
+
+
+def _against(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--against-torch",
+        metavar="RELEASE",
+        help="then audit with another release of PyTorch, such as 2.15.0, or with another "
+        "interpreter, and print what is new, gone and moved there",
     )
 
 

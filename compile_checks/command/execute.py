@@ -14,7 +14,8 @@ import torch
 
 from compile_checks import outputs
 from compile_checks._engine.results import Results
-from compile_checks.command import config, owners, suppressions
+from compile_checks.command import against, config, diff, owners, suppressions
+from compile_checks.command.against import AgainstError
 from compile_checks.command.baseline import Baseline, BaselineError
 from compile_checks.command.config import ConfigError
 from compile_checks.command.plan import Options, Plan, Target
@@ -55,9 +56,24 @@ def execute(arguments: Namespace) -> int:
             results, reason=arguments.reason, expires=arguments.expires, today=date.today()
         )
         baseline.save(arguments.baseline)
+    unjudged = results
     results = baseline.judge(results, today=date.today())
     _show(results, arguments)
+    if arguments.against_torch is not None:
+        try:
+            status = max(status, _against(unjudged, arguments))
+        except AgainstError as error:
+            print(f"compile_checks: error: {error}", file=sys.stderr)
+            return USAGE
     return status if results.ok else FOUND
+
+
+def _against(results: Results, arguments: Namespace) -> int:
+    """Prints what differs with another release. Returns 1 if findings are new there."""
+    other = against.results_of(arguments.against_torch, arguments)
+    found = [*diff.changes(results, other)]
+    print(f"\n{diff.rendered(results, other, found)}", end="")
+    return FOUND if any(change.what == "new" for change in found) else CLEAN
 
 
 def _baseline(arguments: Namespace) -> Baseline:
