@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from compile_checks._engine.capture import Backend, CapturingBackend, backend_name
-from compile_checks._engine.findings import AuditReport, Mode
+from compile_checks._engine.findings import UNLIMITED, AuditReport, Limits, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate, check_names
 from compile_checks._engine.recording import record
 from compile_checks._engine.run import Run
@@ -110,6 +110,7 @@ def audit_calls(
     backward: bool = False,
     backend: Backend = "aot_eager",
     max_graphs: int | None = None,
+    limits: Limits = UNLIMITED,
     fullgraph: bool = False,
     compare: bool = True,
     gates: Collection[Gate] = DEFAULT_GATES,
@@ -122,6 +123,8 @@ def audit_calls(
             recompile nothing; or a function that creates either, called for each round of calls.
         max_graphs: the number of graphs that all calls together may compile, recompiles included.
             If given, it replaces the budgets of the steps. `None` sets no limit.
+        limits: how often each function may be compiled, how many guards it may have, and how many
+            seconds its compilations may take.
 
     >>> import torch
     >>> from compile_checks import Step
@@ -137,7 +140,7 @@ def audit_calls(
     with clean_compiler(), record() as trace:
         run = Run(fn, mode, CapturingBackend(backend), trace, compare, frozenset(gates))
         run.make(calls)
-        report = run.report(max_graphs)
+        report = run.report(max_graphs, limits)
         run.check_graph(report.captured_graphs, expected_graph)
         run.check_gates(calls)
     findings = (*report.findings, *run.findings)

@@ -11,7 +11,7 @@ from compile_checks import _compat
 from compile_checks._engine.audit import audit_calls
 from compile_checks._engine.capture import backend_name
 from compile_checks._engine.compare import back_propagate
-from compile_checks._engine.findings import AuditReport, Mode
+from compile_checks._engine.findings import UNLIMITED, AuditReport, Limits, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate
 from compile_checks._engine.run import same_steps
 from compile_checks._engine.scenarios import Calls
@@ -38,6 +38,7 @@ class Case:
     dynamic: bool | None = None
     backward: bool = False
     max_graphs: int | None = None
+    limits: Limits = UNLIMITED
     covers: str = ""
     """The required name that this case covers, if any."""
     fullgraph: bool = False
@@ -83,6 +84,7 @@ class Case:
             backward=self.backward,
             backend=self.backend,
             max_graphs=self.max_graphs,
+            limits=self.limits,
             fullgraph=self.fullgraph,
             compare=self.compare,
             gates=self.gates,

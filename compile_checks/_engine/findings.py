@@ -84,6 +84,9 @@ class GraphBreak:
     """The compilation that the break ended. Its captured graph precedes the break."""
     called_from: str = ""
     """Your line that leads to a break in a library, as `file:line`."""
+    ops_before: int = 0
+    ops_after: int = 0
+    """How many ops the graph that ends here has, and the next one."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,38 @@ class CapturedGraph:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A function that Dynamo compiled, and what that costs."""
+
+    name: str
+    """The function or resume function."""
+    file: str
+    line: int
+    """Its first line."""
+    entries: int = 1
+    """How many times it was compiled. A call checks the guards of one after another."""
+    graphs: int = 0
+    ops: int = 0
+    """The ops of all its graphs."""
+    guards: int = 0
+    """The guards of all entries."""
+    seconds: float = 0.0
+    """How long all compilations took, with the backend."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest costs of a frame. `None` sets no limit."""
+
+    entries: int | None = None
+    guards: int | None = None
+    seconds: float | None = None
+
+
+UNLIMITED: Final = Limits()
+
+
+@dataclass(frozen=True)
 class Finding:
     """One problem and its place. `file` is empty if the problem has no place."""
 
@@ -156,6 +191,8 @@ class Finding:
     category: Category = ""
     called_from: str = ""
     """Your line that leads to a place in a library, as `file:line`."""
+    cost: str = field(default="", compare=False)
+    """What it costs, if that is known."""
 
     def __str__(self) -> str:
         """Returns a line with the place, kind and headline.
@@ -185,6 +222,7 @@ class Finding:
             "argument": self.argument,
             "category": self.category,
             "id": self.gb_id,
+            "cost": self.cost,
             "hint": "\n".join(line for line in self.hint.splitlines() if line not in shown),
         }
         lines = [f"{name}: {text}" for name, text in details.items() if text]
@@ -216,6 +254,8 @@ class AuditReport:
     """All graphs in the order of their compilation, with those that the backend rejected."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What the audit could not check, and why."""
+    frames: tuple[Frame, ...] = field(default=(), compare=False)
+    """The functions that Dynamo compiled, those first that took longest."""
 
     @property
     def ok(self) -> bool:
@@ -265,6 +305,7 @@ class AuditReport:
                 for item in document["captured_graphs"]
             ),
             notes=tuple(document["notes"]),
+            frames=tuple(Frame(**item) for item in document.get("frames", ())),
         )
 
     def __str__(self) -> str:

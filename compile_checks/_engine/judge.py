@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compile_checks._engine.capture import Capture
 from compile_checks._engine.findings import (
+    UNLIMITED,
     AuditReport,
     CapturedGraph,
     Finding,
+    Frame,
     GraphBreak,
+    Limits,
     Recompile,
 )
 from compile_checks._engine.trace import Compilation
 from compile_checks.rules import (
+    cost_budget,
     fallback,
     graph_break,
     graph_budget,
@@ -40,6 +44,7 @@ def report(
     max_graphs: int | None = None,
     captures: Iterable[Capture] = (),
     parameters: Sequence[str] = (),
+    limits: Limits = UNLIMITED,
 ) -> AuditReport:
     """Returns a report on what Dynamo did, with the findings that follow from that alone.
 
@@ -47,7 +52,9 @@ def report(
         allowances: the budgets of recompiles, used only if `max_graphs` is `None`.
         max_graphs: the number of graphs that may be compiled, recompiles included.
         parameters: the names of the parameters of the audited function.
+        limits: the largest costs of a frame.
     """
+    frames = frames_in(compilations)
     graphs, breaks = graphs_in(compilations), breaks_in(compilations)
     recompiles = recompiles_in(compilations, parameters)
     findings: list[Finding] = [*graph_break.check(breaks)]
@@ -58,6 +65,7 @@ def report(
         findings += fallback.check(compilation)
     if max_graphs is not None:
         findings += graph_budget.check(graphs, max_graphs, recompiles)
+    findings += cost_budget.check(frames, limits)
     findings += nothing_compiled.check(graphs, breaks)
     return AuditReport(
         graphs,
@@ -65,6 +73,7 @@ def report(
         recompiles,
         tuple(findings),
         captured_graphs=captured(compilations, captures),
+        frames=frames,
     )
 
 
@@ -80,8 +89,32 @@ def graphs_in(compilations: Iterable[Compilation]) -> int:
 
 
 def breaks_in(compilations: Iterable[Compilation]) -> tuple[GraphBreak, ...]:
-    """Returns all graph breaks."""
-    return tuple(b for c in compilations if c.started for b in c.breaks)
+    """Returns all graph breaks, with the sizes of the graphs on both sides."""
+    started = [c for c in compilations if c.started]
+    found: list[GraphBreak] = []
+    for number, compilation in enumerate(started):
+        later = (other.ops for other in started[number + 1 :] if other.has_graph)
+        before, after = compilation.ops, next(later, 0)
+        found += [replace(b, ops_before=before, ops_after=after) for b in compilation.breaks]
+    return tuple(found)
+
+
+def frames_in(compilations: Iterable[Compilation]) -> tuple[Frame, ...]:
+    """Returns what the compiled functions cost, those first that took longest."""
+    frames: dict[tuple[str, str, int], Frame] = {}
+    for c in compilations:
+        if not (c.started and c.has_graph):
+            continue
+        new = Frame(c.name, c.file, c.line, 1, 1, c.ops, c.guards, round(c.seconds, 3))
+        known = frames.get((c.name, c.file, c.line))
+        frames[c.name, c.file, c.line] = new if known is None else _sum(known, new)
+    return tuple(sorted(frames.values(), key=lambda frame: -frame.seconds))
+
+
+def _sum(first: Frame, second: Frame) -> Frame:
+    names = ("entries", "graphs", "ops", "guards", "seconds")
+    sums = {name: getattr(first, name) + getattr(second, name) for name in names}
+    return replace(first, **sums)
 
 
 def recompiles_in(

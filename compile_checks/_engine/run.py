@@ -23,7 +23,15 @@ from compile_checks._engine.compare import (
     own_gradients,
 )
 from compile_checks._engine.counts import Counts
-from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding, GraphBreak, Mode
+from compile_checks._engine.findings import (
+    UNLIMITED,
+    AuditReport,
+    CapturedGraph,
+    Finding,
+    GraphBreak,
+    Limits,
+    Mode,
+)
 from compile_checks._engine.gates import ExpectedGraph, Gate
 from compile_checks._engine.regions import compiled_regions, described
 from compile_checks._engine.scenarios import Calls, Step, steps_of
@@ -89,11 +97,11 @@ class Run:
             backend=self.backend.compiler,
         )
 
-    def report(self, max_graphs: int | None) -> AuditReport:
+    def report(self, max_graphs: int | None, limits: Limits = UNLIMITED) -> AuditReport:
         """Returns a report on what Dynamo did."""
         compilations, captures = self.trace.compilations, self.backend.captures
         names = _parameters(self.fn)
-        report = judge.report(compilations, self.allowances, max_graphs, captures, names)
+        report = judge.report(compilations, self.allowances, max_graphs, captures, names, limits)
         found = [*report.findings, *disagreement.check(compilations, self.counts, captures)]
         if captures and not compilations:  # graphs were compiled, and nothing was recorded
             self.notes.append(_compat.silent_trace())

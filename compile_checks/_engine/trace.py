@@ -64,6 +64,9 @@ class Compilation:
     """Your line that called a frame that was compiled again. The file is empty if the audit did."""
     failure: str | None = None
     """Why there is no compiled code for this frame."""
+    ops: int = 0
+    guards: int = 0
+    seconds: float = 0.0
     skipped: bool = False
     """True if Dynamo skipped the frame. For a break in a loop, torch 2.9 reports no failure."""
 
@@ -177,6 +180,9 @@ class Trace(logging.Handler):
         if metrics.get("fail_type") is not None:
             compilation.failure = metrics.get("fail_reason") or metrics["fail_type"]
         compilation.skipped = metrics.get("graph_op_count", 0) is None  # 0 for a graph without ops
+        compilation.ops = metrics.get("graph_op_count") or 0
+        compilation.guards = metrics.get("guard_count") or 0
+        compilation.seconds = metrics.get("entire_frame_compile_time_s") or 0.0
         # Past the recompile limit, the record has no code name. Earlier compilations have it.
         if metrics.get("co_filename") is not None:
             compilation.name = metrics.get("co_name", "")

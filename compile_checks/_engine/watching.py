@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from compile_checks import _compat
 from compile_checks._engine import judge
-from compile_checks._engine.findings import AuditReport
+from compile_checks._engine.findings import UNLIMITED, AuditReport, Limits
 from compile_checks._engine.recording import record
 from compile_checks._engine.trace import Trace
 
@@ -16,24 +16,26 @@ from compile_checks._engine.trace import Trace
 class Watch:
     """What Dynamo has done since a `watch()` block began."""
 
-    def __init__(self, trace: Trace, max_graphs: int | None) -> None:
+    def __init__(self, trace: Trace, max_graphs: int | None, limits: Limits) -> None:
         self._trace = trace
-        self._max_graphs = max_graphs
+        self._max_graphs, self._limits = max_graphs, limits
 
     def report(self) -> AuditReport:
         """Returns a report on everything recorded so far."""
         compilations = self._trace.compilations
-        report = judge.report(compilations, [judge.Allowance(compilations)], self._max_graphs)
+        allowed = [judge.Allowance(compilations)]
+        report = judge.report(compilations, allowed, self._max_graphs, limits=self._limits)
         return replace(report, notes=_compat.notes())
 
 
 @contextmanager
-def watch(*, max_graphs: int | None = None) -> Iterator[Watch]:
+def watch(*, max_graphs: int | None = None, limits: Limits = UNLIMITED) -> Iterator[Watch]:
     """Records what Dynamo does within a block.
 
     Args:
         max_graphs: the number of graphs that the block may compile, recompiles included. `None`
             sets no limit on graphs, but allows no recompiles.
+        limits: as in `audit_calls`.
 
     >>> import torch
     >>> with watch() as watched:
@@ -42,4 +44,4 @@ def watch(*, max_graphs: int | None = None) -> Iterator[Watch]:
     (True, 1)
     """
     with record() as trace:
-        yield Watch(trace, max_graphs)
+        yield Watch(trace, max_graphs, limits)

@@ -21,6 +21,7 @@ from compile_checks._engine.results import Results
 from compile_checks.outputs import json
 
 _VALUES = ("required", "mode", "dynamic", "backend", "budget", "jobs", "timeout")
+_LIMITS = ("max-entries", "max-guards", "max-seconds")
 _FLAGS = ("backward", "isolate")
 _LISTS = ("gate", "ignore", "owner")
 _PACKAGES = Path(sysconfig.get_path("purelib"))
@@ -58,9 +59,10 @@ def results_of(release: str, arguments: Namespace) -> Results:
 def _options(arguments: Namespace) -> Iterator[str]:
     """Yields the arguments that say what to audit and how, but not what to write."""
     given = vars(arguments)
-    for name in _VALUES:
-        if given[name] is not None:
-            yield from (f"--{name}", str(given[name]))
+    for name in (*_VALUES, *_LIMITS):
+        value = given[name.replace("-", "_")]
+        if value is not None:
+            yield from (f"--{name}", str(value))
     yield from (f"--{name}" for name in _FLAGS if given[name])
     for name in _LISTS:
         for value in given[name]:

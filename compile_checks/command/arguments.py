@@ -24,6 +24,10 @@ _OF_PROGRAMS = {
     "baseline",
     "owner",
     "ignore",
+    "max_entries",
+    "max_guards",
+    "max_seconds",
+    "frames",
     "update_baseline",
     "reason",
     "expires",
@@ -112,6 +116,21 @@ def _add_modes(parser: ArgumentParser) -> None:
         "included (default: any number of graphs, but no recompiles)",
     )
     group.add_argument(
+        "--max-entries",
+        type=positive,
+        metavar="N",
+        help="maximum number of compilations of a function",
+    )
+    group.add_argument(
+        "--max-guards", type=positive, metavar="N", help="maximum number of guards of a function"
+    )
+    group.add_argument(
+        "--max-seconds",
+        type=_seconds,
+        metavar="S",
+        help="maximum number of seconds that all compilations of a function take",
+    )
+    group.add_argument(
         "--gate",
         action="append",
         default=[],
@@ -145,6 +164,11 @@ def _against(parser: ArgumentParser) -> None:
 
 
 def _add_files(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="also print each compiled function, with its ops, guards and seconds",
+    )
     group = parser.add_argument_group("reports to write in addition to the table")
     for name in FILE_FORMATS:
         group.add_argument(f"--{name}", type=Path, metavar="FILE")

@@ -142,6 +142,12 @@ def _positive(key: str, value: Any) -> int:
     return value
 
 
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{key!r}: expected a positive number of seconds, got {value!r}")
+    return float(value)
+
+
 def _backend(key: str, value: Any) -> str:
     try:
         return backend(value if isinstance(value, str) else repr(value))
@@ -155,6 +161,9 @@ _OPTIONS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "backward": _flag,
     "backend": _backend,
     "budget": _positive,
+    "max_entries": _positive,
+    "max_guards": _positive,
+    "max_seconds": _seconds,
     "gates": _several_of(GATES),
     "ignore": _several_of(KINDS),
 }

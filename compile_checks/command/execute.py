@@ -38,7 +38,8 @@ def execute(arguments: Namespace) -> int:
     try:
         baseline, status = _baseline(arguments), CLEAN
         if arguments.watch:
-            results, status = watched(program_of(arguments.watch), arguments.budget)
+            limits = _options(arguments).limits
+            results, status = watched(program_of(arguments.watch), arguments.budget, limits)
             cases = (case.ignoring(arguments.ignore) for case in results.cases)
             results = replace(results, cases=tuple(cases))
         else:
@@ -88,15 +89,7 @@ def _plan(arguments: Namespace) -> Plan:
     """Returns the plan. Targets on the command line replace the project's whole table; options
     replace those of the table.
     """
-    options = Options(
-        mode=arguments.mode,
-        dynamic=arguments.dynamic,
-        backward=arguments.backward,
-        backend=arguments.backend,
-        budget=arguments.budget,
-        gates=tuple(arguments.gate),
-        ignore=tuple(arguments.ignore),
-    )
+    options = _options(arguments)
     if arguments.target:
         targets = tuple(Target(name, options) for name in arguments.target)
         return Plan(targets, arguments.required or "")
@@ -106,6 +99,21 @@ def _plan(arguments: Namespace) -> Plan:
     if arguments.required:
         return Plan(targets, arguments.required, root)
     return Plan(targets, table.required, root, required_root=root)
+
+
+def _options(arguments: Namespace) -> Options:
+    return Options(
+        mode=arguments.mode,
+        dynamic=arguments.dynamic,
+        backward=arguments.backward,
+        backend=arguments.backend,
+        budget=arguments.budget,
+        max_entries=arguments.max_entries,
+        max_guards=arguments.max_guards,
+        max_seconds=arguments.max_seconds,
+        gates=tuple(arguments.gate),
+        ignore=tuple(arguments.ignore),
+    )
 
 
 def _audited(plan: Plan, arguments: Namespace) -> Results:
@@ -128,7 +136,7 @@ def _audited(plan: Plan, arguments: Namespace) -> Results:
 
 def _show(results: Results, arguments: Namespace) -> None:
     color = _wants_color(sys.stdout.isatty(), os.environ)
-    print(outputs.terminal.Table(color=color).render(results), end="")
+    print(outputs.terminal.Table(color=color, frames=arguments.frames).render(results), end="")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         print(outputs.github.render(results), end="")
     for name, render in outputs.FILE_FORMATS.items():

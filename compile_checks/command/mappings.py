@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from compile_checks._engine.case import Case
+from compile_checks._engine.findings import Limits
 from compile_checks._engine.gates import GATES
 from compile_checks._engine.scenarios import Calls
 from compile_checks.command.modules import TargetError
@@ -49,6 +50,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "dynamic": _Field("True, False or None", lambda value: value is None or _is_flag(value)),
     "backward": _Field("True or False", _is_flag),
     "max_graphs": _Field("a positive integer", lambda value: value is None or _is_count(value)),
+    "limits": _Field("compile_checks.Limits", lambda value: isinstance(value, Limits)),
     "covers": _Field("a string", _is_text),
     "fullgraph": _Field("True or False", _is_flag),
     "backend": _Field("the name of a backend", _is_text),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from compile_checks._engine.case import Case, audit_modes
-from compile_checks._engine.findings import AuditReport, Finding, Kind, Mode
+from compile_checks._engine.findings import UNLIMITED, AuditReport, Finding, Kind, Limits, Mode
 from compile_checks._engine.gates import Gate
 from compile_checks._engine.results import CaseResult
 from compile_checks.command.targets import (
@@ -35,6 +35,10 @@ _DYNAMIC: Mapping[str, Sequence[bool | None]] = {
 }
 
 
+_LIMITS = ("max_entries", "max_guards", "max_seconds")
+_SINGLE = ("mode", "dynamic", "backward", "backend", "budget", *_LIMITS)
+
+
 @dataclass(frozen=True)
 class Options:
     """Options that override the fields of the cases. `None` keeps the value of each case."""
@@ -44,6 +48,9 @@ class Options:
     backward: bool | None = None
     backend: str | None = None
     budget: int | None = None
+    max_entries: int | None = None
+    max_guards: int | None = None
+    max_seconds: float | None = None
     gates: Collection[Gate] = ()
     """Gates to run in addition to those of the cases."""
     ignore: Collection[Kind] = ()
@@ -58,13 +65,16 @@ class Options:
         Options(..., backend='inductor', budget=2, gates=(), ignore=('export',))
         """
         changes: dict[str, Any] = {
-            name: getattr(other, name)
-            for name in ("mode", "dynamic", "backward", "backend", "budget")
-            if getattr(self, name) is None
+            name: getattr(other, name) for name in _SINGLE if getattr(self, name) is None
         }
         for name in ("gates", "ignore"):
             changes[name] = tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
         return replace(self, **changes)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that replace those of the cases, if there is any."""
+        return Limits(self.max_entries, self.max_guards, self.max_seconds)
 
     def modes(self, case: Case) -> tuple[Mode, ...]:
         """Returns the modes to audit a case in, default before fullgraph."""
@@ -87,6 +97,8 @@ class Options:
         changes: dict[str, Any] = {}
         if self.budget is not None:
             changes["max_graphs"] = self.budget
+        if self.limits != UNLIMITED:
+            changes["limits"] = self.limits
         if self.gates:
             changes["gates"] = tuple(dict.fromkeys((*case.gates, *self.gates)))
         return replace(case, **changes)

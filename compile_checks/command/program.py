@@ -18,7 +18,7 @@ from unittest import mock
 
 import torch
 
-from compile_checks._engine.findings import AuditReport
+from compile_checks._engine.findings import AuditReport, Limits
 from compile_checks._engine.results import CaseResult, Results
 from compile_checks._engine.watching import watch
 from compile_checks.command.runner import exits_raise, without_warnings
@@ -67,7 +67,7 @@ def program_of(command: Sequence[str]) -> Program:
     return Program(command[0], False, tuple(command[1:]))
 
 
-def watched(program: Program, max_graphs: int | None) -> tuple[Results, int]:
+def watched(program: Program, max_graphs: int | None, limits: Limits) -> tuple[Results, int]:
     """Runs a program to its end, or until it is interrupted.
 
     Returns:
@@ -76,7 +76,7 @@ def watched(program: Program, max_graphs: int | None) -> tuple[Results, int]:
     began = time.perf_counter()
     error: BaseException | None = None
     with (
-        watch(max_graphs=max_graphs) as seen,
+        watch(max_graphs=max_graphs, limits=limits) as seen,
         mock.patch.object(sys, "argv", [program.name, *program.arguments]),
         mock.patch.object(sys, "path", [program.folder, *sys.path]),
         exits_raise(),

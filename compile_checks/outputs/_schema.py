@@ -35,6 +35,7 @@ def schema() -> Schema:
             "graph_break": _graph_break(),
             "recompile": _recompile(),
             "captured_graph": _captured_graph(),
+            "frame": _frame(),
             "finding": _finding("One problem.", fingerprint=_text(_FINGERPRINT)),
             "known": _known(),
             "plain_finding": _finding("A finding without its fingerprint."),
@@ -68,6 +69,7 @@ def _case() -> Schema:
             "anyOf": [_ref("mode"), {"type": "null"}],
         },
         captured_graphs=_list("The graphs in order of compilation.", _ref("captured_graph")),
+        frames=_list("The compiled functions, those first that took longest.", _ref("frame")),
         notes=_list("What could not be checked, and why.", {"type": "string"}),
         known=_list("The findings that the baseline accepts.", _ref("known")),
     )
@@ -93,6 +95,8 @@ def _graph_break() -> Schema:
         owner=_text(_OWNER),
         compile_id=_text("The compilation that the break ended."),
         called_from=_text(_CALLED_FROM),
+        ops_before=_number("The number of ops of the graph that ends there."),
+        ops_after=_number("The number of ops of the next graph."),
     )
 
 
@@ -134,6 +138,24 @@ def _captured_graph() -> Schema:
     )
 
 
+def _frame() -> Schema:
+    return _object(
+        "A function that Dynamo compiled, and what that costs.",
+        name=_text(_FRAME),
+        file=_text(_FILE),
+        line=_number(_FRAME_LINE),
+        entries=_number("How many times it was compiled."),
+        graphs=_number("The number of its graphs."),
+        ops=_number("The number of ops of its graphs."),
+        guards=_number("The number of guards of all entries."),
+        seconds={
+            "description": "How long all compilations took, with the backend.",
+            "type": "number",
+            "minimum": 0,
+        },
+    )
+
+
 def _finding(description: str, **more: Schema) -> Schema:
     return _object(
         description,
@@ -150,6 +172,7 @@ def _finding(description: str, **more: Schema) -> Schema:
         case=_text("The name of the audited case."),
         **_guard(),
         called_from=_text(_CALLED_FROM),
+        cost=_text("What it costs. Empty if unknown."),
         **more,
     )
 

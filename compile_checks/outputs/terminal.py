@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from compile_checks._engine.findings import Finding
-from compile_checks._engine.results import CaseResult, Known, Results
-from compile_checks.outputs.text import details, printable, total
+from compile_checks._engine.findings import Finding, Frame
+from compile_checks._engine.results import CaseResult, Known, Results, portable_path
+from compile_checks.outputs.text import details, plural, printable, total
 
 WIDTH = 80
 _COLUMNS = "graphs breaks recompiles result"
@@ -24,8 +24,8 @@ class Table:
     Lines have at most 80 columns, apart from long words, lines of code and details of reasons.
     """
 
-    def __init__(self, *, color: bool = False) -> None:
-        self._color = color
+    def __init__(self, *, color: bool = False, frames: bool = False) -> None:
+        self._color, self._frames = color, frames
         self._explained: set[Finding] = set()
 
     def render(self, results: Results) -> str:
@@ -47,6 +47,8 @@ class Table:
             yield from self._finding(finding)
         for known in case.known:
             yield from self._known(known)
+        for frame in report.frames if self._frames else ():
+            yield from _wrapped(_described(frame), indent=2)
         for note in report.notes:
             yield from (self._paint(line, _DIM) for line in _wrapped(f"note: {note}", indent=2))
 
@@ -77,6 +79,19 @@ class Table:
 
     def _paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._color else text
+
+
+def _described(frame: Frame) -> str:
+    place = f"{portable_path(frame.file)}:{frame.line}"
+    counts = ", ".join(
+        (
+            f"compiled {plural(frame.entries, 'time')}",
+            plural(frame.ops, "op"),
+            plural(frame.guards, "guard"),
+            f"{frame.seconds:.2f} s",
+        )
+    )
+    return f"frame: {place}: {frame.name}: {counts}"
 
 
 def render(results: Results) -> str:

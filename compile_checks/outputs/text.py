@@ -84,6 +84,7 @@ def details(finding: Finding) -> list[tuple[str, str]]:
         ("changed", finding.category),
         ("owner", "" if finding.owner == YOURS else finding.owner),
         ("called from", portable_path(finding.called_from)),
+        ("cost", finding.cost),
         *(("hint", hint) for hint in finding.hint.splitlines() if hint.strip()),
         ("see", graph_break_page(finding)),
     ]

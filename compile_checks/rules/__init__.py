@@ -13,6 +13,7 @@ from compile_checks._engine.findings import Kind
 from compile_checks.rules import (
     baseline_expired,
     baseline_vanished,
+    cost_budget,
     crash,
     cudagraph_skip,
     disagreement,
@@ -42,6 +43,7 @@ RULES: Final[Mapping[Kind, Rule]] = MappingProxyType(
         for module in (
             baseline_expired,
             baseline_vanished,
+            cost_budget,
             crash,
             cudagraph_skip,
             disagreement,

@@ -48,4 +48,10 @@ def _finding(graph_break: GraphBreak) -> Finding:
         source=b.source,
         owner=b.owner,
         called_from=b.called_from,
+        cost=_cost(b),
     )
+
+
+def _cost(graph_break: GraphBreak) -> str:
+    before, after = graph_break.ops_before, graph_break.ops_after
+    return f"{before} ops in the graph before it, {after} in the next" if before + after else ""

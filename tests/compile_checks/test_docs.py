@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from compile_checks.command import config
 from compile_checks.rules import RULES
 from compile_checks.rules import __main__ as generate
 from compile_checks.rules.__main__ import documents
@@ -65,7 +66,11 @@ class Reader:
             self.done.append("ran")
 
     def do_toml(self, said: str, code: str) -> None:
-        assert said == "`pyproject.toml`:"
+        if said != "`pyproject.toml`:":  # a part of a table: it must be valid
+            file = self.folder / "part.toml"
+            file.write_text(f"[tool.compile_checks]\n{code}")
+            assert config._config(file, config._table(file)).targets
+            return
         (self.folder / "pyproject.toml").write_text(code)
         self.done.append("configured")
 
@@ -73,7 +78,12 @@ class Reader:
         assert "pip install" in code
 
     def do_yaml(self, said: str, code: str) -> None:
-        """Runs the workflow's command unchanged."""
+        """Runs the workflow's command unchanged. Another file names the hook."""
+        if said == "`.pre-commit-config.yaml`:":
+            name = re.search(r"- id: (\S+)", code)
+            assert name is not None
+            assert f"- id: {name[1]}\n" in (ROOT / ".pre-commit-hooks.yaml").read_text()
+            return
         command = re.search(r"run: >\n((?: {10}.*\n)+)", code)
         assert command is not None
         self.done.append(self.run(command[1].replace("$GITHUB_STEP_SUMMARY", "summary.md")))
@@ -101,7 +111,7 @@ def test_a_stranger_follows_the_pages(tmp_path: Path) -> None:
     reader.folder.mkdir()
 
     reader.follow((DOCS / "audit.md").read_text())
-    assert reader.done.count("ran") == 15
+    assert reader.done.count("ran") == 16
     assert any("\n2 cases, none failed\n" in done for done in reader.done)  # the workflow's
     tests = reader.run("python -m pytest -q -p no:cacheprovider")
     assert "2 passed" in tests, tests
