@@ -71,7 +71,10 @@ class Run:
     """The break at which `fullgraph=True` raised."""
 
     def make(self, calls: Calls) -> None:
-        """Runs all calls twice: first to compile, then to verify that nothing is recompiled."""
+        """Runs all calls twice: first to compile, then to verify that nothing is recompiled.
+
+        The second time, random numbers are different: a graph must not depend on them.
+        """
         compiled = self._compiled()
         try:
             with self._inductor(), self._cudagraphs():
@@ -167,19 +170,24 @@ class Run:
         watched = "host-sync" in self.gates and gates.has_gpu()
         with host_sync.check(self.findings) if watched else nullcontext():
             for index, step in enumerate(steps):
-                yield self._call(compiled, step, f"{step.label(index)}, repeated,", 0)[1]
+                yield self._call(compiled, step, f"{step.label(index)}, repeated,", 0, 1)[1]
         if watched and not any(f.kind == host_sync.RULE.id for f in self.findings):
             for index, step in enumerate(steps):
                 name = f"{step.label(index)}, repeated again,"
-                call = partial(self._call, compiled, step, name, 0)
+                call = partial(self._call, compiled, step, name, 0, 1)
                 self.findings += host_sync.check_call(call)
 
     def _call(
-        self, compiled: Callable[..., Any], step: Step, name: str, recompiles: int
+        self,
+        compiled: Callable[..., Any],
+        step: Step,
+        name: str,
+        recompiles: int,
+        random_seed: int = 0,
     ) -> tuple[Any, bool]:
         """Makes a call. Returns its result, and True if it had outputs to back-propagate."""
         before = len(self.trace.compilations)
-        seed()
+        seed(random_seed)
         result = compiled(*step.args, **step.kwargs)
         with_gradient = self.mode.backward and back_propagate(result)
         if with_gradient and "cudagraph" in self.gates:

@@ -49,14 +49,14 @@ def clean_compiler() -> Iterator[None]:
         yield
 
 
-def seed() -> None:
+def seed(number: int = 0) -> None:
     """Seeds the random generators."""
     if torch.accelerator.is_available():
-        torch.manual_seed(0)
+        torch.manual_seed(number)
     else:  # manual_seed records a stack for each device type that is missing, which takes 0.2 ms
-        torch.default_generator.manual_seed(0)
-    random.seed(0)
-    np.random.seed(0)
+        torch.default_generator.manual_seed(number)
+    random.seed(number)
+    np.random.seed(number)
 
 
 def numpy_random_state() -> tuple[bytes, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, au
 from compile_checks._engine.counts import Counts
 from compile_checks._engine.findings import Finding
 from compile_checks._engine.results import CaseResult, Results
+from compile_checks._engine.state import seed
 from compile_checks.command import owners, suppressions
 from tests.compile_checks.samples import breaks
 from tests.compile_checks.test_compare import filled_once
@@ -323,9 +325,14 @@ MUTANTS = {
     ),
     "seeds": Mutant(
         "_engine.run:seed",
-        lambda: None,
+        lambda number=0: None,
         lambda: audit(torch.nn.Dropout(0.5), (torch.ones(64),)).notes == ()
         and audit(torch.nn.Dropout(0.5), (torch.ones(64),)).ok,
+    ),
+    "other random numbers": Mutant(
+        "_engine.run:seed",
+        lambda number=0: seed(),
+        lambda: "recompile" in kinds(audit(lambda x: x * random.random(), (X,))),
     ),
     "counters": Mutant(
         "rules.disagreement:check", nothing, lambda: "disagreement" in kinds(unbalanced())

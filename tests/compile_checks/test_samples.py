@@ -6,7 +6,7 @@ Each file has a function `audited`. Each line that a report must name has a comm
 
 with the kind, its ids in PyTorch's registry (several if releases of PyTorch differ), and the count if it
 is not 1. `since 2.13` or `before 2.15` at the end limits a finding to those releases. A comment on a
-separate line is a finding without a place.
+separate line is a finding without a place. A line with two findings has two comments.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from compile_checks import Finding, Mode, audit
+from compile_checks import AuditReport, Finding, Mode, audit
 from tests.compile_checks import samples
 
 _COMMENT = re.compile(
     r"# finding: (?P<kind>[\w-]+)(?: (?P<ids>GB[\w|]+))?(?: x(?P<count>\d+))?"
-    r"(?: (?P<when>since|before) (?P<release>2\.\d+))?$"
+    r"(?: (?P<when>since|before) (?P<release>2\.\d+))?(?=$|  # )"
 )
 
 SAMPLES = [
@@ -60,12 +60,23 @@ class Expected:
 def expected_of(file: str) -> list[Expected]:
     found = []
     for number, line in enumerate(Path(file).read_text().splitlines(), 1):
-        comment = _COMMENT.search(line)
-        if comment and _holds(comment):
+        for comment in filter(_holds, _COMMENT.finditer(line)):
             ids = frozenset((comment["ids"] or "").split("|")) - {""}
             place = 0 if line.startswith("#") else number
             found.append(Expected(comment["kind"], place, int(comment["count"] or 1), ids))
     return sorted(found, key=lambda expected: (expected.line == 0, expected.line))
+
+
+def assert_expected(report: AuditReport, file: str) -> None:
+    """Asserts that a report has the findings that the comments of a file name, and no others."""
+    expected = expected_of(file)
+    found = sorted(report.findings, key=lambda finding: (finding.line == 0, finding.line))
+    assert len(found) == len(expected), report
+    for wanted, finding in zip(expected, found, strict=True):
+        assert wanted.is_met_by(finding), (wanted, finding)
+        assert finding.file == (file if finding.line else "")
+        assert finding.reason
+        assert finding.source == linecache.getline(finding.file, finding.line).strip()
 
 
 def _holds(comment: re.Match[str]) -> bool:
@@ -79,17 +90,9 @@ def _holds(comment: re.Match[str]) -> bool:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_is_found_as_it_says(name: str) -> None:
     module = importlib.import_module(f"tests.compile_checks.samples.{name}")
-    expected = expected_of(module.__file__)
+    assert module.__file__ is not None
 
-    report = audit(module.audited, (torch.ones(3),))
-
-    found = sorted(report.findings, key=lambda finding: (finding.line == 0, finding.line))
-    assert len(found) == len(expected), report
-    for wanted, finding in zip(expected, found, strict=True):
-        assert wanted.is_met_by(finding), (wanted, finding)
-        assert finding.file == (module.__file__ if finding.line else "")
-        assert finding.reason
-        assert finding.source == linecache.getline(finding.file, finding.line).strip()
+    assert_expected(audit(module.audited, (torch.ones(3),)), module.__file__)
 
 
 def test_there_are_samples_of_many_kinds() -> None:
