@@ -37,6 +37,8 @@ _STACK = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 _TENSOR = re.compile(r"tensor '(?P<argument>.*)' (?P<what>[\w ]+?) mismatch")
 _TYPE = re.compile(r"expected type of '(?P<argument>.*)' to be")
 _DUPLICATES = re.compile(r"Duplicate tensors? found:? *\[?(?P<argument>[^\]]*)")
+_MISSING = re.compile(r"(?:Key|Index)Error on (?P<argument>.+)")
+_ARRAY = re.compile(r"___from_numpy\((.+)\)")
 _MODULE = re.compile(r"\._(?:modules|parameters|buffers)\[['\"](\w+)['\"]\]")
 
 _POSITION = re.compile(r"^args\[(\d+)\]")
@@ -113,6 +115,8 @@ def _read_line(line: str) -> FailedGuard:
         return FailedGuard(sentence, _pretty(found["argument"]), category)
     if found := _TYPE.search(sentence) or _DUPLICATES.search(sentence):
         return FailedGuard(sentence, _pretty(found["argument"]), "object identity")
+    if found := _MISSING.fullmatch(sentence):
+        return FailedGuard(sentence, _pretty(found["argument"]), "other")
     if sentence.startswith(_GLOBAL):
         return FailedGuard(sentence, "", "global state")
     return _read_code(line, sentence)
@@ -131,7 +135,7 @@ def _read_code(line: str, sentence: str) -> FailedGuard:
 def _code_category(guard: str, tree: ast.expr) -> Category:
     if ".stride()" in guard or ".storage_offset()" in guard:
         return "stride"
-    if ".size()" in guard or "len(" in guard:
+    if ".size()" in guard or "len(" in guard or _is_empty(tree):
         return "size"
     if "___check_obj_id" in guard or "___check_type_id" in guard:
         return "object identity"
@@ -144,6 +148,14 @@ def _code_category(guard: str, tree: ast.expr) -> Category:
     if float in types:
         return "float"
     return "int" if int in types else "other"
+
+
+def _is_empty(tree: ast.expr) -> bool:
+    """True for the guard on the length of an empty list: `not x.parts`."""
+    match tree:
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Name() | ast.Attribute() | ast.Subscript()):
+            return True
+    return False
 
 
 def _compared(tree: ast.expr) -> Iterator[object]:
@@ -172,7 +184,7 @@ def _sources(tree: ast.expr) -> Iterator[str]:
     match tree:
         case ast.Call(func=ast.Attribute(value=value, attr="size" | "stride" | "storage_offset")):
             yield from _sources(value)
-        case ast.Call(func=ast.Name(), args=args):
+        case ast.Call(func=ast.Name() | ast.Attribute(ast.Name("dict" | "set")), args=args):
             for arg in args:
                 yield from _sources(arg)
         case ast.Subscript(value=ast.Call() as value):
@@ -201,9 +213,10 @@ def as_called(argument: str, parameters: Sequence[str]) -> str:
 
 
 def _pretty(source: str) -> str:
-    """Returns the source of a guarded value in readable form.
+    """Returns the source of a guarded value in readable form; for an array, that of the array.
 
     >>> _pretty("L['self']._modules['linear']._parameters['weight']")
     'self.linear.weight'
     """
-    return _MODULE.sub(r".\1", _SCOPE.sub(r"\1", source)).replace('"', "")
+    source = _ARRAY.sub(r"\1", _SCOPE.sub(r"\1", source))
+    return _MODULE.sub(r".\1", source).replace('"', "")

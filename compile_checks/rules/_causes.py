@@ -16,6 +16,8 @@ _ONE = re.compile(r"\b(?:expected|actual) 1\b|== 1\b")
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+")
 _NOT_YOURS = ("dict.", "torch.", "___")
 """How names in a guard begin that are not the code's."""
+_HELD = re.compile(r"\.(?:__(?:closure|defaults|kwdefaults)__|keywords|args)\[")
+"""How a guard names what a function or a `functools.partial` holds."""
 _SHOWN = 5
 
 
@@ -86,8 +88,12 @@ def advice(recompile: Recompile, source: str = "") -> str:
     'before the call: torch._dynamo.mark_dynamic(x, 0),'
     """
     r = recompile
-    named = [name for name in r.argument.split(", ") if not name.startswith(_NOT_YOURS)]
+    named = [n for n in r.argument.split(", ") if n and not n.startswith(_NOT_YOURS)]
     what = named[0].removesuffix(".__code__") if named else "what the guard reads"
+    if not named and r.argument.startswith("___stack"):
+        return "this is the result of the graph break before it: remove that break"
+    if "___from_numpy(" in r.guard and r.category == "size":
+        return f"torch.compile(..., dynamic=True); or pass a tensor: torch.from_numpy({what})"
     branches = source.startswith(("if ", "elif ", "while "))
     if branches and r.category in ("size", "int", "float"):
         return (
@@ -107,7 +113,8 @@ def advice(recompile: Recompile, source: str = "") -> str:
                 f"or {what} = {what}.detach() where no gradient is needed"
             )
         case "int" | "float":
-            return _number_advice(what, r.category, source)
+            is_global = any(f"G['{what}']" in reason for reason in r.reasons)
+            return _number_advice(what, r.category == "int" and not is_global, source)
         case "object identity":
             return _object_advice(what, r.guard)
         case "global state":
@@ -116,7 +123,7 @@ def advice(recompile: Recompile, source: str = "") -> str:
                 "deterministic algorithms, number of threads"
             )
         case _:
-            return f"keep {what} the same in every call, or compile a function for each value"
+            return f"keep {what} the same in every call, or allow a recompile for each value"
 
 
 def _size_advice(tensor: str, guard: str) -> str:
@@ -124,11 +131,15 @@ def _size_advice(tensor: str, guard: str) -> str:
     if "rank mismatch" in guard:
         return f"pass {tensor} with the same number of dimensions in every call: unsqueeze it"
     if dimension is None:
-        return f"pass {tensor} with the same length in every call, or stack it in a tensor"
+        return (
+            f"pass {tensor} with the same length in every call, a dict with the same keys; "
+            "or stack it in a tensor"
+        )
     if _ONE.search(guard):
         return (
-            f"before the call: torch._dynamo.decorators.mark_unbacked({tensor}, {dimension}), "
-            "because a size of 1 is compiled in as a constant even if it is marked dynamic"
+            f"before the call: torch._dynamo.decorators.mark_unbacked({tensor}, {dimension}), and "
+            "so for each tensor that has this size, because a size of 1 is compiled in as a "
+            "constant even if it is marked dynamic"
         )
     return (
         f"before the call: torch._dynamo.mark_dynamic({tensor}, {dimension}), and so for each "
@@ -136,7 +147,12 @@ def _size_advice(tensor: str, guard: str) -> str:
     )
 
 
-def _number_advice(number: str, kind: str, source: str) -> str:
+def _number_advice(number: str, can_be_dynamic: bool, source: str) -> str:
+    if held := _HELD.search(number):
+        return (
+            f"pass the same function as {number[: held.start()]} in every call, or one that holds "
+            "a tensor instead of the number"
+        )
     if f"[{number}]" in source:
         return (
             "a list is indexed by a constant: pass the item itself, or stack the items in a tensor "
@@ -148,13 +164,13 @@ def _number_advice(number: str, kind: str, source: str) -> str:
         return (
             f"make it a tensor, in a module with register_buffer: {number} = torch.tensor({number})"
         )
-    dynamic = "torch.compile(..., dynamic=True); or " if kind == "int" else ""
+    dynamic = "torch.compile(..., dynamic=True); or " if can_be_dynamic else ""
     return f"{dynamic}pass a tensor instead of the number: {number} = torch.tensor({number})"
 
 
 def _object_advice(what: str, guard: str) -> str:
     if "None" in guard:
-        return f"pass {what} in every call or in none, or compile a function for each"
+        return f"pass {what} in every call or in none, or allow a recompile for each"
     if "Duplicate" in guard:
         return f"pass different tensors as {what} and the other in every call, or the same always"
     if "___check_type_id" in guard or "expected type" in guard:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,8 +76,9 @@ ADVISED: dict[str, tuple[str, Callable[[], Calls], Callable[[], Calls]]] = {
     ),
     "a size of 1": (
         (
-            "before the call: torch._dynamo.decorators.mark_unbacked(x, 0), because a size of 1 is "
-            "compiled in as a constant even if it is marked dynamic"
+            "before the call: torch._dynamo.decorators.mark_unbacked(x, 0), and so for each tensor "
+            "that has this size, because a size of 1 is compiled in as a constant even if it is "
+            "marked dynamic"
         ),
         lambda: sizes((3, 2), (1, 2)),
         lambda: sizes((3, 2), (1, 2), mark=torch._dynamo.decorators.mark_unbacked),
@@ -215,6 +218,23 @@ def without_gradients(x: Tensor) -> Tensor:
     return x * 2
 
 
+def from_numpy(x: Tensor, array: Any) -> Tensor:
+    return x * torch.from_numpy(array).sum()
+
+
+COUNT = 2
+
+
+def counted(x: Tensor) -> Tensor:
+    global COUNT
+    COUNT += 1
+    return x * 2
+
+
+def doubled(x: Tensor, options: set[str]) -> Tensor:
+    return x * 2 if "double" in options else x + 1
+
+
 ONES = {n: torch.ones(n) for n in (3, 4, 7)}
 
 SHAPED: dict[str, tuple[Callable[..., Any], list[tuple[Any, ...]], str]] = {
@@ -223,6 +243,18 @@ SHAPED: dict[str, tuple[Callable[..., Any], list[tuple[Any, ...]], str]] = {
     "a loop": (loop, [(X, 2), (X, 3)], "the loop is unrolled, a graph for each n"),
     "an optional tensor": (optional, [(X, None), (X, X)], "pass y in every call or in none"),
     "one tensor twice": (add, [(X, ONES[3]), (X, X)], "pass different tensors as x"),
+    "an array": (
+        from_numpy,
+        [(X, numpy.ones(n)) for n in (3, 4)],
+        "torch.compile(..., dynamic=True); or pass a tensor: torch.from_numpy(array)",
+    ),
+    "a global": (counted, [(X,), (X,)], "pass a tensor instead of the number: COUNT = "),
+    "a set": (doubled, [(X, set()), (X, {"double"})], "keep options the same in every call"),
+    "a partial": (
+        apply,
+        [(X, functools.partial(torch.mul, other=n)) for n in (2.5, 3.5)],
+        "pass the same function as n in every call, or one that holds a tensor",
+    ),
     "a function": (apply, [(X, lambda x: x.sin()), (X, lambda x: x.cos())], "create n once"),
 }
 
