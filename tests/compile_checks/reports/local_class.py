@@ -1,0 +1,24 @@
+"""Break and recompile: each call defines a new class.
+https://github.com/pytorch/pytorch/issues/128942
+"""
+
+import torch
+
+
+def audited(x):
+    class Config:  # finding: graph-break GB8977
+        scale = 2
+
+    return x * Config.scale  # finding: recompile
+
+
+example_inputs = torch.ones(3)
+
+
+class _Config:
+    scale = 2
+
+
+# advice: remove that break
+def fixed():
+    return lambda x: x * _Config.scale, torch.ones(3)

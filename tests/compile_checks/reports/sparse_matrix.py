@@ -1,0 +1,17 @@
+"""Break: a sparse matrix is created, and then used.
+https://github.com/pytorch/pytorch/issues/171865
+"""
+
+# finding: nothing-compiled
+
+import torch
+
+_POINTERS, _COLUMNS = torch.arange(4), torch.tensor([2, 0, 1])
+
+
+def audited(x):
+    matrix = torch.sparse_csr_tensor(_POINTERS, _COLUMNS, x, (3, 3))  # finding: graph-break GB0374
+    return matrix @ x  # finding: graph-break GB0015
+
+
+example_inputs = torch.ones(3)
