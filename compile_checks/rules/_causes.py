@@ -24,14 +24,19 @@ _SHOWN = 5
 def by_cause(recompiles: Iterable[Recompile]) -> dict[Hashable, list[Recompile]]:
     """Groups recompiles: ten layers that read their own numbers have one cause.
 
-    If a function was compiled again, what follows its breaks usually is for the same cause.
+    If a function was compiled again, what follows its breaks usually is for the same cause. Two
+    functions that read one value at one line, in a helper that both call, have one cause too.
     """
     causes: dict[Hashable, list[Recompile]] = {}
+    at_line: dict[Hashable, Hashable] = {}
     known = list(recompiles)
     for r in known:
         first = _resumed(r, known)
         what = first.argument or _NUMBER.sub("#", first.guard)
-        cause = first.file, first.line, first.category, what, _dimension(first.guard)
+        changed = first.category, what, _dimension(first.guard)
+        cause: Hashable = (first.file, first.line, *changed)
+        if first.guard_file:
+            cause = at_line.setdefault((first.guard_file, first.guard_line, *changed), cause)
         causes.setdefault(cause, []).append(r)
     return causes
 
@@ -130,6 +135,8 @@ def _size_advice(tensor: str, guard: str) -> str:
     dimension = _dimension(guard)
     if "rank mismatch" in guard:
         return f"pass {tensor} with the same number of dimensions in every call: unsqueeze it"
+    if dimension is None and "." in tensor:
+        return f"keep {tensor} at one length: add all of its items before the first call"
     if dimension is None:
         return (
             f"pass {tensor} with the same length in every call, a dict with the same keys; "

@@ -288,6 +288,42 @@ def test_a_recompile_in_a_wrapper_of_pytorch_is_yours() -> None:
     assert (finding.file, finding.source, finding.owner) == (__file__, "compiled(ONES[n])", "yours")
 
 
+class Logger:
+    """Keeps what its steps log in a dict that starts empty."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, Tensor] = {}
+
+    def log(self, name: str, value: Tensor) -> None:
+        self.logged[name] = value.detach()
+
+    def train(self, x: Tensor) -> None:
+        self.log("train", x * 2)
+
+    def validate(self, x: Tensor) -> None:
+        self.log("validate", x * 3)
+
+
+@pytest.mark.parametrize("names", [(), ("train", "validate")])
+def test_a_container_that_grows_in_a_shared_helper_is_one_finding(names: tuple[str, ...]) -> None:
+    logger = Logger()
+    logger.logged.update(dict.fromkeys(names, X))
+    train, validate = (
+        torch.compile(step, backend="eager") for step in (logger.train, logger.validate)
+    )
+    with watch() as watched:
+        for step in (train, train, validate, validate, train):
+            step(X)
+    findings = watched.report().findings
+    if names:  # as advised
+        assert findings == ()
+        return
+    (finding,) = findings
+    assert (finding.source, finding.count) == ("self.logged[name] = value.detach()", 3)
+    assert (finding.argument, finding.category) == ("self.logged", "size")
+    assert finding.hint.startswith("keep self.logged at one length: add all of its items before")
+
+
 def two_flags(x: Tensor, a: bool, b: bool) -> Tensor:
     x = x + 1 if a else x - 1
     return x * 2 if b else x * 3
