@@ -82,6 +82,18 @@ def test_a_compiler_that_is_switched_off_is_a_finding() -> None:
         assert kinds(audit(double, (torch.ones(3),))) == ["nothing-compiled"]
 
 
+def test_compile_has_no_effect_on_a_module_of_pytorchs_own() -> None:
+    """The fix of `nothing-compiled` says so."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3))
+    with watch() as watched:
+        model.compile(backend="eager")
+        model(torch.ones(3))
+    assert kinds(watched.report()) == ["nothing-compiled"]
+    with watch() as watched:
+        torch.compile(torch.nn.Sequential(*model), backend="eager")(torch.ones(3))
+    assert watched.report().ok
+
+
 def test_a_recompile_of_the_same_inputs_is_a_finding() -> None:
     calls: list[int] = []
 
