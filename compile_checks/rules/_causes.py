@@ -167,6 +167,9 @@ def _number_advice(number: str, can_be_dynamic: bool, source: str) -> str:
         )
     if f"range({number}" in source:
         return f"the loop is unrolled, a graph for each {number}: allow a recompile for each"
+    if ".param_groups[" in number:
+        option = number.rpartition("['")[2].removesuffix("']")
+        return f"pass a tensor to the optimizer: {option}=torch.tensor(...)"
     if "." in number:
         return (
             f"make it a tensor, in a module with register_buffer: {number} = torch.tensor({number})"

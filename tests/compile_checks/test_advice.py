@@ -324,6 +324,24 @@ def test_a_container_that_grows_in_a_shared_helper_is_one_finding(names: tuple[s
     assert finding.hint.startswith("keep self.logged at one length: add all of its items before")
 
 
+@pytest.mark.parametrize("rate", [0.5, torch.tensor(0.5)], ids=["number", "tensor"])
+def test_a_learning_rate_is_to_be_a_tensor(rate: float | Tensor) -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], lr=rate)
+    step = torch.compile(optimizer.step, backend="eager")
+    with watch() as watched:
+        for _ in range(2):
+            weight.grad = torch.ones(3)
+            step()
+            optimizer.param_groups[0]["lr"] *= 0.5
+    found = recompiles(watched.report())
+    if isinstance(rate, Tensor):  # as advised
+        assert found == []
+    else:
+        advice = "pass a tensor to the optimizer: lr=torch.tensor(...)"
+        assert [finding.hint.splitlines()[0] for finding in found] == [advice]
+
+
 def two_flags(x: Tensor, a: bool, b: bool) -> Tensor:
     x = x + 1 if a else x - 1
     return x * 2 if b else x * 3
