@@ -158,7 +158,16 @@ def test_the_command_finds_and_writes_stale_documents(
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if not link.startswith("https://"):
-            assert (page.parent / link).exists(), link
+            file, _, heading = link.partition("#")
+            linked = page.parent / file if file else page
+            assert linked.exists(), link
+            assert not heading or heading in headings(linked), link
+
+
+def headings(page: Path) -> set[str]:
+    """Returns what GitHub makes of each heading for links to it."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading).lower().replace(" ", "-") for heading in found}
 
 
 @pytest.mark.parametrize("option", re.findall(r"`(--[\w-]+)", (DOCS / "audit.md").read_text()))
