@@ -137,8 +137,6 @@ def _code_category(guard: str, tree: ast.expr) -> Category:
         return "stride"
     if ".size()" in guard or "len(" in guard or _is_empty(tree):
         return "size"
-    if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not):
-        return "size"  # of an empty container: all other values are compared with a constant
     if "___check_obj_id" in guard or "___check_type_id" in guard:
         return "object identity"
     operators = {

@@ -56,14 +56,19 @@ class Store:
     """A file with one row of JSON per line."""
 
     def __init__(self, file: Path) -> None:
+        """Opens a file, which need not exist. Removes a last line that was cut off."""
         self._file = file
+        if file.exists():
+            whole, newline, cut = file.read_text(encoding="utf-8").rpartition("\n")
+            if cut:
+                file.write_text(whole + newline, encoding="utf-8")
 
     def rows(self) -> list[Row]:
-        """Returns the rows, without a last line that was cut off."""
+        """Returns the rows."""
         if not self._file.exists():
             return []
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [Row(**json.loads(line)) for line in lines if line.endswith("\n")]
+        lines = self._file.read_text(encoding="utf-8").splitlines()
+        return [Row(**json.loads(line)) for line in lines]
 
     def add(self, rows: Iterable[Row]) -> None:
         """Appends rows."""

@@ -23,7 +23,7 @@ def example_inputs(*keys):
     return [(torch.ones(2, 3), cache) for _ in range(4)]
 
 
-# advice: pass cache.keys with the same length in every call
+# advice: keep cache.keys at one length
 # advice: mark_dynamic(cache.keys[0], 0)
 def fixed():
     def inputs():

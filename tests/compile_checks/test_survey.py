@@ -1,0 +1,112 @@
+"""The survey of installed libraries."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from compile_checks._engine.findings import AuditReport, Finding
+from compile_checks._engine.results import CaseResult
+from compile_checks.survey import __main__ as survey
+from compile_checks.survey import libraries
+from compile_checks.survey.rows import Row, Store, row_of
+from compile_checks.survey.table import render
+
+FORWARD = Row("timm/vit", "forward", graphs=1, seconds=2.5)
+BROKEN = Row("timm/odd", "forward", 2, 1, 0, 3.0, "odd.py:7: graph-break: a | b")
+SKIPPED = Row("timm/big", "forward", skipped="ValueError: no")
+
+
+def test_rows_survive_a_file_whose_last_line_was_cut_off(tmp_path: Path) -> None:
+    store = Store(tmp_path / "rows.jsonl")
+    assert store.rows() == []
+
+    store.add([FORWARD, BROKEN])
+    store.add([SKIPPED])
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"name": "timm/hal')
+
+    store = Store(tmp_path / "rows.jsonl")
+    assert store.rows() == [FORWARD, BROKEN, SKIPPED]
+    store.add([FORWARD])
+    assert store.rows() == [FORWARD, BROKEN, SKIPPED, FORWARD]
+
+
+def test_the_row_of_a_result() -> None:
+    again = Finding("recompile", "size of x\nmore", file="/x/model.py", line=3, count=2)
+    other = Finding("mismatch", "differs", count=3)
+    report = AuditReport(graphs=3, findings=(again, other))
+
+    row = row_of(CaseResult("timm/vit, decode", report, seconds=1.26))
+
+    problem = "model.py:3: recompile: size of x"
+    assert row == Row("timm/vit", "decode", 3, 0, 2, 1.3, problem)
+
+
+def test_the_row_of_what_was_not_surveyed_and_of_a_crash() -> None:
+    skipped = AuditReport(notes=("not surveyed: TypeError: no input",))
+    assert row_of(CaseResult("timm/vit, forward", skipped)).skipped == "TypeError: no input"
+
+    crash = AuditReport(findings=(Finding("crash", "exited with status 1"),))
+    row = row_of(CaseResult("timm/vit", crash))
+    assert (row.name, row.run, row.problem) == ("timm/vit", "all", "crash: exited with status 1")
+
+
+def test_the_table() -> None:
+    rows = [FORWARD, BROKEN, SKIPPED, Row("timm/vit", "decode", graphs=2, recompiles=1)]
+
+    assert render(rows, "torch 2.13.0, timm 1.0") == (
+        "torch 2.13.0, timm 1.0\n"
+        "\n"
+        "- forward: 2 architectures, 1 without a finding, 1 with graph breaks, 0 with recompiles\n"
+        "- decode: 1 architectures, 1 without a finding, 0 with graph breaks, 1 with recompiles\n"
+        "\n"
+        "| architecture | pass | graphs | breaks | recompiles | seconds | first finding |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |\n"
+        "| timm/odd | forward | 2 | 1 | 0 | 3.0 | odd.py:7: graph-break: a \\| b |\n"
+        "\n"
+        "Without a finding: timm/vit (forward), timm/vit (decode).\n"
+        "\n"
+        "Not surveyed, because they need other inputs or do not fit:\n"
+        "\n"
+        "- timm/big (forward): ValueError: no\n"
+    )
+
+
+def test_without_a_library_there_is_nothing_to_survey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(libraries, "LIBRARIES", {"timm": "no_such_package"})
+    monkeypatch.setattr(survey, "LIBRARIES", libraries.LIBRARIES)
+
+    assert survey.main([str(tmp_path / "rows.jsonl")]) == 2
+    expected = "survey: error: none of these is installed: timm\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra [transformers]")
+def test_a_survey_of_transformers_can_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bridgetower` needs other inputs. A second run adds only what is missing."""
+    file = tmp_path / "rows.jsonl"
+    command = [str(file), "--library", "transformers", "--jobs", "2", "--only"]
+
+    assert survey.main([*command, "/(llama|bridgetower)$"]) == 0
+    first = file.read_text()
+    rows = {(row.name, row.run): row for row in Store(file).rows()}
+    llama = rows["transformers/llama", "forward"]
+    assert (llama.graphs, llama.breaks, llama.problem) == (1, 0, "")
+    decoding = rows["transformers/llama", "decode"]
+    assert (decoding.graphs, decoding.recompiles, decoding.problem) == (2, 0, "")
+    assert rows["transformers/bridgetower", "forward"].skipped
+
+    assert survey.main([*command, "/(llama|vit|bridgetower)$", "--passes", "training"]) == 0
+    assert file.read_text().startswith(first)
+    (added,) = [json.loads(line) for line in file.read_text()[len(first) :].splitlines()]
+    assert (added["name"], added["run"], added["graphs"]) == ("transformers/vit", "training", 1)
+    out = capsys.readouterr().out
+    assert "- training: 1 architectures, 1 without a finding, " in out
