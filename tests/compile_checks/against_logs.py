@@ -16,6 +16,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +48,21 @@ def model_and_calls(name: str, run: str) -> tuple[Any, Any]:
     return model, calls
 
 
-def call_plainly(name: str, run: str) -> None:
+def call_plainly(name: str, run: str) -> dict[str, Any]:
     """Compiles a model and calls it twice. PyTorch writes its log to standard error."""
     import torch
 
-    try:
-        model, calls = model_and_calls(name, run)
-    except Exception as error:
-        print(json.dumps({"skipped": f"{type(error).__name__}: {error}"}))
-        return
-    print("begin", file=sys.stderr)
+    model, calls = model_and_calls(name, run)
+    print(f"begin {run}", file=sys.stderr, flush=True)
+    torch.compiler.reset()
     compiled = torch.compile(model, backend="aot_eager")
-    for _ in range(2):
+    for number in range(2):
         for args, kwargs in calls:
-            torch.manual_seed(0)
+            torch.manual_seed(number)
             result = compiled(*args, **kwargs)
             if run == "training":
                 sum(tensor.float().sum() for tensor in tensors_in(result)).backward()
-    print(json.dumps({}))
+    return {}
 
 
 def tensors_in(result: Any) -> list[Any]:
@@ -77,8 +75,8 @@ def tensors_in(result: Any) -> list[Any]:
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
 
 
-def audit_it(name: str, run: str) -> None:
-    """Prints the breaks and recompiles that the audit finds."""
+def audit_it(name: str, run: str) -> dict[str, Any]:
+    """Returns the breaks and recompiles that the audit finds."""
     from compile_checks import audit_calls
 
     model, calls = model_and_calls(name, run)
@@ -86,15 +84,25 @@ def audit_it(name: str, run: str) -> None:
     breaks = [[b.file, b.line, b.reason.splitlines()[0].strip()] for b in report.graph_breaks]
     again = [[r.file, r.line, r.frame] for r in report.recompiles]
     findings = [[f.kind, str(f)] for f in report.findings]
-    print(json.dumps({"breaks": breaks, "recompiles": again, "findings": findings}))
+    return {"breaks": breaks, "recompiles": again, "findings": findings}
+
+
+def run_child(what: str, name: str, runs: list[str]) -> None:
+    """Prints a line of JSON for each pass."""
+    for run in runs:
+        try:
+            result = globals()[what](name, run)
+        except Exception as error:  # models that need other inputs, or that cannot be compiled
+            result = {"failed": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
+        print(json.dumps(result), flush=True)
 
 
 # ------------------------------------------------------------------ in the parent process
 
 
-def child(what: str, name: str, run: str, **environment: str) -> tuple[dict[str, Any], str]:
-    """Runs one of the functions above. Returns what it printed, and its log."""
-    code = f"from tests.compile_checks import against_logs as a; a.{what}({name!r}, {run!r})"
+def child(what: str, name: str, runs: list[str], **environment: str) -> tuple[list[Any], str]:
+    """Runs a function above in another process. Returns its results and its log."""
+    code = f"from tests.compile_checks import against_logs as a; a.run_child({what!r}, {name!r}, {runs})"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=ROOT,
@@ -102,58 +110,75 @@ def child(what: str, name: str, run: str, **environment: str) -> tuple[dict[str,
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
     )
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        return {"failed": done.stderr.strip().splitlines()[-1:]}, ""
-    return json.loads(lines[-1]), done.stderr.partition("begin\n")[2]
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    crashed = {"failed": f"exit status {done.returncode}"}
+    return [*results, *[crashed] * len(runs)][: len(runs)], done.stderr
 
 
-def read_log(log: str) -> tuple[list[tuple[str, int, str]], list[tuple[str, int, str]]]:
+Log = list[tuple[str, int, str]]
+
+
+def read_log(log: str) -> tuple[Log, Log]:
     """Returns the breaks (file, line, reason) and the recompiles (file, line, function)."""
-    breaks, again, place = [], [], ("", 0)
+    breaks: Log = []
+    again: Log = []
+    place, reason_follows = ("", 0), False
     for line in log.splitlines():
         prefix = _PREFIX.match(line)
         if prefix is None:
             continue
         text = line[prefix.end() :]
-        if found := _BREAK.search(text):
+        if reason_follows and text.strip():
+            breaks.append((*place, text.strip()))
+            reason_follows = False
+        elif found := _BREAK.search(text):
             place = (found["file"], int(found["line"]))
         elif found := _REASON.search(text):
-            breaks.append((*place, found["reason"].strip()))
+            # What Dynamo was doing comes first in some entries, and then the reason.
+            reason_follows = found["reason"].endswith(":")
+            if not reason_follows:
+                breaks.append((*place, found["reason"].strip()))
         elif found := _RECOMPILE.search(text):
             again.append((found["file"], int(found["line"]), found["name"]))
     return breaks, again
 
 
-def differences(name: str, run: str) -> list[str]:
-    """Returns how the audit and the log differ, or one line that says why it was skipped."""
-    plain, log = child("call_plainly", name, run, **LOGS)
-    if "skipped" in plain or "failed" in plain:
-        return [f"skipped: {plain}"[:200]]
-    audited, _ = child("audit_it", name, run)
-    if "failed" in audited:
-        return [f"the audit failed: {audited}"]
-    breaks, again = read_log(log)
-    texts = [f"log {len(breaks)} breaks, audit {len(audited['breaks'])}"]
+def compared(name: str, runs: list[str]) -> Iterator[tuple[str, str]]:
+    """Yields the passes of a model, and how the audit and the log differ."""
+    plain, log = child("call_plainly", name, runs, **LOGS)
+    audited, _ = child("audit_it", name, runs)
+    for run, without, found in zip(runs, plain, audited, strict=True):
+        part = log.partition(f"begin {run}\n")[2].partition("begin ")[0]
+        if "failed" in without or "failed" in found:
+            same = without.get("failed") == found.get("failed")
+            yield run, f"{'skipped' if same else 'DIFFERENT'}: {without} | {found}"[:300]
+            continue
+        problems = [*differences(*read_log(part), found)]
+        counts = f"{len(found['breaks'])} breaks, {len(found['recompiles'])} recompiles"
+        yield run, f"DIFFERENT: {problems}" if problems else f"equal: {counts}"
+
+
+def differences(breaks: Log, again: Log, audited: dict[str, Any]) -> Iterator[str]:
+    """Yields how an audit differs from the log."""
     reasons = Counter(reason for *_, reason in breaks)
     found = Counter(reason for *_, reason in audited["breaks"])
-    problems = [texts[0]] if len(breaks) != len(audited["breaks"]) else []
-    problems += [f"reasons: log {reasons - found}, audit {found - reasons}"] * (reasons != found)
+    if reasons != found:
+        yield f"reasons: log {reasons - found}, audit {found - reasons}"
     places = Counter((file, line) for file, line, _ in breaks if not is_torch(file))
     placed = Counter((file, line) for file, line, _ in audited["breaks"])
-    problems += [f"places that only the log has: {places - placed}"] * bool(places - placed)
+    if places - placed:
+        yield f"places that only the log has: {places - placed}"
     frames, framed = Counter(again), Counter(map(tuple, audited["recompiles"]))
-    problems += [f"recompiles: log {frames}, audit {framed}"] * (frames != framed)
+    if frames != framed:
+        yield f"recompiles: log {frames - framed}, audit {framed - frames}"
     if not breaks and not again and audited["findings"]:
-        problems.append(f"findings without a line in the log: {audited['findings']}")
-    return problems or [f"equal: {len(breaks)} breaks, {len(again)} recompiles"]
+        yield f"findings without a line in the log: {audited['findings']}"
 
 
 def is_torch(file: str) -> bool:
-    """True for PyTorch's files: there, the audit names the caller's line."""
-    return "/site-packages/torch/" in file or "/lib/python3" in file.replace("site-packages", "")
+    """True for PyTorch's and Python's files: there, the audit names the caller's line."""
+    return "/site-packages/torch/" in file or "site-packages" not in file
 
 
 def main() -> int:
@@ -171,10 +196,9 @@ def main() -> int:
     ]
     totals: Counter[str] = Counter()
     for name in names[:: options.every]:
-        for run in options.passes:
-            for line in differences(name, run):
-                totals[line.partition(":")[0]] += 1
-                print(f"{name}, {run}: {line}", flush=True)
+        for run, line in compared(name, options.passes):
+            totals[line.partition(":")[0]] += 1
+            print(f"{name}, {run}: {line}", flush=True)
     print(dict(totals))
     return 0
 
