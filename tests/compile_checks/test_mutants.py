@@ -15,7 +15,7 @@ import torch
 import torch._dynamo
 from torch import Tensor
 
-from compile_checks import AuditReport, Case, Mode, Step, audit, audit_calls, audit_modes
+from compile_checks import AuditReport, Case, Limits, Mode, Step, audit, audit_calls, audit_modes
 from compile_checks._engine.counts import Counts
 from compile_checks._engine.findings import Finding
 from compile_checks._engine.results import CaseResult, Results
@@ -302,6 +302,24 @@ MUTANTS = {
     ),
     "graph budget": Mutant(
         "rules.graph_budget:check", nothing, lambda: "graph-budget" in kinds(sizes(max_graphs=1))
+    ),
+    "limits on costs": Mutant(
+        "rules.cost_budget:check",
+        nothing,
+        lambda: "cost-budget" in kinds(sizes(limits=Limits(guards=1))),
+    ),
+    "costs of functions": Mutant(
+        "_engine.judge:frames_in", nothing, lambda: sizes().frames[0].guards > 1
+    ),
+    "costs of breaks": Mutant(
+        "rules.graph_break:_cost",
+        lambda found: "",
+        lambda: "1 in the next" in first(audit(broken, (X,))).cost,
+    ),
+    "ignored kinds": Mutant(
+        "_engine.results:CaseResult.ignoring",
+        lambda case, kinds: case,
+        lambda: not CaseResult("case", audit(broken, (X,))).ignoring(["graph-break"]).report.findings,
     ),
     "second round": Mutant(
         "_engine.run:Run._second_round",
