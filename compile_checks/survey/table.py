@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from compile_checks.survey.rows import Row
@@ -20,8 +21,8 @@ def render(rows: Sequence[Row], versions: str) -> str:
         parts.append(_HEAD + "".join(map(_line, found)))
     if clean := [f"{row.name} ({row.run})" for row in surveyed if not row.problem]:
         parts.append(f"Without a finding: {', '.join(clean)}.\n")
-    if skipped := [f"{row.name} ({row.run}): {row.skipped}" for row in rows if row.skipped]:
-        lines = "".join(f"- {text}\n" for text in skipped)
+    if skipped := {row.name: row.skipped for row in reversed(rows) if row.skipped}:
+        lines = "".join(f"- {name}: {_short(why)}\n" for name, why in reversed(skipped.items()))
         parts.append(f"Not surveyed, because they need other inputs or do not fit:\n\n{lines}")
     return "\n".join(parts)
 
@@ -30,6 +31,9 @@ def _sums(rows: Sequence[Row], versions: str) -> str:
     lines = [versions, ""]
     for run in dict.fromkeys(row.run for row in rows):
         of_pass = [row for row in rows if row.run == run]
+        if run == "all":
+            lines.append(f"- {len(of_pass)} architectures crashed or took too long")
+            continue
         broken = sum(row.breaks > 0 for row in of_pass)
         again = sum(row.recompiles > 0 for row in of_pass)
         clean = sum(not row.problem for row in of_pass)
@@ -40,7 +44,11 @@ def _sums(rows: Sequence[Row], versions: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _short(text: str) -> str:
+    return textwrap.shorten(text, 100, placeholder=" ...")
+
+
 def _line(row: Row) -> str:
-    problem = row.problem.replace("|", "\\|")
+    problem = _short(row.problem).replace("|", "\\|")
     numbers = f"{row.graphs} | {row.breaks} | {row.recompiles} | {row.seconds}"
     return f"| {row.name} | {row.run} | {numbers} | {problem} |\n"

@@ -56,23 +56,26 @@ def test_the_row_of_what_was_not_surveyed_and_of_a_crash() -> None:
 
 
 def test_the_table() -> None:
-    rows = [FORWARD, BROKEN, SKIPPED, Row("timm/vit", "decode", graphs=2, recompiles=1)]
+    slow = Row("timm/slow", "all", problem="timeout: too slow")
+    rows = [FORWARD, BROKEN, SKIPPED, Row("timm/vit", "decode", graphs=2, recompiles=1), slow]
 
     assert render(rows, "torch 2.13.0, timm 1.0") == (
         "torch 2.13.0, timm 1.0\n"
         "\n"
         "- forward: 2 architectures, 1 without a finding, 1 with graph breaks, 0 with recompiles\n"
         "- decode: 1 architectures, 1 without a finding, 0 with graph breaks, 1 with recompiles\n"
+        "- 1 architectures crashed or took too long\n"
         "\n"
         "| architecture | pass | graphs | breaks | recompiles | seconds | first finding |\n"
         "| --- | --- | ---: | ---: | ---: | ---: | --- |\n"
         "| timm/odd | forward | 2 | 1 | 0 | 3.0 | odd.py:7: graph-break: a \\| b |\n"
+        "| timm/slow | all | 0 | 0 | 0 | 0.0 | timeout: too slow |\n"
         "\n"
         "Without a finding: timm/vit (forward), timm/vit (decode).\n"
         "\n"
         "Not surveyed, because they need other inputs or do not fit:\n"
         "\n"
-        "- timm/big (forward): ValueError: no\n"
+        "- timm/big: ValueError: no\n"
     )
 
 
