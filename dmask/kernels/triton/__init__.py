@@ -5,12 +5,13 @@ of a launch never wait for each other: a barrier deadlocks if they cannot all ru
 
 - Files named after a contract hold the functions that the contract calls.
 - `layout` computes the sizes, strides and tiles that kernels take; `launches` launches kernels.
-- `codes` and `search` find a threshold in registers; `rows` loads, scans and writes a row.
+- `codes`, `search` and `histogram` find a threshold in registers; `rows` loads, scans and writes a
+  row.
 - `best_keys` and `bounds` are the kernels for rows that fit in registers: masks and indices, and
   the bounds of a selection. `budgets` and `masses` compute how many keys a row keeps, if that
   depends on its scores.
-- `long_rows` cuts longer rows into `splits`, whose results `settle` combines and `split_writes`
-  writes. `visible` handles long rows with restrictions, one program per row. `passes` is the search
+- `long_rows` cuts longer rows into `splits`, which read what `sampling` found out about a row.
+  `settle` combines their results, and `split_writes` writes them. `visible` handles long rows with restrictions, one program per row. `passes` is the search
   of both over whole rows.
 - `prefixes` follows a causal selection of a bias per key from query to query, using `ranks`.
 - `kept` turns bounds into masks, indices and counts per block; `listed` lists the blocks.
