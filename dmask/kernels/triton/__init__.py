@@ -11,8 +11,8 @@ of a launch never wait for each other: a barrier deadlocks if they cannot all ru
   the bounds of a selection. `budgets` and `masses` compute how many keys a row keeps, if that
   depends on its scores.
 - `long_rows` cuts longer rows into `splits`, which read what `sampling` found out about a row.
-  `settle` combines their results, and `split_writes` writes them. `visible` handles long rows with restrictions, one program per row. `passes` is the search
-  of both over whole rows.
+  `settle` combines their results, and `split_writes` writes them. `visible` handles long rows with
+  restrictions, one program per row. `passes` is the search of both over whole rows.
 - `prefixes` follows a causal selection of a bias per key from query to query, using `ranks`.
 - `kept` turns bounds into masks, indices and counts per block; `listed` lists the blocks.
 - `pooled` and `named` are the kernels of `block_topk` and `mask_from_indices`. `tiles` loads tiles
