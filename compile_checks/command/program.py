@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures.process
+import concurrent.futures.thread
 import os
 import runpy
 import sys
@@ -110,7 +112,17 @@ def _ended(report: AuditReport, error: BaseException | None) -> tuple[AuditRepor
 
 
 def _join_threads() -> None:
-    """Waits for the threads that Python would wait for at the end of a program."""
+    """Waits for the threads that Python would wait for at the end of a program.
+
+    Python first asks the pools of `concurrent.futures` to finish. Without that, joining an idle
+    worker, such as those of Inductor, would wait forever.
+    """
+    with (
+        mock.patch.object(concurrent.futures.thread, "_shutdown", False),
+        mock.patch.object(concurrent.futures.process, "_global_shutdown", False),
+    ):
+        for finish in reversed(getattr(threading, "_threading_atexits", ())):
+            finish()
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread():
             thread.join()

@@ -37,6 +37,7 @@ BESIDE = """
     import threading
     import time
     import torch
+    from concurrent.futures import ThreadPoolExecutor
 
     def end(how, step):
         if how == "raise":
@@ -52,6 +53,9 @@ BESIDE = """
             time.sleep(60)
         if how == "thread":
             threading.Thread(target=lambda: (time.sleep(0.5), step(torch.ones(3, 3)))).start()
+        if how == "pool":
+            threading.pool = ThreadPoolExecutor(1)  # a pool that lives until the end, as Inductor's
+            threading.pool.submit(lambda: (time.sleep(0.5), step(torch.ones(3, 3))))
         if how == "logs":
             logging.config.dictConfig({"version": 1})
             step(torch.ones(3, 3))
@@ -77,7 +81,12 @@ def environment() -> dict[str, str]:
 
 def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -120,13 +129,13 @@ def test_a_package_is_watched_while_it_is_imported(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("end", "more"),
-    [("raise", [("error", "beside.py", 11)]), ("exit", []), ("message", []), ("leave", []), ("logs", []), ("thread", [])],
+    [("raise", [("error", "beside.py", 12)]), ("exit", []), ("message", []), ("leave", []), ("logs", []), ("thread", []), ("pool", [])],
 )  # fmt: skip
 def test_a_program_is_reported_however_it_ends(
     folder: Path, end: str, more: list[tuple[Any, ...]]
 ) -> None:
     status, (_, found, errors, _) = findings(folder, "train.py", end)
-    recompiled = [("recompile", "train.py", 8)] if end in ("logs", "thread") else []
+    recompiled = [("recompile", "train.py", 8)] if end in ("logs", "thread", "pool") else []
     assert (status, found) == (1, [BREAK, *recompiled, *more])
     if end == "raise":
         assert "ValueError: bad batch" in errors
