@@ -12,6 +12,8 @@ from compile_checks._engine.places import called_from, place_of
 from compile_checks.rules.graph_break import REJECTED
 
 _HINT = re.compile(r"^  Hint: (.*(?:\n    .*)*)", re.MULTILINE)
+_SKIPPED = re.compile(r"frame skipped: (\S+) \(.+ line (\d+)\)")
+_EARLIER = "This graph break may have been caused by an earlier graph break."
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 # The headings of the stacks in a record, and of those that Dynamo appends to an exception.
 _STACK = re.compile(r"User code traceback:|^from user code:$", re.MULTILINE)
@@ -99,12 +101,19 @@ def _stack_in(text: str, heading: str = "User code traceback:") -> Sequence[Fram
 
 
 def hint_in(reason: str) -> str:
-    """Returns Dynamo's advice, one hint per line.
+    """Returns Dynamo's advice, one hint per line, and what a break in a loop costs.
 
     >>> hint_in("Data-dependent branching\\n  Explanation: It is.\\n  Hint: Use `torch.cond`.\\n")
     'Use `torch.cond`.'
     """
-    return "\n".join(" ".join(hint.split()) for hint in _HINT.findall(reason))
+    hints = [" ".join(hint.split()) for hint in _HINT.findall(reason)]
+    if skipped := _SKIPPED.search(reason):
+        hints = [hint for hint in hints if not hint.startswith(_EARLIER)]
+        hints.append(
+            f"The break is in a loop, so all of `{skipped[1]}` (line {skipped[2]}) runs in eager "
+            "mode. Its other breaks show only when this one is gone."
+        )
+    return "\n".join(hints)
 
 
 def reason_in(payload: str) -> str:

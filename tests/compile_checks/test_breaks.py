@@ -117,6 +117,17 @@ def test_the_reason_begins_with_what_happened(name: str, headline: str) -> None:
     assert "User code traceback" not in graph_break.reason
 
 
+def test_a_break_in_a_loop_says_what_it_costs() -> None:
+    (graph_break,) = audit(breaks.in_loop, (torch.ones(3),)).graph_breaks
+    line = breaks.in_loop.__code__.co_firstlineno
+
+    assert graph_break.hint.splitlines()[-1] == (
+        f"The break is in a loop, so all of `in_loop` (line {line}) runs in eager mode. "
+        "Its other breaks show only when this one is gone."
+    )
+    assert "earlier graph break" not in graph_break.hint
+
+
 # Since torch 2.13, exceptions have the kind of break. Before, only the headline has it.
 IDS = {
     "branch": "GB0170",
