@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,14 +98,25 @@ def _target(entry: Any, shared: Options) -> Target:
             f"'targets': expected strings and tables such as {{ target = \"model.py::Model\", "
             f"budget = 2 }}, got {entry!r}"
         )
-    _check_keys(entry, ("target", *_OPTIONS))
-    return Target(entry["target"], _options(entry).over(shared))
+    try:
+        _check_keys(entry, ("target", *_OPTIONS))
+        return Target(entry["target"], _options(entry).over(shared))
+    except ValueError as error:
+        raise ValueError(f"{entry['target']}: {error}") from None
 
 
 def _check_keys(table: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in table:
         if key not in known:
-            raise ValueError(f"unknown key {key!r}; expected one of {', '.join(known)}")
+            raise ValueError(
+                f"unknown key {key!r}{_close(key, known)}; expected one of {', '.join(known)}"
+            )
+
+
+def _close(value: Any, choices: Collection[str]) -> str:
+    """Returns a suggestion for a misspelled value, or `""`."""
+    close = get_close_matches(str(value), choices, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _options(table: Mapping[str, Any]) -> Options:
@@ -115,7 +127,10 @@ def _options(table: Mapping[str, Any]) -> Options:
 def _one_of(choices: Collection[str]) -> Callable[[str, Any], Any]:
     def read(key: str, value: Any) -> Any:
         if value not in choices:
-            raise ValueError(f"{key!r}: expected one of {', '.join(choices)}, got {value!r}")
+            raise ValueError(
+                f"{key!r}: expected one of {', '.join(choices)}, "
+                f"got {value!r}{_close(value, choices)}"
+            )
         return value
 
     return read

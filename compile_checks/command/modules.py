@@ -57,6 +57,12 @@ def imported(where: str, root: Path = Path()) -> ModuleType:
     is_on_path = folder in sys.path or (root == Path() and "" in sys.path)
     if not is_on_path:
         sys.path.insert(0, folder)
+    top = where.partition(".")[0]
+    if top not in sys.modules and importlib.util.find_spec(top) is None:
+        raise TargetError(
+            f"{where}: no module named {top!r}. Install it (`pip install -e .`), "
+            "or pass the path of the file"
+        )
     return guarded(f"cannot import {where}", importlib.import_module, where)
 
 

@@ -44,8 +44,10 @@ _WILDCARD = re.compile(r"[*?[]")
 def expanded(target: str, root: Path = Path()) -> list[str]:
     """Returns a target for each file that its path matches, in order: `models/*.py::audited`.
 
+    Files without the name, such as `__init__.py`, are left out.
+
     Raises:
-        TargetError: if no file matches.
+        TargetError: if no file matches, or none has the name.
     """
     where, separator, name = target.partition("::")
     if not _WILDCARD.search(where):
@@ -54,7 +56,16 @@ def expanded(target: str, root: Path = Path()) -> list[str]:
     files = [os.path.relpath(file, root) for file in sorted(glob(pattern, recursive=True))]
     if not files:
         raise TargetError(f"{target}: no file in {root.absolute()} matches {where}")
+    if name:
+        files = [file for file in files if _mentions(root / file, name)]
+    if not files:
+        raise TargetError(f"{target}: no file that matches {where} contains {name!r}")
     return [Path(file).as_posix() + separator + name for file in files]
+
+
+def _mentions(file: Path, name: str) -> bool:
+    """True if a file contains a name, as a whole word. The file is not imported."""
+    return re.search(rf"\b{re.escape(name)}\b", file.read_text("utf-8", "replace")) is not None
 
 
 def load(target: str, root: Path = Path()) -> list[Case]:

@@ -294,6 +294,7 @@ def test_a_path_may_match_several_files(
     (tmp_path / "pyproject.toml").write_text(
         '[tool.compile_checks]\ntargets = ["models/**/wild_*.py::cases"]\n'
     )
+    (inner.parent / "wild_3.py").write_text("cases_of_others = []\n")
     monkeypatch.chdir(inner)
 
     assert __main__.main([]) == 0
@@ -302,6 +303,10 @@ def test_a_path_may_match_several_files(
 
     assert __main__.main(["wild_[1-9].py::cases"]) == 2
     expected = f"wild_[1-9].py::cases: no file in {inner} matches wild_[1-9].py\n"
+    assert capsys.readouterr().err == f"compile_checks: error: {expected}"
+
+    assert __main__.main(["wild_*.py::case"]) == 2
+    expected = "wild_*.py::case: no file that matches wild_*.py contains 'case'\n"
     assert capsys.readouterr().err == f"compile_checks: error: {expected}"
 
 
@@ -324,7 +329,9 @@ def test_the_pre_commit_hook_runs_the_command(project: Path) -> None:
 
 # ------------------------------------------------------------------ errors
 
-KEYS = "mode, dynamic, backward, backend, budget, gates, ignore"
+KEYS = (
+    "mode, dynamic, backward, backend, budget, max_entries, max_guards, max_seconds, gates, ignore"
+)
 ENTRIES = 'expected strings and tables such as { target = "model.py::Model", budget = 2 }'
 ONE = "targets = ['m:f']\n"
 
@@ -350,13 +357,16 @@ def test_without_a_table_the_error_shows_an_example(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("target = ['m:f']", f"unknown key 'target'; expected one of targets, required, {KEYS}\n"),
+        (
+            "target = ['m:f']",
+            f"unknown key 'target' (did you mean 'targets'?); expected one of targets, required, {KEYS}\n",
+        ),
         ("targets = 'm:f'", "'targets': expected a list, got 'm:f'\n"),
         ("targets = ['m:f', 3]", f"'targets': {ENTRIES}, got 3\n"),
         ("targets = [{budget = 2}]", f"'targets': {ENTRIES}, got {{'budget': 2}}\n"),
         (
             "targets = [{target = 'm:f', targets = 3}]",
-            f"unknown key 'targets'; expected one of target, {KEYS}\n",
+            f"m:f: unknown key 'targets' (did you mean 'target'?); expected one of target, {KEYS}\n",
         ),
         (f"{ONE}budget = 0", "'budget': expected a positive integer, got 0\n"),
         (f"{ONE}budget = true", "'budget': expected a positive integer, got True\n"),
@@ -364,9 +374,16 @@ def test_without_a_table_the_error_shows_an_example(
         (f"{ONE}backend = 3", "'backend': unknown backend '3'; expected one of "),
         (f"{ONE}ignore = 'recompile'", "'ignore': expected a list, got 'recompile'\n"),
         (f"{ONE}ignore = ['recompiles']", "'ignore': expected one of "),
+        (
+            "targets = [{target = 'm:f', ignore = ['recompiles']}]",
+            "m:f: 'ignore': expected one of ",
+        ),
         (f"{ONE}gates = ['pt3']", "'gates': expected one of "),
         (f"{ONE}backward = 1", "'backward': expected true or false, got 1\n"),
-        (f"{ONE}mode = 'full'", "'mode': expected one of default, fullgraph, all, got 'full'\n"),
+        (
+            f"{ONE}mode = 'full'",
+            "'mode': expected one of default, fullgraph, all, got 'full' (did you mean 'fullgraph'?)\n",
+        ),
         ("targets = ['m:f']\nrequired = ['m:g']", "'required': expected a string, got ['m:g']"),
         ("required = 'm:g'", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
         ("targets = []", "nothing to audit: 'targets' is empty. Name a target, for example\n"),
@@ -377,6 +394,14 @@ def test_a_wrong_table_names_the_key_and_the_file(table: str, said: str, project
     file.write_text(f"[tool.compile_checks]\n{table}\n")
 
     assert f"{error(project)}\n".startswith(f"{file}: [tool.compile_checks]: {said}")
+
+
+def test_a_misspelled_value_has_a_suggestion(project: Path) -> None:
+    (project / "pyproject.toml").write_text(
+        "[tool.compile_checks]\ntargets = ['m:f']\nignore = ['recompiles']\n"
+    )
+
+    assert error(project).endswith(", got 'recompiles' (did you mean 'recompile'?)")
 
 
 def test_a_file_that_is_no_toml(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

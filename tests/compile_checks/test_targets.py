@@ -602,7 +602,8 @@ def test_an_import_that_fails(code: str, last: str, target: str, folder: Path) -
 
 def test_a_module_that_there_is_not() -> None:
     assert error("nowhere.to:f") == (
-        "cannot import nowhere.to:\nModuleNotFoundError: No module named 'nowhere'"
+        "nowhere.to: no module named 'nowhere'. Install it (`pip install -e .`), "
+        "or pass the path of the file"
     )
 
 
