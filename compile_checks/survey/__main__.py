@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from compile_checks.command.arguments import positive
+from compile_checks.command.arguments import backend, positive
+from compile_checks.command.execute import CLEAN, INTERRUPTED, USAGE
 from compile_checks.command.progress import Progress
 from compile_checks.command.runner import quietly, run
 from compile_checks.survey.libraries import LIBRARIES, installed
@@ -19,26 +21,47 @@ from compile_checks.survey.tasks import PASSES, Survey
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Surveys what the file of results does not contain, and prints the table of all results."""
+    """Surveys what the file of results does not contain, and prints the table of all results.
+
+    Returns:
+        The exit status: 0 if the survey is complete, whatever it found; 2 for usage errors; 130 if
+        it was interrupted.
+    """
     arguments = _parse(argv)
     versions = installed()
-    chosen = [name for name in arguments.library or LIBRARIES if name in versions]
-    if not chosen:
-        wanted = ", ".join(arguments.library or LIBRARIES)
-        print(f"survey: error: none of these is installed: {wanted}", file=sys.stderr)
-        return 2
-    store = Store(arguments.results)
+    libraries = arguments.library or [name for name in LIBRARIES if name in versions]
+    if missing := [name for name in libraries or LIBRARIES if name not in versions]:
+        return _error(f"not installed: {', '.join(missing)}")
+    try:
+        store = Store(arguments.results)
+    except ValueError as error:
+        return _error(str(error))
     done = frozenset(row.name for row in store.rows())
-    survey = Survey(tuple(chosen), arguments.only, done, tuple(arguments.passes), arguments.backend)
-    with quietly():
-        _run(survey, arguments, store)
-    named = ", ".join(f"{LIBRARIES[name]} {versions[name]}" for name in chosen)
+    survey = Survey(
+        tuple(libraries), arguments.only, done, tuple(arguments.passes), arguments.backend
+    )
+    try:
+        with quietly():
+            if not survey.everything():
+                return _error(f"--only {arguments.only!r} matches no architecture")
+            _run(survey, arguments, store)
+    except KeyboardInterrupt:
+        print("survey: interrupted; the same command continues it", file=sys.stderr)
+        return INTERRUPTED
+    named = ", ".join(f"{LIBRARIES[name]} {versions[name]}" for name in libraries)
     print(render(store.rows(), f"torch {torch.__version__}, {named}"), end="")
-    return 0
+    return CLEAN
+
+
+def _error(message: str) -> int:
+    print(f"survey: error: {message}", file=sys.stderr)
+    return USAGE
 
 
 def _run(survey: Survey, arguments: Namespace, store: Store) -> None:
     tasks = survey.tasks()
+    if not tasks:
+        print(f"survey: {arguments.results} contains all of them already", file=sys.stderr)
     progress = Progress(len(tasks))
     try:
         run(
@@ -57,6 +80,7 @@ def _run(survey: Survey, arguments: Namespace, store: Store) -> None:
 def _parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(
         prog="python -m compile_checks.survey",
+        usage="%(prog)s FILE [options]",  # `--passes` would take a FILE that follows it
         description="Audits a tiny random instance of every architecture of installed libraries.",
         allow_abbrev=False,
     )
@@ -65,7 +89,8 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         "results",
         type=Path,
         metavar="FILE",
-        help="rows as lines of JSON; what it already contains is not surveyed again",
+        help="rows as lines of JSON; an architecture that it already contains is not surveyed "
+        "again, not even with other options: give each combination of options its own file",
     )
     add(
         "--library",
@@ -75,6 +100,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     )
     add(
         "--only",
+        type=_regex,
         default="",
         metavar="REGEX",
         help="survey only names that it matches, such as transformers/llama",
@@ -86,7 +112,12 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         default=["forward", "decode"],
         help="what to audit (default: forward decode)",
     )
-    add("--backend", default="aot_eager", help="as in torch.compile (default: aot_eager)")
+    add(
+        "--backend",
+        type=backend,
+        default="aot_eager",
+        help="as in torch.compile (default: aot_eager)",
+    )
     add("--jobs", type=positive, default=1, metavar="N", help="how many processes (default: 1)")
     add(
         "--timeout",
@@ -95,7 +126,23 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         metavar="SECONDS",
         help="for all passes of one architecture (default: 120)",
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    existed = arguments.results.exists()
+    try:
+        arguments.results.open("a").close()  # fail now, not after the first audit
+    except OSError as error:
+        parser.error(f"argument FILE: {error}")
+    if not existed:
+        arguments.results.unlink()  # a survey of nothing leaves no empty file
+    return arguments
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ArgumentTypeError(f"invalid regular expression {text!r}: {error}") from None
+    return text
 
 
 if __name__ == "__main__":

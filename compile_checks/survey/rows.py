@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from compile_checks._engine.findings import headline
 from compile_checks._engine.results import CaseResult
@@ -52,14 +53,32 @@ def row_of(result: CaseResult) -> Row:
     return Row(name, run, report.graphs, breaks, recompiles, seconds, problem)
 
 
+_START: Final = '{"name": '
+"""How each line of a file of results begins."""
+
+
+def _parsed(text: str) -> list[Row]:
+    return [Row(**json.loads(line)) for line in text.splitlines()]
+
+
 class Store:
     """A file with one row of JSON per line."""
 
     def __init__(self, file: Path) -> None:
-        """Opens a file, which need not exist. Removes a last line that was cut off."""
+        """Opens a file, which need not exist. Removes a last line that was cut off.
+
+        Raises:
+            ValueError: if the file contains something else. It is not changed.
+        """
         self._file = file
         if file.exists():
             whole, newline, cut = file.read_text(encoding="utf-8").rpartition("\n")
+            try:
+                _parsed(whole)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{file} is not a file of results: {error}") from None
+            if not cut.startswith(_START[: len(cut)]):
+                raise ValueError(f"{file} is not a file of results: it ends with {cut[:40]!r}")
             if cut:
                 file.write_text(whole + newline, encoding="utf-8")
 
@@ -67,8 +86,7 @@ class Store:
         """Returns the rows."""
         if not self._file.exists():
             return []
-        lines = self._file.read_text(encoding="utf-8").splitlines()
-        return [Row(**json.loads(line)) for line in lines]
+        return _parsed(self._file.read_text(encoding="utf-8"))
 
     def add(self, rows: Iterable[Row]) -> None:
         """Appends rows."""

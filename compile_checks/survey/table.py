@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from compile_checks.outputs.text import plural
 from compile_checks.survey.rows import Row
 
 _HEAD = """\
@@ -38,7 +39,7 @@ def _sums(rows: Sequence[Row], versions: str) -> str:
         again = sum(row.recompiles > 0 for row in of_pass)
         clean = sum(not row.problem for row in of_pass)
         lines.append(
-            f"- {run}: {len(of_pass)} architectures, {clean} without a finding, "
+            f"- {run}: {plural(len(of_pass), 'architecture')}, {clean} without a finding, "
             f"{broken} with graph breaks, {again} with recompiles"
         )
     return "\n".join(lines) + "\n"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult
 from compile_checks.survey import __main__ as survey
-from compile_checks.survey import libraries
+from compile_checks.survey import tasks
 from compile_checks.survey.rows import Row, Store, row_of
 from compile_checks.survey.table import render
 
@@ -63,8 +64,8 @@ def test_the_table() -> None:
         "torch 2.13.0, timm 1.0\n"
         "\n"
         "- forward: 2 architectures, 1 without a finding, 1 with graph breaks, 0 with recompiles\n"
-        "- decode: 1 architectures, 1 without a finding, 0 with graph breaks, 1 with recompiles\n"
-        "- 1 architectures crashed or took too long\n"
+        "- decode: 1 architecture, 1 without a finding, 0 with graph breaks, 1 with recompiles\n"
+        "- 1 architecture crashed or took too long\n"
         "\n"
         "| architecture | pass | graphs | breaks | recompiles | seconds | first finding |\n"
         "| --- | --- | ---: | ---: | ---: | ---: | --- |\n"
@@ -79,15 +80,93 @@ def test_the_table() -> None:
     )
 
 
-def test_without_a_library_there_is_nothing_to_survey(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(libraries, "LIBRARIES", {"timm": "no_such_package"})
-    monkeypatch.setattr(survey, "LIBRARIES", libraries.LIBRARIES)
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one library, with one architecture."""
+    monkeypatch.setattr(survey, "LIBRARIES", {"timm": "timm"})
+    monkeypatch.setattr(survey, "installed", lambda: {"timm": "1.0"})
+    monkeypatch.setattr(tasks, "library", lambda name: SimpleNamespace(names=lambda: ["vit"]))
 
-    assert survey.main([str(tmp_path / "rows.jsonl")]) == 2
-    expected = "survey: error: none of these is installed: timm\n"
-    assert capsys.readouterr().err == expected
+
+@pytest.mark.parametrize("options", [[], ["--library", "timm"]])
+def test_without_a_library_there_is_nothing_to_survey(
+    options: list[str],
+    library: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(survey, "installed", dict)
+
+    assert survey.main([str(tmp_path / "rows.jsonl"), *options]) == 2
+    assert capsys.readouterr().err == "survey: error: not installed: timm\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "message"),
+    [
+        ("rows", ["--only", "("], "--only: invalid regular expression '(': missing ), "),
+        ("rows", ["--backend", "none"], "--backend: unknown backend 'none'; expected one of "),
+        ("no/such/rows", [], "FILE: [Errno 2] No such file or directory: "),
+        (".", [], "FILE: [Errno 21] Is a directory: "),
+    ],
+)
+def test_wrong_arguments_stop_before_any_audit(
+    file: str,
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        survey.main([str(tmp_path / file), *options])
+
+    assert f"error: argument {message}" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_expression_that_matches_nothing_is_an_error(
+    library: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert survey.main([str(tmp_path / "rows"), "--only", "bert"]) == 2
+    assert capsys.readouterr().err == "survey: error: --only 'bert' matches no architecture\n"
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_of_something_else_is_an_error_and_is_kept(
+    library: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("hello\n", '{"ok": true}\n', "[]\n", "hello", '{"ok": true}'):
+        (tmp_path / "rows").write_text(text)
+        assert survey.main([str(tmp_path / "rows")]) == 2
+        assert "rows is not a file of results: " in capsys.readouterr().err
+        assert (tmp_path / "rows").read_text() == text
+
+
+def test_a_survey_that_is_complete_says_so(
+    library: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "rows").add([FORWARD])
+
+    assert survey.main([str(tmp_path / "rows")]) == 0
+    output = capsys.readouterr()
+    assert output.err == f"survey: {tmp_path / 'rows'} contains all of them already\n"
+    assert "- forward: 1 architecture, " in output.out
+
+
+def test_an_interrupted_survey_shows_no_traceback(
+    library: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(survey, "run", interrupt)
+
+    assert survey.main([str(tmp_path / "rows")]) == 130
+    assert capsys.readouterr().err == "survey: interrupted; the same command continues it\n"
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra [transformers]")
@@ -112,4 +191,4 @@ def test_a_survey_of_transformers_can_be_resumed(
     (added,) = [json.loads(line) for line in file.read_text()[len(first) :].splitlines()]
     assert (added["name"], added["run"], added["graphs"]) == ("transformers/vit", "training", 1)
     out = capsys.readouterr().out
-    assert "- training: 1 architectures, 1 without a finding, " in out
+    assert "- training: 1 architecture, 1 without a finding, " in out
