@@ -37,9 +37,9 @@ def test_a_rule_has_the_name_of_its_file_and_all_texts(name: str) -> None:
 
 
 def test_the_engine_takes_the_ids_from_the_rules() -> None:
-    """Ignores gates, which share the names of rules, and doctests, which show findings."""
+    """Ignores gates and options, which share the names of rules, and doctests, which show findings."""
     ids = {*RULES} - {*GATES}
-    shown = ("findings.py", "results.py")
+    shown = ("findings.py", "results.py", "against.py")
 
     for folder in ("_engine", "command"):
         for file in (FOLDER.parent / folder).glob("*.py"):
@@ -60,4 +60,4 @@ def test_no_module_has_the_name_of_a_public_one() -> None:
 
     assert not modules & {*compile_checks.__all__}
     private = {name for name in modules if not name.startswith("_")}
-    assert private == {"command", "outputs", "overhead", "py", "pytest_plugin", "rules"}
+    assert private == {"command", "outputs", "overhead", "py", "pytest_plugin", "rules", "survey"}
