@@ -114,7 +114,7 @@ def frames_in(compilations: Iterable[Compilation]) -> tuple[Frame, ...]:
 def _sum(first: Frame, second: Frame) -> Frame:
     names = ("entries", "graphs", "ops", "guards", "seconds")
     sums = {name: getattr(first, name) + getattr(second, name) for name in names}
-    return replace(first, **sums)
+    return replace(first, **{**sums, "seconds": round(sums["seconds"], 3)})
 
 
 def recompiles_in(

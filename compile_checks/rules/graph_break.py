@@ -54,4 +54,6 @@ def _finding(graph_break: GraphBreak) -> Finding:
 
 def _cost(graph_break: GraphBreak) -> str:
     before, after = graph_break.ops_before, graph_break.ops_after
-    return f"{before} ops in the graph before it, {after} in the next" if before + after else ""
+    if before + after == 0:
+        return ""
+    return f"{before} op{'' if before == 1 else 's'} in the graph before it, {after} in the next"

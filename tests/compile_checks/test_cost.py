@@ -12,6 +12,7 @@ from torch import Tensor
 
 from compile_checks import AuditReport, Limits, Step, __main__, audit, audit_calls, watch
 from compile_checks._engine.findings import Frame
+from compile_checks._engine.judge import _sum
 
 X = torch.ones(3)
 
@@ -46,6 +47,12 @@ def test_a_break_knows_the_graphs_on_both_sides() -> None:
     assert "\n    cost: 3 ops in the graph before it, 1 in the next" in finding.full_text()
 
 
+def test_the_seconds_of_a_frame_are_rounded_after_they_are_added() -> None:
+    parts = [Frame("f", "f.py", 1, seconds=seconds) for seconds in (0.1, 0.2)]
+
+    assert _sum(*parts).seconds == 0.3
+
+
 def test_a_break_before_any_op_and_a_break_at_the_end() -> None:
     def at_the_start(x: Tensor) -> Tensor:
         torch._dynamo.graph_break()
@@ -56,6 +63,9 @@ def test_a_break_before_any_op_and_a_break_at_the_end() -> None:
         torch._dynamo.graph_break()
         return x
 
+    assert audit(at_the_end, (X,), backend="eager").findings[0].cost == (
+        "1 op in the graph before it, 0 in the next"
+    )
     for fn, sides in ((at_the_start, (0, 1)), (at_the_end, (1, 0))):
         (found,) = audit(fn, (X,), backend="eager").graph_breaks
         assert (found.ops_before, found.ops_after) == sides
