@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 from compile_checks import _compat
 from compile_checks._engine import judge
 from compile_checks._engine.findings import UNLIMITED, AuditReport, Limits
 from compile_checks._engine.recording import record
 from compile_checks._engine.trace import Trace
+from compile_checks.rules import nothing_compiled
+
+_NOTHING: Final = (
+    "what was compiled earlier is not compiled again unless torch.compiler.reset() is called "
+    "first, and other processes are not watched"
+)
 
 
 class Watch:
@@ -25,12 +32,23 @@ class Watch:
         compilations = self._trace.compilations
         allowed = [judge.Allowance(compilations)]
         report = judge.report(compilations, allowed, self._max_graphs, limits=self._limits)
-        return replace(report, notes=_compat.notes())
+        findings = tuple(
+            replace(finding, hint=_NOTHING) if finding.kind == nothing_compiled.RULE.id else finding
+            for finding in report.findings
+        )
+        return replace(report, findings=findings, notes=_compat.notes())
+
+    def __repr__(self) -> str:
+        """Returns what `report` says."""
+        return f"<Watch: {self.report()!r}>"
 
 
 @contextmanager
 def watch(*, max_graphs: int | None = None, limits: Limits = UNLIMITED) -> Iterator[Watch]:
     """Records what Dynamo does within a block.
+
+    Code that was compiled before the block is not compiled again, such as when a cell of a notebook
+    runs a second time. To watch it as if it were new, call `torch.compiler.reset()` first.
 
     Args:
         max_graphs: the number of graphs that the block may compile, recompiles included. `None`

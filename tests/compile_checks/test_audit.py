@@ -94,6 +94,24 @@ def test_compile_has_no_effect_on_a_module_of_pytorchs_own() -> None:
     assert watched.report().ok
 
 
+def test_a_block_that_only_runs_compiled_code_says_how_to_compile_it_again() -> None:
+    """As in a cell of a notebook that runs a second time."""
+    compiled = torch.compile(double, backend="eager")
+    with watch() as watched:
+        compiled(torch.ones(3))
+    assert repr(watched) == "<Watch: <AuditReport: 1 graph, 0 graph breaks, 0 recompiles: ok>>"
+
+    with watch() as watched:
+        compiled(torch.ones(3))
+    (finding,) = watched.report().findings
+    assert "unless torch.compiler.reset() is called first" in finding.hint
+
+    torch.compiler.reset()
+    with watch() as watched:
+        compiled(torch.ones(3))
+    assert watched.report().ok
+
+
 def test_a_recompile_of_the_same_inputs_is_a_finding() -> None:
     calls: list[int] = []
 
