@@ -50,6 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             unknown = [*map(repr, marker.args), *marker.kwargs.keys() - {"max_graphs"}]
             if unknown:
                 raise pytest.UsageError(f"{item.nodeid}: unknown {unknown[0]}: {_MARKER}")
+            budget = marker.kwargs.get("max_graphs")
+            if not (budget is None or isinstance(budget, int)):
+                raise pytest.UsageError(
+                    f"{item.nodeid}: max_graphs: expected an integer, got {budget!r}"
+                )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -71,4 +76,4 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def _fail_on_findings(report: AuditReport) -> None:
     __tracebackhide__ = True
     if not report.ok:
-        pytest.fail("\n\n".join(f.full_text() for f in report.findings), pytrace=False)
+        pytest.fail(report.full_text(), pytrace=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -200,7 +201,7 @@ class Finding:
         >>> print(Finding("export", "it has a loop", file="model.py", line=7, count=2))
         model.py:7: export: it has a loop (2 times)
         """
-        place = f"{_short(self.file)}:{self.line}: " if self.file else ""
+        place = f"{_short(f'{self.file}:{self.line}')}: " if self.file else ""
         times = f" ({self.count} times)" if self.count > 1 else ""
         return f"{place}{self.kind}: {headline(self.reason)}{times}"
 
@@ -215,7 +216,6 @@ class Finding:
         rest = self.reason.partition("\n")[2]
         shown = " ".join(rest.split())  # Dynamo wraps its hints
         details = {
-            "source": self.source,
             "owner": "" if self.owner == YOURS else self.owner,
             "called from": _short(self.called_from),
             "guard": self.guard,
@@ -226,7 +226,8 @@ class Finding:
             "hint": "\n".join(line for line in self.hint.splitlines() if line not in shown),
         }
         lines = [f"{name}: {text}" for name, text in details.items() if text]
-        body = "\n".join([*([textwrap.dedent(rest)] if rest else []), *lines])
+        source = [f"source: {self.source}"] if self.source else []
+        body = "\n".join([*source, *([textwrap.dedent(rest)] if rest else []), *lines])
         return "\n".join([str(self), *([textwrap.indent(body, "    ")] if body else [])])
 
 
@@ -263,7 +264,7 @@ class AuditReport:
         return not self.findings
 
     def assert_clean(self) -> None:
-        """Raises an `AssertionError` with the full text of every finding, if there are any.
+        """Raises an `AssertionError` with `full_text`, if there are findings.
 
         >>> AuditReport(graphs=1).assert_clean()
         >>> AuditReport(findings=(Finding("nothing-compiled", "no graph"),)).assert_clean()
@@ -271,7 +272,23 @@ class AuditReport:
         AssertionError: nothing-compiled: no graph
         """
         if not self.ok:
-            raise AssertionError("\n\n".join(finding.full_text() for finding in self.findings))
+            raise AssertionError(self.full_text())
+
+    def full_text(self) -> str:
+        """Returns everything known about all findings. If there are several, a list comes first.
+
+        >>> two = (Finding("export", "it has a loop", hint="no"), Finding("mismatch", "differs"))
+        >>> print(AuditReport(findings=two).full_text())
+        export: it has a loop
+        mismatch: differs
+        <BLANKLINE>
+        export: it has a loop
+            hint: no
+        <BLANKLINE>
+        mismatch: differs
+        """
+        listed = [str(self)] if len(self.findings) > 1 else []
+        return "\n\n".join([*listed, *(finding.full_text() for finding in self.findings)])
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the whole report as types that JSON supports."""
@@ -330,6 +347,18 @@ class AuditReport:
         return f"<AuditReport: {counts}:{verdict}>"
 
 
-def _short(file: str) -> str:
-    """Returns a path relative to the working directory if the file is inside it."""
-    return file.removeprefix(os.getcwd() + os.sep)
+def _short(place: str) -> str:
+    """Returns a place `file:line` with the name of the cell, if the file is a cell of a notebook,
+    or else relative to the working directory if the file is inside it.
+    """
+    file, colon, line = place.rpartition(":")
+    return f"{_cell(file) or file.removeprefix(os.getcwd() + os.sep)}{colon}{line}"
+
+
+def _cell(file: str) -> str:
+    """Returns the name that IPython shows for the code of a cell, such as `Cell In[3]`, or `""`."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    name_of = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    name = name_of(file) if name_of else None
+    return " ".join(name) if name else ""

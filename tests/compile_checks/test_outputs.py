@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from expecttest import assert_expected_inline
@@ -16,7 +18,15 @@ from hypothesis import strategies as st
 
 from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult, Known, Results
-from compile_checks.outputs import FILE_FORMATS, github, html, json, junit, markdown, terminal
+from compile_checks.outputs import (
+    FILE_FORMATS,
+    github,
+    html,
+    json,
+    junit,
+    markdown,
+    terminal,
+)
 from compile_checks.outputs.text import printable, total
 from compile_checks.rules import KINDS
 from tests.compile_checks.results import results
@@ -38,6 +48,23 @@ def test_a_finding_s_full_text_says_nothing_twice() -> None:
 
     for hint in ("do this.", "or that.", "or wait."):
         assert finding.full_text().count(hint) == 1
+
+
+def test_places_in_a_notebook_name_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPython is not installed here: this is the part of it that names the code of cells."""
+    cell = "/tmp/ipykernel_7/123.py"
+    names = {cell: ("Cell", "In[3]")}
+    shell = SimpleNamespace(compile=SimpleNamespace(format_code_name=names.get))
+    found = Finding("graph-break", "no", file=cell, line=7, called_from=f"{cell}:9")
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+    assert found.full_text() == "Cell In[3]:7: graph-break: no\n    called from: Cell In[3]:9"
+    assert str(replace(found, file="/src/model.py")) == "/src/model.py:7: graph-break: no"
+
+    for none in (None, SimpleNamespace(compile=None)):  # no shell, and an old one
+        ipython = SimpleNamespace(get_ipython=lambda shell=none: shell)
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        assert str(found) == f"{cell}:7: graph-break: no"
 
 
 # ------------------------------------------------------------------ terminal
@@ -271,9 +298,9 @@ def test_junit(run: Results) -> None:
     </properties>
     <testcase classname="compile_checks" name="model.py::step" time="1.250">
       <failure type="graph-break" message="model &amp; co.py:5: graph-break: Data-dependent branching (2 times)">model &amp; co.py:5: graph-break: Data-dependent branching (2 times)
+    source: if x.sum() &gt; 0:  # `&lt;b&gt;` &amp; "co": 100%
     Explanation: `if` on a &lt;Tensor&gt;\\x1b[31m.
 
-    source: if x.sum() &gt; 0:  # `&lt;b&gt;` &amp; "co": 100%
     id: GB0170
     hint: Use `torch.cond` to express dynamic control flow.
     Or torch.where &lt;b&gt;.</failure>

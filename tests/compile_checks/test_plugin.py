@@ -137,12 +137,13 @@ def test_fixture_and_marker(project: pytest.Pytester) -> None:
             "PASSED *::TestClass::test_inside",
         ]
     )
-    # The full text of a finding, without frames of the plugin.
+    # The full text of a finding, first of all its line, without frames of the plugin.
     result.stdout.fnmatch_lines(
         [
             "*_ test_broken _*",
             "*.py:5: graph-break: Data-dependent branching",
             "*source: return x + 1 if x.sum() > 0 else x - 1",
+            "*Explanation: *",
         ]
     )
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")
@@ -160,6 +161,50 @@ def test_a_marker_that_is_written_wrongly_stops_before_any_test(
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *::test_it: unknown {unknown}: compile_audit(*"])
+
+
+def test_several_findings_are_listed_before_their_details(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import torch
+
+        def twice(x):
+            x = x + 1 if x.sum() > 0 else x - 1
+            torch._dynamo.graph_break()
+            return x * 2
+
+        def test_it(compile_audit):
+            compile_audit(twice, torch.ones(3))
+        """
+    )
+
+    result = project.runpytest_subprocess()
+
+    result.stdout.fnmatch_lines(
+        [
+            "*_ test_it _*",
+            "*.py:4: graph-break: Data-dependent branching",
+            "*.py:5: graph-break: Call to `torch._dynamo.graph_break()`",
+            "",
+            "*.py:4: graph-break: Data-dependent branching",
+            "*source: *",
+        ],
+        consecutive=True,
+    )
+
+
+@pytest.mark.parametrize("budget", ["'2'", "2.5"])
+def test_a_marker_whose_budget_is_no_number_of_graphs(
+    budget: str, project: pytest.Pytester
+) -> None:
+    project.makepyfile(
+        f"import pytest\n@pytest.mark.compile_audit(max_graphs={budget})\ndef test_it(): ...\n"
+    )
+
+    result = project.runpytest_subprocess()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *::test_it: max_graphs: expected *, got {budget}"])
 
 
 def test_the_marker_explains_itself(project: pytest.Pytester) -> None:
