@@ -188,3 +188,8 @@ def test_every_kind_has_a_cause_and_a_cure() -> None:
     for rule in RULES.values():
         assert rule.cause.endswith(".")
         assert rule.fix.endswith(".")
+
+
+def test_the_page_on_json_names_the_version() -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "audit-json.md"
+    assert f'`schema_version` is `"{SCHEMA_VERSION}"`' in page.read_text()
