@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from expecttest import assert_expected_inline
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from compile_checks.outputs import (
     json,
     junit,
     markdown,
+    rendered,
     terminal,
 )
 from compile_checks.outputs.text import printable, total
@@ -65,6 +67,19 @@ def test_places_in_a_notebook_name_the_cell(monkeypatch: pytest.MonkeyPatch) -> 
         ipython = SimpleNamespace(get_ipython=lambda shell=none: shell)
         monkeypatch.setitem(sys.modules, "IPython", ipython)
         assert str(found) == f"{cell}:7: graph-break: no"
+
+
+@pytest.mark.parametrize("form", FILE_FORMATS)
+def test_a_report_in_python_has_the_formats_of_the_command(form: str) -> None:
+    report = AuditReport(1, findings=(Finding("graph-break", "no", file="model.py", line=7),))
+    case = Results((CaseResult("audit", report),), torch.__version__)
+
+    assert rendered(report, form) == FILE_FORMATS[form](case)
+
+
+def test_a_report_has_no_other_format() -> None:
+    with pytest.raises(ValueError, match=r"form: expected one of html, .*, got 'pdf'"):
+        rendered(AuditReport(1), "pdf")
 
 
 # ------------------------------------------------------------------ terminal
