@@ -33,7 +33,7 @@ def _sums(rows: Sequence[Row], versions: str) -> str:
     for run in dict.fromkeys(row.run for row in rows):
         of_pass = [row for row in rows if row.run == run]
         if run == "all":
-            lines.append(f"- {len(of_pass)} architectures crashed or took too long")
+            lines.append(f"- {plural(len(of_pass), 'architecture')} crashed or took too long")
             continue
         broken = sum(row.breaks > 0 for row in of_pass)
         again = sum(row.recompiles > 0 for row in of_pass)
