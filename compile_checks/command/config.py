@@ -126,7 +126,7 @@ def _options(table: Mapping[str, Any]) -> Options:
 
 def _one_of(choices: Collection[str]) -> Callable[[str, Any], Any]:
     def read(key: str, value: Any) -> Any:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise ValueError(
                 f"{key!r}: expected one of {', '.join(choices)}, "
                 f"got {value!r}{_close(value, choices)}"

@@ -378,6 +378,7 @@ def test_without_a_table_the_error_shows_an_example(
             "targets = [{target = 'm:f', ignore = ['recompiles']}]",
             "m:f: 'ignore': expected one of ",
         ),
+        (f"{ONE}ignore = [['recompile']]", "'ignore': expected one of "),
         (f"{ONE}gates = ['pt3']", "'gates': expected one of "),
         (f"{ONE}backward = 1", "'backward': expected true or false, got 1\n"),
         (
