@@ -23,10 +23,10 @@ from dmask.kernels.triton.splits import notes_of, start_next
 
 MAXIMA = 2**10, 2**12
 """How many groups to search among, at least and at most."""
-SAMPLE = {False: 2**13, True: 2**15}
-"""How many keys of a row to sample at most; more if there are few rows."""
-GATHERED = {False: 2**12, True: 2**11}
-"""How many gathered keys of a row should have room."""
+SAMPLE = 2**15, 2**13
+"""How many keys of a row to sample at most, if there are few rows and if there are many."""
+GATHERED = 2**11, 2**12
+"""How many gathered keys of a row should have room, in the same order."""
 ROOM = 2**10, 2**14
 """The smallest and largest room, in keys, for the gathered keys of a row."""
 DEVIATIONS = 3.5
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 @lru_cache(maxsize=256)
 def sample_of(keys: int, window: int, few: bool) -> Sample:
     """Takes the smallest sample whose gathered keys fit where they should, or the largest."""
-    share = window / keys
+    share, rows = window / keys, 0 if few else 1
     size = min(MAXIMA[0], 1 << (keys.bit_length() - 1))
     while True:
         # At most a quarter of the maxima should be kept.
@@ -58,8 +58,8 @@ def sample_of(keys: int, window: int, few: bool) -> Sample:
             group *= 2
         sample = _sample(keys, share, group, size // group)
         size *= 2
-        done = sample.room <= GATHERED[few]
-        if done or size > min(SAMPLE[few], keys) or size > MAXIMA[1] * group:
+        done = sample.room <= GATHERED[rows]
+        if done or size > min(SAMPLE[rows], keys) or size > MAXIMA[1] * group:
             return sample
 
 
