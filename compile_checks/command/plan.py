@@ -60,9 +60,9 @@ class Options:
         """Returns these options, and for those that are `None`, the other ones. Gates and ignored
         kinds add up.
 
-        >>> Options(budget=2, ignore=("export",)).over(Options(budget=3, backend="inductor"))
-        ... # doctest: +ELLIPSIS
-        Options(..., backend='inductor', budget=2, gates=(), ignore=('export',))
+        >>> both = Options(budget=2, ignore=("export",)).over(Options(budget=3, backend="eager"))
+        >>> both.budget, both.backend, both.ignore
+        (2, 'eager', ('export',))
         """
         changes: dict[str, Any] = {
             name: getattr(other, name) for name in _SINGLE if getattr(self, name) is None

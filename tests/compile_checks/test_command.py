@@ -474,6 +474,9 @@ def test_processes_find_what_one_process_finds(model: Path) -> None:
         report = json.loads(Path(name).read_text())
         for case in report["cases"]:
             del case["seconds"]
+            for frame in case["frames"]:
+                del frame["seconds"]
+            case["frames"].sort(key=lambda frame: frame["line"])  # not by seconds
         return report
 
     assert document("apart.json", "--jobs", "2") == document("here.json")

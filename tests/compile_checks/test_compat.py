@@ -194,10 +194,10 @@ def test_a_trace_without_records_is_never_clean(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_backend_cannot_be_checked_without_their_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert arguments._backend("inductor") == "inductor"
+    assert arguments.backend("inductor") == "inductor"
     hide(monkeypatch, _compat.LIST_BACKENDS)
 
-    assert arguments._backend("no such backend") == "no such backend"
+    assert arguments.backend("no such backend") == "no such backend"
 
 
 # ------------------------------------------------------------------ in a fresh process

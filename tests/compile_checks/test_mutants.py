@@ -309,7 +309,7 @@ MUTANTS = {
         lambda: "cost-budget" in kinds(sizes(limits=Limits(guards=1))),
     ),
     "costs of functions": Mutant(
-        "_engine.judge:frames_in", nothing, lambda: sizes().frames[0].guards > 1
+        "_engine.judge:frames_in", nothing, lambda: any(frame.guards > 1 for frame in sizes().frames)
     ),
     "costs of breaks": Mutant(
         "rules.graph_break:_cost",
