@@ -71,7 +71,7 @@ def _case() -> Schema:
         captured_graphs=_list("The graphs in order of compilation.", _ref("captured_graph")),
         frames=_list("The compiled functions, those first that took longest.", _ref("frame")),
         notes=_list("What could not be checked, and why.", {"type": "string"}),
-        known=_list("The findings that the baseline accepts.", _ref("known")),
+        known=_list("The findings that are accepted.", _ref("known")),
     )
 
 
@@ -179,7 +179,7 @@ def _finding(description: str, **more: Schema) -> Schema:
 
 def _known() -> Schema:
     return _object(
-        "A finding that the baseline or a comment accepts.",
+        "A finding that a baseline, a comment or `ignore` accepts.",
         finding=_ref("plain_finding"),
         reason=_text("Why it is accepted."),
         expires=_text("The last day on which it is accepted. Empty if it is always ignored.")

@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 @lru_cache(maxsize=256)
 def sample_of(keys: int, window: int, few: bool) -> Sample:
     """Takes the smallest sample whose gathered keys fit where they should, or the largest."""
-    share, rows = window / keys, 0 if few else 1
+    share, many = window / keys, 0 if few else 1
     size = min(MAXIMA[0], 1 << (keys.bit_length() - 1))
     while True:
         # At most a quarter of the maxima should be kept.
@@ -58,8 +58,8 @@ def sample_of(keys: int, window: int, few: bool) -> Sample:
             group *= 2
         sample = _sample(keys, share, group, size // group)
         size *= 2
-        done = sample.room <= GATHERED[rows]
-        if done or size > min(SAMPLE[rows], keys) or size > MAXIMA[1] * group:
+        done = sample.room <= GATHERED[many]
+        if done or size > min(SAMPLE[many], keys) or size > MAXIMA[1] * group:
             return sample
 
 
