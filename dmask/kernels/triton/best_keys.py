@@ -11,14 +11,15 @@ import triton.language as tl
 
 from dmask.kernels.triton.budgets import share_of_keys
 from dmask.kernels.triton.codes import infinity, score_of
+from dmask.kernels.triton.instructions import without_nan
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.masses import share_of_mass
+from dmask.kernels.triton.pairs import best_bytes, load_pairs, write_bytes
 from dmask.kernels.triton.rows import (
     infinite_places,
     load_scores,
     tie_places,
     tile_keys,
-    without_nan,
     write_row,
 )
 from dmask.kernels.triton.search import find_cutoff, find_threshold, first_pivots, next_hint
@@ -67,6 +68,7 @@ def topk_rows(
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
     FULL: tl.constexpr,
+    PAIRS: tl.constexpr,
     BUDGET: tl.constexpr,
 ):
     """Writes the mask, or `width` indices, of the best keys of each row.
@@ -87,8 +89,11 @@ def topk_rows(
         row = first + i
         line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
         allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
-        scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
-        scores = without_nan(scores)
+        if PAIRS:
+            scores = load_pairs(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
+        else:
+            scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
+            scores = without_nan(scores)
         lower, upper = first_pivots(hint, distance, lowest, dtype)
         most = budget
         if BUDGET == "ratio":
@@ -118,7 +123,10 @@ def topk_rows(
         count = tl.minimum(reaching, most)
         stride = keys if OUT == "mask" else width
         target = out + row.to(tl.int64) * stride
-        if reaching > most:
+        if PAIRS:
+            flags = best_bytes(scores, low, reaching, beyond, most, dtype)
+            write_bytes(target, flags, units, count, width, C, OUT, FULL)
+        elif reaching > most:
             if low == infinity(dtype):
                 scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
                 places, beyond, reaching = infinite_places(scores, most, reaching, R, C)

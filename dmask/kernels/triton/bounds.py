@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.codes import infinity, score_of
+from dmask.kernels.triton.instructions import without_nan
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
     float_keys,
@@ -13,7 +14,6 @@ from dmask.kernels.triton.rows import (
     load_scores,
     tie_places,
     tile_keys,
-    without_nan,
 )
 from dmask.kernels.triton.search import find_cutoff, find_threshold, first_pivots, next_hint
 

@@ -6,22 +6,14 @@ import struct
 
 import triton
 import triton.language as tl
-from triton.language.extra import libdevice
 
-from dmask.kernels.triton.search import INTERPRETED, count_reaching
+from dmask.kernels.triton.instructions import product
+from dmask.kernels.triton.search import count_reaching
 
 
 def bits_of(number: float) -> int:
     """Returns the bits of a float64: kernels take no argument of that type."""
     return int(struct.unpack("<q", struct.pack("<d", number))[0])
-
-
-@triton.jit
-def product(a, b):
-    """Multiplies two float64 and rounds. The compiler must not fuse an addition with it."""
-    if INTERPRETED:  # it has no libdevice
-        return a * b
-    return libdevice.mul_rn(a, b)
 
 
 @triton.jit

@@ -6,7 +6,8 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.codes import infinity, score_of
-from dmask.kernels.triton.rows import load_scores, tile_keys, tile_places, without_nan
+from dmask.kernels.triton.instructions import without_nan
+from dmask.kernels.triton.rows import load_scores, tile_keys, tile_places
 from dmask.kernels.triton.search import barely, count_reaching, guess, narrow, width_of
 
 

@@ -6,8 +6,9 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.codes import score_of
+from dmask.kernels.triton.instructions import without_nan
 from dmask.kernels.triton.layout import row_offset
-from dmask.kernels.triton.rows import as_float, without_nan
+from dmask.kernels.triton.rows import as_float
 from dmask.kernels.triton.tiles import load_tile, rows_and_keys
 
 

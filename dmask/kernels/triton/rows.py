@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra import libdevice
 
-from dmask.kernels.triton.search import INTERPRETED
+from dmask.kernels.triton.instructions import bit_count
 
 
 @triton.jit
@@ -44,14 +43,6 @@ def load_scores(
             allowed = tl.load(mask + key * mask_stride, mask=key < keys, other=0)
         scores = tl.where(allowed != 0, scores, -float("inf"))
     return scores
-
-
-@triton.jit
-def without_nan(scores):
-    """Replaces NaN with infinity, which counts as the largest score. Takes one instruction."""
-    if INTERPRETED:  # the interpreter's minimum returns NaN
-        return tl.where(scores != scores, float("inf"), scores)
-    return tl.minimum(scores, float("inf"))
 
 
 @triton.jit
@@ -96,26 +87,10 @@ def tile_places(kept):
 
 
 @triton.jit
-def bit_count(words):
-    """Counts the bits of 32-bit integers."""
-    if INTERPRETED:  # the interpreter has no libdevice
-        words -= (words >> 1) & 0x55555555
-        words = (words & 0x33333333) + ((words >> 2) & 0x33333333)
-        return (((words + (words >> 4)) & 0x0F0F0F0F) * 0x01010101 >> 24) & 0xFF
-    return libdevice.popc(words)
-
-
-@triton.jit
 def packed(kept, N: tl.constexpr, BITS: tl.constexpr):
-    """Packs the flags of a tile in `N` integers of `BITS` neighboring keys.
-
-    Returns:
-        The integers, how many flags of each are set, and how many of those before it.
-    """
+    """Packs the flags of a tile in `N` integers of `BITS` neighboring keys."""
     kept = tl.reshape(kept.to(tl.int32), (N, BITS))
-    words = tl.sum(kept << tl.arange(0, BITS)[None, :], 1)
-    count = bit_count(words)
-    return words, count, tl.cumsum(count, 0) - count
+    return tl.sum(kept << tl.arange(0, BITS)[None, :], 1)
 
 
 @triton.jit
@@ -124,19 +99,26 @@ def write_indices(
 ):
     """Writes the kept keys of a tile, ascending.
 
-    First packs the flags of `BITS` neighboring keys into one integer, and numbers those: a prefix
-    sum over all keys would take longer, and many registers. Then each thread writes the keys of its
-    integers, one after another. With fewer bits, threads write to places that are closer together,
-    but more often.
+    Packs the flags of `BITS` neighboring keys into one integer: a prefix sum over all keys would
+    take longer, and many registers. With fewer bits, threads write to places that are closer
+    together, but more often.
 
     Args:
         start: the first key of the tile.
         first: how many keys were written before.
         width: how many may be written.
     """
-    N: tl.constexpr = R * C // BITS  # noqa: N806
-    words, count, before = packed(kept, N, BITS)
-    key, place = start + tl.arange(0, N) * BITS, first + before
+    write_packed(out, packed(kept, R * C // BITS, BITS), start, first, width, BITS)
+
+
+@triton.jit
+def write_packed(out, words, start, first, width, BITS: tl.constexpr):
+    """Writes the keys of flags that are packed in integers. Each thread writes the keys of its
+    integers, one after another.
+    """
+    count = bit_count(words)
+    before = tl.cumsum(count, 0) - count
+    key, place = start + tl.arange(0, words.numel) * BITS, first + before
     for _ in range(tl.max(count, 0)):
         rest = words & (words - 1)
         # All bits below the lowest one.
@@ -167,6 +149,12 @@ def write_row(
             tl.store(out + key, kept, mask=key < keys)
     else:
         write_indices(out, kept, 0, 0, width, R, C, BITS)
-        for start in range(count // C * C, width, C):
-            tail = start + tl.arange(0, C)
-            tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))
+        write_tail(out, count, width, C)
+
+
+@triton.jit
+def write_tail(out, count, width, C: tl.constexpr):
+    """Writes -1 after `count` indices."""
+    for start in range(count // C * C, width, C):
+        tail = start + tl.arange(0, C)
+        tl.store(out + tail, tail * 0 - 1, mask=(tail >= count) & (tail < width))

@@ -16,8 +16,9 @@ import triton.language as tl
 
 from dmask.kernels.triton.codes import code_of, infinity
 from dmask.kernels.triton.histogram import search_histogram
+from dmask.kernels.triton.instructions import without_nan
 from dmask.kernels.triton.layout import row_offset
-from dmask.kernels.triton.rows import load_scores, tile_keys, without_nan
+from dmask.kernels.triton.rows import load_scores, tile_keys
 from dmask.kernels.triton.search import whole_bracket
 from dmask.kernels.triton.splits import notes_of, start_next
 

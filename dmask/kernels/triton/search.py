@@ -10,24 +10,13 @@ additions, and counting with those takes 2.3 instructions per score.
 
 from __future__ import annotations
 
-import os
-
 import triton
 import triton.language as tl
-from triton.language.extra import libdevice
 
 from dmask.kernels.triton.codes import code_of, infinity, score_of
 from dmask.kernels.triton.histogram import MOST, search_histogram
-
-INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-
-@triton.jit
-def saturate(x):
-    """Clamps to [0, 1], and NaN to 0. On a GPU, this modifies the instruction before it."""
-    if INTERPRETED:  # the interpreter has no libdevice
-        return tl.where(x >= 1.0, 1.0, tl.where(x > 0.0, x, 0.0))
-    return libdevice.saturatef(x)
+from dmask.kernels.triton.instructions import saturate
+from dmask.kernels.triton.pairs import count_pairs
 
 
 @triton.jit
@@ -60,6 +49,8 @@ def count_two(scores, scale, shift, upper_scale, upper_shift):
 @triton.jit
 def count_reaching(scores, lower, upper, dtype: tl.constexpr):
     """Counts the scores that reach the code `lower`, and those that reach `upper` >= `lower`."""
+    if scores.dtype == tl.int32:
+        return count_pairs(scores, lower, upper, dtype)
     scale, shift, exact = _scaled(lower, dtype)
     upper_scale, upper_shift, upper_exact = _scaled(upper, dtype)
     if exact & upper_exact:

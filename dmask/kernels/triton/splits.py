@@ -27,11 +27,11 @@ import triton
 import triton.language as tl
 
 from dmask.kernels.triton.codes import infinity, score_of
+from dmask.kernels.triton.instructions import without_nan
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.rows import (
     load_scores,
     tile_keys,
-    without_nan,
     write_indices,
 )
 from dmask.kernels.triton.search import count_reaching
