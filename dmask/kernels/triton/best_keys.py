@@ -14,9 +14,10 @@ from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.instructions import without_nan
 from dmask.kernels.triton.layout import row_offset
 from dmask.kernels.triton.masses import share_of_mass
-from dmask.kernels.triton.pairs import best_bytes, load_pairs, write_bytes
+from dmask.kernels.triton.pairs import best_bytes, paired, write_bytes
 from dmask.kernels.triton.rows import (
     infinite_places,
+    load_narrow,
     load_scores,
     tie_places,
     tile_keys,
@@ -90,7 +91,8 @@ def topk_rows(
         line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
         allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
         if PAIRS:
-            scores = load_pairs(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
+            scores = load_narrow(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
+            scores = paired(scores)
         else:
             scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
             scores = without_nan(scores)

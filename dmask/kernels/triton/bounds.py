@@ -8,10 +8,12 @@ import triton.language as tl
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.instructions import without_nan
 from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.pairs import pair_bounds, paired
 from dmask.kernels.triton.rows import (
+    as_float,
     float_keys,
     infinite_places,
-    load_scores,
+    load_narrow,
     tie_places,
     tile_keys,
 )
@@ -64,12 +66,12 @@ def load_visible(
     FULL: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """Returns the scores of the keys before `end`, -inf for all others.
+    """Returns the scores of the keys before `end` in their own dtype, -inf for all others.
 
     Loads whole vectors: a mask that ends within one would be loaded key by key.
     """
     stop = (end + (VEC - 1)) // VEC * VEC
-    scores = load_scores(line, stride, key, stop, allowed, mask_stride, HAS_MASK, FULL)
+    scores = load_narrow(line, stride, key, stop, allowed, mask_stride, HAS_MASK, FULL)
     if FULL:
         return scores
     return tl.where(key < end, scores, -float("inf"))
@@ -151,6 +153,7 @@ def select_rows(
     VEC: tl.constexpr,
     MASK_VEC: tl.constexpr,
     FULL: tl.constexpr,
+    PAIRS: tl.constexpr,
 ):
     """Writes the threshold and the cutoff of every `query_step`-th query."""
     dtype: tl.constexpr = bias.dtype.element_ty
@@ -176,10 +179,10 @@ def select_rows(
         budget = window + own * 0
         if ALWAYS:
             always = always_kept(key, own, sinks, local, LOCAL)
-            eligible = always & ((scores < score_of(lowest, dtype)) == 0)
+            eligible = always & ((as_float(scores) < score_of(lowest, dtype)) == 0)
             budget -= tl.sum(tl.sum(eligible.to(tl.int32), 0), 0)
             scores = tl.where(always, -float("inf"), scores)
-        scores = without_nan(scores)
+        scores = paired(scores) if PAIRS else without_nan(as_float(scores))
         threshold, cutoff = score_of(infinity(dtype) + row * 0, dtype), row * 0 - 1
         if budget > 0:
             lower, upper = first_pivots(hint, distance, lowest, dtype)
@@ -187,28 +190,34 @@ def select_rows(
                 scores, budget, lowest, lower, upper, R * C, ALONE, ROWS, dtype
             )
             hint, distance = next_hint(hint, distance, low, lowest)
-            tied = reaching > budget
-            tie = score_of(low, dtype)
-            if tied == 0:
-                threshold, cutoff = untied_bounds(scores, tie, reaching, R, C)
-            # NaN became infinity, so a bound at infinity needs the original scores.
-            again = (cutoff >= 0) & (threshold == float("inf")) & (tied == 0)
-            again |= tied & (low == infinity(dtype))
-            if again:
-                scores = load_visible(line, bias_k, key, end, allowed, mask_k, HAS_MASK, FULL, VEC)
-                if ALWAYS:
-                    always = always_kept(key, own, sinks, local, LOCAL)
-                    scores = tl.where(always, -float("inf"), scores)
-                count = tl.minimum(reaching, budget)
-                places, above, reaching = infinite_places(scores, count, reaching, R, C)
-                last = find_cutoff(places, count, above, reaching, keys)
-                # If NaN fills the count, the threshold is NaN; otherwise it is infinity.
-                nans = tl.sum(tl.sum((scores != scores).to(tl.int32), 0), 0)
-                tie = tl.where(nans >= count, float("nan"), float("inf"))
-                threshold, cutoff = tied_bounds(places, last, above, tie)
-            elif tied:
-                places = tie_places(scores > tie, scores == tie, beyond, R, C)
-                last = find_cutoff(places, budget, beyond, reaching, keys)
-                threshold, cutoff = tied_bounds(places, last, beyond, tie)
+            if PAIRS:
+                threshold, cutoff = pair_bounds(scores, low, reaching, beyond, budget, dtype)
+            else:
+                tied = reaching > budget
+                tie = score_of(low, dtype)
+                if tied == 0:
+                    threshold, cutoff = untied_bounds(scores, tie, reaching, R, C)
+                # NaN became infinity, so a bound at infinity needs the original scores.
+                again = (cutoff >= 0) & (threshold == float("inf")) & (tied == 0)
+                again |= tied & (low == infinity(dtype))
+                if again:
+                    scores = load_visible(
+                        line, bias_k, key, end, allowed, mask_k, HAS_MASK, FULL, VEC
+                    )
+                    scores = as_float(scores)
+                    if ALWAYS:
+                        always = always_kept(key, own, sinks, local, LOCAL)
+                        scores = tl.where(always, -float("inf"), scores)
+                    count = tl.minimum(reaching, budget)
+                    places, above, reaching = infinite_places(scores, count, reaching, R, C)
+                    last = find_cutoff(places, count, above, reaching, keys)
+                    # If NaN fills the count, the threshold is NaN; otherwise it is infinity.
+                    nans = tl.sum(tl.sum((scores != scores).to(tl.int32), 0), 0)
+                    tie = tl.where(nans >= count, float("nan"), float("inf"))
+                    threshold, cutoff = tied_bounds(places, last, above, tie)
+                elif tied:
+                    places = tie_places(scores > tie, scores == tie, beyond, R, C)
+                    last = find_cutoff(places, budget, beyond, reaching, keys)
+                    threshold, cutoff = tied_bounds(places, last, beyond, tie)
         tl.store(thresholds + row, narrowed(threshold, dtype))
         tl.store(cutoffs + row, cutoff)

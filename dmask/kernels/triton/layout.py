@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dmask.kernels.reference.select import Positions, SelectionInputs
+from dmask.kernels.triton.histogram import MOST
 
 
 class Rows(NamedTuple):
@@ -206,6 +207,8 @@ FEW_SCORES_PER_THREAD = 32
 """Scores per thread if each program has a multiprocessor to itself. Not fewer: every warp repeats
 the choice of what to count next, and with too many warps that takes longer than counting.
 """
+PAIRED_SCORES_PER_THREAD = 128
+"""The same for scores of 16 bits that are held in pairs."""
 MAX_ROWS_EACH = 16
 WARPS_PER_PROCESSOR = 32
 """A program takes several rows if with one row each, a multiprocessor would get more warps than
@@ -215,8 +218,8 @@ REGISTERS = 96
 """The maximum number of registers per thread. With `SCORES_PER_THREAD`, ptxas would use up to 128,
 so that fewer programs fit: bf16 `[1, 8, 8192, 8192]` would take 1.33 ms instead of 1.16.
 """
-INDEX_REGISTERS = 128
-"""The same for indices. With 96, the same shape would take 1.59 ms instead of 1.48."""
+MORE_REGISTERS = 128
+"""The same for indices, and for pairs of scores."""
 
 
 def power_of_2(number: int) -> int:
@@ -236,6 +239,12 @@ class Tile(NamedTuple):
     """How many rows a program processes, one after another."""
     alone: bool
     """True if each program has a multiprocessor to itself. Then the latency of one row matters."""
+    paired: bool
+    """True if a row is held as `pairs`."""
+
+    def registers(self, masks: bool) -> int:
+        """Returns the maximum number of registers per thread."""
+        return REGISTERS if masks and not self.paired else MORE_REGISTERS
 
 
 @lru_cache(maxsize=16)
@@ -257,13 +266,16 @@ def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Ti
     """Returns the tile of each row, for `rows` rows of `keys` keys."""
     block, multiprocessors = max(32, power_of_2(keys)), processors(device)
     alone = rows <= multiprocessors
-    each = FEW_SCORES_PER_THREAD if alone else SCORES_PER_THREAD
-    warps = max(1, min(16, block // (32 * each)))
     vector = 16 // element_size
+    paired = vector == 8 and keys % vector == 0 and not (alone and block <= MOST.value)
+    each = PAIRED_SCORES_PER_THREAD if paired else SCORES_PER_THREAD
+    if alone:
+        each = FEW_SCORES_PER_THREAD
+    warps = max(1, min(16, block // (32 * each)))
     columns = min(block, warps * 32 * vector)
     programs = max(1, multiprocessors * WARPS_PER_PROCESSOR // warps)
     rows_each = max(1, min(MAX_ROWS_EACH, rows // programs))
-    return Tile(block // columns, columns, warps, vector, rows_each, alone)
+    return Tile(block // columns, columns, warps, vector, rows_each, alone, paired)
 
 
 # ------------------------------------------------------------------ codes of floors

@@ -9,29 +9,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.codes import infinity
-from dmask.kernels.triton.instructions import bit_count, flag_pairs
-from dmask.kernels.triton.rows import write_packed, write_tail
+from dmask.kernels.triton.codes import code_of, infinity, score_of
+from dmask.kernels.triton.instructions import bit_count, flag_pairs, without_nan
+from dmask.kernels.triton.rows import as_float, write_packed, write_tail
 
 
 @triton.jit
-def load_pairs(
-    line, stride, key, keys, mask, mask_stride, HAS_MASK: tl.constexpr, FULL: tl.constexpr
-):
-    """Returns the scores of a row `[R, C]` as pairs `[R, C / 2]`, -inf where a key is forbidden."""
-    if FULL:
-        scores = tl.load(line + key * stride)
-    else:
-        scores = tl.load(line + key * stride, mask=key < keys, other=-float("inf"))
-    if HAS_MASK:
-        if FULL:
-            allowed = tl.load(mask + key * mask_stride)
-        else:
-            allowed = tl.load(mask + key * mask_stride, mask=key < keys, other=0)
-        scores = tl.where(allowed != 0, scores, -float("inf"))
+def paired(scores):
+    """Returns the scores of a tile `[R, C]` as pairs `[R, C / 2]`."""
     bits = scores.to(tl.int16, bitcast=True).to(tl.int32)
     even, odd = tl.split(tl.reshape(bits, (bits.shape[0], bits.shape[1] // 2, 2)))
     return (even & 0xFFFF) | (odd << 16)
+
+
+@triton.jit
+def unpaired(pairs, dtype: tl.constexpr):
+    """Returns the scores of pairs as float32, in another order."""
+    bits = tl.join(pairs, pairs >> 16).to(tl.int16)
+    scores = as_float(bits.to(dtype, bitcast=True))
+    return tl.reshape(scores, (pairs.shape[0], pairs.shape[1] * 2))
 
 
 @triton.jit
@@ -69,26 +65,55 @@ def flag_bytes(flags):
 
 
 @triton.jit
+def ranked(pairs, low, beyond, budget, dtype: tl.constexpr):
+    """Ranks the scores of a row against its last score to be kept.
+
+    Args:
+        low: the code of that score. `beyond` scores are above it.
+
+    Returns:
+        The flag bytes of the scores above it, and of those that tie with it; how many are above;
+        and the score. NaN ranks before infinity, whose code it shares.
+    """
+    pair, score = pair_of(low), score_of(low, dtype) + 0.0
+    above, tied = flag_pairs(pairs, pair, "gtu", dtype), flag_pairs(pairs, pair, "eq", dtype)
+    if low == infinity(dtype):
+        beyond = tl.sum(count_flags(above), 0)  # only NaN is above
+        if beyond >= budget:
+            tied, above, beyond = above, above * 0, beyond * 0
+            score = tl.where(beyond == 0, float("nan"), score)
+    return flag_bytes(above), flag_bytes(tied), beyond, score
+
+
+@triton.jit
 def best_bytes(pairs, low, reaching, beyond, budget, dtype: tl.constexpr):
-    """Flags the best keys of a row, 8 in each integer.
+    """Returns the flag bytes of the best keys of a row.
 
     Args:
         low, reaching, beyond: what a search found.
     """
-    pair = pair_of(low)
     if reaching > budget:
-        above = flag_pairs(pairs, pair, "gtu", dtype)
-        tied = flag_pairs(pairs, pair, "eq", dtype)
-        if low == infinity(dtype):  # only NaN is above
-            beyond = tl.sum(count_flags(above), 0)
-            if beyond >= budget:
-                tied, above, beyond = above, above * 0, beyond * 0
-        tied = flag_bytes(tied)
-        cutoff = last_of(tied, budget - beyond)
-        kept = flag_bytes(above) | (tied & bytes_upto(cutoff, tied.shape[0], tied.shape[1]))
+        kept, tied, beyond, _ = ranked(pairs, low, beyond, budget, dtype)
+        kept |= tied & bytes_upto(last_of(tied, budget - beyond), tied.shape[0], tied.shape[1])
     else:
-        kept = flag_bytes(flag_pairs(pairs, pair, "geu", dtype))
+        kept = flag_bytes(flag_pairs(pairs, pair_of(low), "geu", dtype))
     return kept
+
+
+@triton.jit
+def pair_bounds(pairs, low, reaching, beyond, budget, dtype: tl.constexpr):
+    """Returns the threshold and the cutoff of a row. The arguments are those of `best_bytes`."""
+    kept = tl.minimum(reaching, budget)
+    if reaching <= budget:  # then `low` may be the code of no score
+        scores = without_nan(unpaired(pairs, dtype))
+        reached = tl.where(scores < score_of(low, dtype), float("inf"), scores)
+        low = code_of(tl.min(tl.min(reached, 0), 0), dtype)
+        beyond = tl.sum(count_flags(flag_pairs(pairs, pair_of(low), "gtu", dtype)), 0)
+    threshold, cutoff = score_of(infinity(dtype) + low * 0, dtype), low * 0 - 1
+    if kept > 0:
+        _, tied, beyond, threshold = ranked(pairs, low, beyond, kept, dtype)
+        cutoff = last_of(tied, kept - beyond)
+    return threshold, cutoff
 
 
 @triton.jit

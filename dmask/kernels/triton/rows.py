@@ -32,10 +32,18 @@ def load_scores(
     bias, stride, key, keys, mask, mask_stride, HAS_MASK: tl.constexpr, FULL: tl.constexpr
 ):
     """Returns the scores of a row as float32, -inf where a key is forbidden."""
+    return as_float(load_narrow(bias, stride, key, keys, mask, mask_stride, HAS_MASK, FULL))
+
+
+@triton.jit
+def load_narrow(
+    bias, stride, key, keys, mask, mask_stride, HAS_MASK: tl.constexpr, FULL: tl.constexpr
+):
+    """Returns the scores of a row in their own dtype, -inf where a key is forbidden."""
     if FULL:
-        scores = as_float(tl.load(bias + key * stride))
+        scores = tl.load(bias + key * stride)
     else:
-        scores = as_float(tl.load(bias + key * stride, mask=key < keys, other=-float("inf")))
+        scores = tl.load(bias + key * stride, mask=key < keys, other=-float("inf"))
     if HAS_MASK:
         if FULL:
             allowed = tl.load(mask + key * mask_stride)

@@ -15,8 +15,8 @@ import triton.language as tl
 
 from dmask.kernels.triton.codes import code_of, infinity, score_of
 from dmask.kernels.triton.histogram import MOST, search_histogram
-from dmask.kernels.triton.instructions import saturate
-from dmask.kernels.triton.pairs import count_pairs
+from dmask.kernels.triton.instructions import saturate, without_nan
+from dmask.kernels.triton.pairs import count_pairs, unpaired
 
 
 @triton.jit
@@ -193,7 +193,8 @@ def search(
     """Narrows a bracket of codes until `budget` scores reach its lower end.
 
     Args:
-        scores: float32 `[R, C]`: infinity for NaN, -inf where a key must not be kept.
+        scores: float32 `[R, C]`: infinity for NaN, -inf where a key must not be kept. Or pairs of
+            16-bit scores, with their NaN.
         lowest: the code of the lowest eligible score.
         low, high: the bracket. `reaching` scores reach `low`, and `beyond` are above `high`.
         lower, upper: the codes to try first, not below `lowest`. None if `upper < lower`.
@@ -249,7 +250,7 @@ def search_all(scores, budget, lowest, low, high, reaching, dtype: tl.constexpr)
     """Searches between the codes of the smallest and the largest score of a tile, `low` and `high`.
     `reaching` scores reach `low`. Returns the same as `search`.
     """
-    if scores.numel <= MOST:
+    if scores.dtype == tl.float32 and scores.numel <= MOST:
         codes = code_of(scores, dtype)
         return search_histogram(codes, budget, budget * 0, low, high, reaching)
     SNAP: tl.constexpr = dtype == tl.float32  # noqa: N806
@@ -286,7 +287,10 @@ def find_threshold(
         or more if scores tie at the last place. In the last case, `beyond` scores are above `low`.
     """
     if ALONE:
-        low, high, reaching = whole_bracket(scores, lowest, dtype)
+        if scores.dtype == tl.int32:
+            low, high, reaching = whole_bracket(without_nan(unpaired(scores, dtype)), lowest, dtype)
+        else:
+            low, high, reaching = whole_bracket(scores, lowest, dtype)
         return search_all(scores, budget, lowest, low, high, reaching, dtype)
     # `reaching` starts above the budget, although nothing is counted below `lowest`: the scores
     # that reach it must be counted even if the budget is the whole row.

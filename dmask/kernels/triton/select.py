@@ -96,5 +96,6 @@ def _prepared(
         ALONE=tile.alone,
         FULL=keys == tile.lines * tile.columns and not by_end,
         num_warps=tile.warps,
-        maxnreg=layout.REGISTERS,
+        PAIRS=tile.paired,
+        maxnreg=tile.registers(masks=True),
     )

@@ -91,9 +91,8 @@ def _prepared(
         BITS=tile.vector,
         ROWS=tile.rows_each,
         ALONE=tile.alone,
-        PAIRS=rows.vector == 8 and not tile.alone and budget_rule != "mass",
+        PAIRS=tile.paired and budget_rule != "mass",
         FULL=keys == tile.lines * tile.columns,
         num_warps=tile.warps,
-        # The prefix sum for indices needs more registers.
-        maxnreg=layout.REGISTERS if masks else layout.INDEX_REGISTERS,
+        maxnreg=tile.registers(masks),
     )
