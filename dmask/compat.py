@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -181,6 +182,18 @@ def rewrite_after_grad(op: Any, check: Callable[[Any], bool], rewrite: Callable[
     except Exception:  # an API is missing or takes other arguments
         return False
     return True
+
+
+def writes_cpp() -> bool:
+    """True if Inductor writes code that runs without Python, as AOTInductor does."""
+    virtual = _private("torch._inductor.virtualized.V")
+    return bool(getattr(virtual, "aot_compilation", False))
+
+
+def fake_mode_of(values: Iterable[object]) -> Any:
+    """Returns the mode that fake tensors belong to."""
+    detect = _private("torch._guards.detect_fake_mode")
+    return nullcontext() if detect is None else detect(list(values))
 
 
 # ------------------------------------------------------------------ assertions and pytrees

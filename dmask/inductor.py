@@ -1,62 +1,90 @@
-"""Replaces ops with plain operations for small masks in graphs that Inductor compiles.
+"""Replaces ops in graphs that Inductor compiles, so that compiled code calls no Python.
 
-Calling a Python kernel from compiled code costs more than the few operations of a decode-size mask.
-Dynamo and AOTAutograd still see one opaque op per mask. Inductor replaces it once it has the whole
-graph, because only then are two things known: the likely size of the mask, without a guard on it,
-and that the graph has no FlexAttention. On the CPU, FlexAttention's kernels give wrong results if
-they capture tensors that a traced scatter produced.
+Dynamo and AOTAutograd see one opaque op per mask. Inductor replaces it once it has the whole graph:
+
+- On the CPU, a small mask becomes plain operations, which take less time than a call to Python.
+  Only the whole graph shows the likely size of the mask, without a guard on it, and that there is
+  no FlexAttention: its CPU kernels give wrong results if they capture tensors that a traced scatter
+  produced.
+- On CUDA, an op with fixed sizes becomes launches of its Triton kernels, which AOTInductor can
+  package too. With dynamic sizes it stays an op: the sizes decide which kernels to launch.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from dmask import compat
-from dmask.contracts.dispatch import FEW_SCORES
+from dmask import compat, registry
+from dmask.contracts.dispatch import FEW_SCORES, TRITON
 from dmask.contracts.spec import OpSpec
 
 
-def offer(spec: OpSpec) -> None:
+def offer(spec: OpSpec, device: torch.device) -> None:
     """Registers the rewrite of an op with Inductor, unless Inductor is not loaded.
 
     Importing Inductor takes seconds, so this never imports it. Call this while an op is traced: if
     Inductor is the compiler, it is loaded before tracing.
     """
     if "torch._inductor.fx_passes.post_grad" in sys.modules:
-        _register(spec)
+        if device.type == "cpu" and spec.small is not None:
+            _register(spec, _operations, _is_small)
+        elif device.type == "cuda":
+            _register(spec, _launches, _has_kernels)
 
 
 @cache
-def _register(spec: OpSpec) -> None:
-    small = spec.small
-    assert small is not None
+def _register(
+    spec: OpSpec,
+    function: Callable[[OpSpec, dict[str, Any]], Any],
+    applies: Callable[[OpSpec, Node], bool],
+) -> None:
+    """Replaces calls of an op to which this applies with what a function of its arguments does."""
 
     def check(match: Any) -> bool:
-        return _is_small(spec, match.nodes[0])
+        return applies(spec, match.nodes[0])
 
     def rewrite(match: Any, *args: Any, **kwargs: Any) -> None:
-        arguments = _arguments(spec, match.nodes[0])
-        names = [name for name, value in arguments.items() if isinstance(value, Node)]
-
-        def make(*values: Any) -> Tensor:
-            return small(**{**arguments, **dict(zip(names, values, strict=True))})
-
-        match.replace_by_example(torch.func.functionalize(make), [arguments[n] for n in names])
+        make, inputs = _traceable(spec, function, match.nodes[0])
+        # Functional passes would remove launches, because they return nothing.
+        match.replace_by_example(make, inputs, run_functional_passes=False)
 
     compat.rewrite_after_grad(spec.overload, check, rewrite)
+
+
+def _traceable(
+    spec: OpSpec, function: Callable[[OpSpec, dict[str, Any]], Any], node: Node
+) -> tuple[Callable[..., Any], list[Node]]:
+    """Returns a function of the nodes in the arguments of a call, and these nodes."""
+    arguments = _arguments(spec, node)
+    names = [name for name, value in arguments.items() if isinstance(value, Node)]
+
+    def make(*values: Any) -> Any:
+        return function(spec, {**arguments, **dict(zip(names, values, strict=True))})
+
+    return make, [arguments[name] for name in names]
 
 
 def _arguments(spec: OpSpec, node: Node) -> dict[str, Any]:
     """Returns the arguments of a call to an op by name, including defaults."""
     values = spec.bind(node.args, node.kwargs)
     return dict(zip([p.name for p in spec.parameters], values, strict=True))
+
+
+# ------------------------------------------------------------------ small masks on the CPU
+
+
+def _operations(spec: OpSpec, arguments: dict[str, Any]) -> Any:
+    assert spec.small is not None
+    return torch.func.functionalize(spec.small)(**arguments)
 
 
 def _is_small(spec: OpSpec, node: Node) -> bool:
@@ -72,3 +100,49 @@ def _is_small(spec: OpSpec, node: Node) -> bool:
         and math.prod(sizes) <= FEW_SCORES  # type: ignore[arg-type]
         and not any("flex_attention" in str(other.target) for other in node.graph.nodes)
     )
+
+
+# ------------------------------------------------------------------ kernels on CUDA
+
+
+def _launches(spec: OpSpec, arguments: dict[str, Any]) -> Any:
+    from dmask.kernels.triton.launches import recorded
+
+    args = tuple(arguments.values())
+    with recorded():
+        return spec.planned(args).run(*spec.tensors_of(args))
+
+
+def _has_kernels(spec: OpSpec, node: Node) -> bool:
+    """True if an op runs Triton kernels that can be recorded."""
+    arguments = _arguments(spec, node)
+    values = [each.meta["val"] if isinstance(each, Node) else each for each in arguments.values()]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    sizes = [size for tensor in tensors for size in (*tensor.shape, *tensor.stride())]
+    first, kind = tensors[0], arguments.get("type", spec.name.removesuffix("_mask"))
+    return (
+        first.device.type == "cuda"
+        and TRITON.usable(first.device)
+        and (first.dtype in TRITON.dtypes or not first.dtype.is_floating_point)
+        and (kind not in registry.strategies() or registry.get_strategy(kind).builtin)
+        and not any(isinstance(each, torch.SymInt | torch.SymFloat) for each in (*sizes, *values))
+        and (compat.writes_cpp() or not _seems_to_change_inputs(spec, node))
+    )
+
+
+def _seems_to_change_inputs(spec: OpSpec, node: Node) -> bool:
+    """True if PyTorch believes that the kernels of an op write to inputs of the graph.
+
+    It believes so of all tensors that decide where a kernel writes, and then does not capture the
+    graph as a CUDA graph.
+    """
+    make, nodes = _traceable(spec, _launches, node)
+    inputs = [n for n, each in enumerate(nodes) if each.op == "placeholder"]
+    if not inputs:
+        return False
+    values = [each.meta["val"] for each in nodes]
+    with compat.fake_mode_of(values):
+        graph = make_fx(torch.func.functionalize(make))(*values).graph
+    placeholders = graph.find_nodes(op="placeholder")
+    copied = [each.args[0] for each in graph.nodes if each.target is torch.ops.aten.copy_.default]
+    return any(placeholders[n] in copied for n in inputs)

@@ -169,9 +169,8 @@ def _fake(spec: OpSpec) -> Callable[..., Any]:
         from dmask import inductor
 
         args = spec.bind(args, kwargs)
-        if spec.small is not None:
-            inductor.offer(spec)
         like, described = args[spec.tensors[0]], [validation.describe(arg) for arg in args]
+        inductor.offer(spec, like.device)
         try:
             result = spec.plan(*described).result
         except (TypeError, ValueError):

@@ -63,16 +63,13 @@ def _counting(restricted: Restricted, query_block: int, key_block: int) -> Launc
 def block_lists(counts: Tensor, whole: int) -> tuple[Tensor, ...]:
     """Same as `reference.blocks.block_lists`."""
     batch, heads, rows, columns = counts.shape
+    create = counts.new_empty if counts.numel() else counts.new_zeros
     lists = []
     for wide, long in ((rows, columns), (columns, rows)):
         for _ in ("partial", "full"):
-            lists += [counts.new_empty((batch, heads, wide))]
-            lists += [counts.new_empty((batch, heads, wide, long))]
+            lists += [create((batch, heads, wide)), create((batch, heads, wide, long))]
     if counts.numel():
         _listing(tuple(counts.shape), whole, counts.device)(counts.contiguous(), *lists)
-    else:
-        for each in lists:
-            each.zero_()
     return tuple(lists)
 
 

@@ -23,9 +23,10 @@ def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: 
     shape = layout.broadcast_shape(bias, allowed)
     if not long_rows.supports(shape, floor):
         return reference.topk_indices(bias, allowed, window_size, floor)
-    out = torch.empty((*shape[:3], window_size), dtype=torch.int32, device=bias.device)
+    size = *shape[:3], window_size
     if not shape[3]:
-        return out.fill_(-1)
+        return torch.full(size, -1, dtype=torch.int32, device=bias.device)
+    out = torch.empty(size, dtype=torch.int32, device=bias.device)
     if out.numel():
         write("topk_indices", broadcast_rows(bias, allowed, shape), out, window_size, floor)
     return out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +16,19 @@ from triton.runtime import driver
 SWITCH = "DMASK_TRITON"
 OPTIONS: dict[str, Any] = {}
 """Options of all launches, for tuning."""
+
+
+_recording = ContextVar("_recording", default=False)
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Records launches in the graph that is being traced, instead of executing them."""
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
 
 
 class Launch:
@@ -48,6 +64,9 @@ class Launch:
         Raises:
             RuntimeError: if the kernel does not compile or launch. Names the op, shape and switch.
         """
+        if _recording.get():
+            self._record(tensors)
+            return
         device = tensors[0].device
         try:
             # The interpreter takes tensors on the CPU.
@@ -61,6 +80,13 @@ class Launch:
                 f"the Triton kernel of {self._op} failed for shape {tuple(self._shape)}: {error}; "
                 f"to use PyTorch operations instead, set {SWITCH}=0 before the first call"
             ) from error
+
+    def _record(self, tensors: tuple[Tensor, ...]) -> None:
+        options = dict(self._options)
+        # A graph cannot hold these. Kernels overlap only if they are launched with the second.
+        options.pop("maxnreg", None), options.pop("launch_pdl", None)
+        options |= dict.fromkeys(options.keys() & {"STARTS", "WAITS"}, False)
+        torch.library.wrap_triton(self._kernel)[self._grid](*tensors, *self._numbers, **options)
 
     def _run(self, tensors: tuple[Tensor, ...]) -> None:
         # Triton takes addresses as they are, but asks the driver about every tensor.

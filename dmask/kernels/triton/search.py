@@ -239,10 +239,11 @@ def whole_bracket(scores, lowest, dtype: tl.constexpr):
     none is, the first is the code of infinity.
     """
     eligible = scores >= score_of(lowest, dtype)
-    smallest = tl.min(tl.min(tl.where(eligible, scores, float("inf")), 0), 0)
-    largest = tl.max(tl.max(tl.where(eligible, scores, -float("inf")), 0), 0)
+    smallest = tl.min(tl.where(eligible, scores, float("inf")), 0)
+    largest = tl.max(tl.where(eligible, scores, -float("inf")), 0)
     count = tl.sum(tl.sum(eligible.to(tl.int32), 0), 0)
-    return code_of(smallest, dtype), code_of(largest, dtype), count
+    # The threads of a warp compare integers in one instruction, but floats in ten.
+    return tl.min(code_of(smallest, dtype), 0), tl.max(code_of(largest, dtype), 0), count
 
 
 @triton.jit

@@ -30,7 +30,7 @@ def select(
     threshold = inputs.bias.new_empty(shape)
     cutoff = torch.empty(shape, dtype=torch.int32, device=inputs.bias.device)
     if not keys:
-        return threshold.fill_(math.inf), cutoff.fill_(-1)
+        return torch.full_like(threshold, math.inf), torch.full_like(cutoff, -1)
     if keys > layout.MAX_KEYS:
         if plain and cutoff.numel():
             rows = layout.broadcast_rows(inputs.bias, inputs.allowed, (*shape, keys))
