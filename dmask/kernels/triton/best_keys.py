@@ -12,7 +12,7 @@ import triton.language as tl
 from dmask.kernels.triton.budgets import share_of_keys
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.instructions import without_nan
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.masses import share_of_mass
 from dmask.kernels.triton.pairs import best_bytes, paired, write_bytes
 from dmask.kernels.triton.rows import (
@@ -77,19 +77,16 @@ def topk_rows(
     These are `budget` keys, or fewer by the share of a row that `BUDGET` names (`budgets`).
 
     A row has `units * VEC` keys, and the strides of the given mask come in units of `MASK_VEC`.
-    Said so, masks are known to be aligned to that and to nothing more. Otherwise all tiles get the
-    layout that suits a mask best, 16 keys a thread, which puts the threads of a column in different
-    warps.
     """
     dtype: tl.constexpr = bias.dtype.element_ty
-    keys = units * VEC
+    keys = multiple(units, VEC)
     first = tl.program_id(0) * ROWS
     key = tile_keys(R, C)
     hint, distance = first * 0, first * 0 - 1
     for i in range(tl.minimum(rows - first, ROWS)):
         row = first + i
         line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+        allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
         if PAIRS:
             scores = load_narrow(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, FULL)
             scores = paired(scores)

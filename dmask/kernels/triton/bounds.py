@@ -7,7 +7,7 @@ import triton.language as tl
 
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.instructions import without_nan
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.pairs import pair_bounds, paired
 from dmask.kernels.triton.rows import (
     as_float,
@@ -157,14 +157,14 @@ def select_rows(
 ):
     """Writes the threshold and the cutoff of every `query_step`-th query."""
     dtype: tl.constexpr = bias.dtype.element_ty
-    keys = units * VEC
+    keys = multiple(units, VEC)
     first = tl.program_id(0) * ROWS
     key = tile_keys(R, C)
     hint, distance = first * 0, first * 0 - 1
     for i in range(tl.minimum(rows - first, ROWS)):
         row = first + i
         line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-        allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+        allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
         own, end = position(
             row % queries * query_step,
             row // (queries * heads),

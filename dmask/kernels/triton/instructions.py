@@ -47,6 +47,22 @@ def bit_count(words):
 
 
 @triton.jit
+def opaque(number):
+    """Hides what the compiler knows about an integer."""
+    if INTERPRETED:
+        return number
+    wide: tl.constexpr = number.dtype == tl.int64
+    return tl.inline_asm_elementwise(
+        "mov.b64 $0, $1;" if wide else "mov.b32 $0, $1;",
+        "=l,l" if wide else "=r,r",
+        [number],
+        dtype=number.dtype,
+        is_pure=True,
+        pack=1,
+    )
+
+
+@triton.jit
 def flag_pairs(pairs, pair, COMPARISON: tl.constexpr, dtype: tl.constexpr):
     """Compares pairs of 16-bit floats with one pair.
 

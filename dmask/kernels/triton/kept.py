@@ -7,7 +7,7 @@ import triton.language as tl
 
 from dmask.kernels.triton.bounds import always_kept, position
 from dmask.kernels.triton.codes import code_with_nan, score_of
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.rows import as_float, load_scores
 
 
@@ -59,7 +59,7 @@ def write_mask(
     K: tl.constexpr,
 ):
     """Writes the mask of `Q` queries and `K` keys per program. A row has `units * VEC` keys."""
-    keys = units * VEC
+    keys = multiple(units, VEC)
     wide, high = tl.cdiv(keys, K), tl.cdiv(queries, Q)
     program = tl.program_id(0).to(tl.int64)
     begin = (program % wide * K).to(tl.int32)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton.histogram import MOST
+from dmask.kernels.triton.instructions import opaque
 
 
 class Rows(NamedTuple):
@@ -195,6 +196,17 @@ def row_offset(row, heads, queries, batch_stride, head_stride, query_stride):
         + head.to(tl.int64) * head_stride
         + query.to(tl.int64) * query_stride
     )
+
+
+@triton.jit
+def multiple(number, unit: tl.constexpr):
+    """Returns `number * unit`, of which the compiler knows that `unit` divides it, and no more.
+
+    If it knew of a larger divisor, tiles would get the layout that suits a mask best, 16 keys per
+    thread, which puts the threads of a column in different warps. Triton can be told not to look at
+    a number (`do_not_specialize`), but Inductor looks at all.
+    """
+    return opaque(number) * unit
 
 
 # ------------------------------------------------------------------ tiles

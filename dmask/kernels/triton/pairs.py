@@ -48,11 +48,10 @@ def count_flags(flags):
 
 @triton.jit
 def count_pairs(pairs, lower, upper, dtype: tl.constexpr):
-    """Same as `search.count_reaching`, for pairs."""
+    """Same as `search.count_scores`, for pairs."""
     first = count_flags(flag_pairs(pairs, pair_of(lower), "geu", dtype))
     second = count_flags(flag_pairs(pairs, pair_of(upper), "geu", dtype))
-    counts = tl.sum(first + (second << 16), 0)
-    return counts & 0xFFFF, (counts >> 16) & 0xFFFF
+    return tl.sum(first + (second << 16), 0)
 
 
 @triton.jit

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.instructions import without_nan
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.rows import as_float
 from dmask.kernels.triton.tiles import load_tile, rows_and_keys
 
@@ -147,7 +147,7 @@ def write_blocks(
 ):
     """Writes the eligible keys of the chosen blocks."""
     dtype: tl.constexpr = bias.dtype.element_ty
-    keys = units * VEC
+    keys = multiple(units, VEC)
     row, key = rows_and_keys(keys, ROWS, KEYS)
     inside = (row < rows) & (key < keys)
     block = row.to(tl.int64) * tl.cdiv(keys, KEY_BLOCK) + key // KEY_BLOCK

@@ -11,7 +11,7 @@ from dmask.kernels.reference import relu as reference
 from dmask.kernels.triton import layout
 from dmask.kernels.triton.codes import score_of
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import broadcast_rows, lowest_code
+from dmask.kernels.triton.layout import broadcast_rows, lowest_code, multiple
 from dmask.kernels.triton.tiles import load_tile, programs, rows_and_keys, tile_shape
 
 
@@ -41,7 +41,7 @@ def relu_rows(
 ):
     """Writes which scores reach the code `lowest`, NaN included."""
     dtype: tl.constexpr = bias.dtype.element_ty
-    keys = units * VEC
+    keys = multiple(units, VEC)
     row, key = rows_and_keys(keys, ROWS, KEYS)
     inside = (row < rows) & (key < keys)
     scores = load_tile(

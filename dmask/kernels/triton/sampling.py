@@ -17,7 +17,7 @@ import triton.language as tl
 from dmask.kernels.triton.codes import code_of, infinity
 from dmask.kernels.triton.histogram import search_histogram
 from dmask.kernels.triton.instructions import without_nan
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.rows import load_scores, tile_keys
 from dmask.kernels.triton.search import whole_bracket
 from dmask.kernels.triton.splits import notes_of, start_next
@@ -144,11 +144,11 @@ def sample_rows(
     STARTS: tl.constexpr,
 ):
     """Writes `low` and `high` of each row: see `splits`. A column of the sample is a group."""
-    keys = units * VEC
+    keys = multiple(units, VEC)
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+    allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
     key = sampled_keys(keys, VEC, R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     largest = tl.max(without_nan(scores), 0, keep_dims=True)

@@ -50,7 +50,15 @@ def count_two(scores, scale, shift, upper_scale, upper_shift):
 def count_reaching(scores, lower, upper, dtype: tl.constexpr):
     """Counts the scores that reach the code `lower`, and those that reach `upper` >= `lower`."""
     if scores.dtype == tl.int32:
-        return count_pairs(scores, lower, upper, dtype)
+        counts = count_pairs(scores, lower, upper, dtype)
+    else:
+        counts = count_scores(scores, lower, upper, dtype)
+    return counts & 0xFFFF, (counts >> 16) & 0xFFFF
+
+
+@triton.jit
+def count_scores(scores, lower, upper, dtype: tl.constexpr):
+    """Returns the two counts of `count_reaching` in one integer."""
     scale, shift, exact = _scaled(lower, dtype)
     upper_scale, upper_shift, upper_exact = _scaled(upper, dtype)
     if exact & upper_exact:
@@ -59,7 +67,7 @@ def count_reaching(scores, lower, upper, dtype: tl.constexpr):
         low, high = score_of(lower, dtype), score_of(upper, dtype)
         flags = tl.where(scores >= high, 0x10001, tl.where(scores >= low, 1, 0))
         counts = tl.sum(tl.sum(flags, 0), 0)
-    return counts & 0xFFFF, (counts >> 16) & 0xFFFF
+    return counts
 
 
 @triton.jit
@@ -253,12 +261,14 @@ def search_all(scores, budget, lowest, low, high, reaching, dtype: tl.constexpr)
     """
     if scores.dtype == tl.float32 and scores.numel <= MOST:
         codes = code_of(scores, dtype)
-        return search_histogram(codes, budget, budget * 0, low, high, reaching)
-    SNAP: tl.constexpr = dtype == tl.float32  # noqa: N806
-    none, beyond = lowest - 1, budget * 0
-    return search(
-        scores, budget, lowest, low, high, reaching, beyond, lowest, none, True, SNAP, dtype
-    )
+        found = search_histogram(codes, budget, budget * 0, low, high, reaching)
+    else:
+        SNAP: tl.constexpr = dtype == tl.float32  # noqa: N806
+        none, beyond = lowest - 1, budget * 0
+        found = search(
+            scores, budget, lowest, low, high, reaching, beyond, lowest, none, True, SNAP, dtype
+        )
+    return found
 
 
 @triton.jit
@@ -289,21 +299,25 @@ def find_threshold(
     """
     if ALONE:
         if scores.dtype == tl.int32:
-            low, high, reaching = whole_bracket(without_nan(unpaired(scores, dtype)), lowest, dtype)
+            bracket = whole_bracket(without_nan(unpaired(scores, dtype)), lowest, dtype)
         else:
-            low, high, reaching = whole_bracket(scores, lowest, dtype)
-        return search_all(scores, budget, lowest, low, high, reaching, dtype)
-    # `reaching` starts above the budget, although nothing is counted below `lowest`: the scores
-    # that reach it must be counted even if the budget is the whole row.
-    low, high = lowest - 1, lowest * 0 + infinity(dtype)
-    reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
-    # Several rows: the first codes find the plateau. 16 bits: few codes surround it.
-    SNAP: tl.constexpr = (ROWS == 1) & (dtype == tl.float32)  # noqa: N806
-    low, reaching, beyond = search(
-        scores, budget, lowest, low, high, reaching, beyond, lower, upper, False, SNAP, dtype
-    )
-    # If `low < lowest`, fewer scores than the budget are eligible.
-    return tl.maximum(low, lowest), tl.where(low < lowest, beyond, reaching), beyond
+            bracket = whole_bracket(scores, lowest, dtype)
+        low, high, reaching = bracket
+        low, reaching, beyond = search_all(scores, budget, lowest, low, high, reaching, dtype)
+    else:
+        # `reaching` starts above the budget, although nothing is counted below `lowest`: the scores
+        # that reach it must be counted even if the budget is the whole row.
+        low, high = lowest - 1, lowest * 0 + infinity(dtype)
+        reaching, beyond = tl.maximum(budget * 0 + size, budget + 1), budget * 0
+        # Several rows: the first codes find the plateau. 16 bits: few codes surround it.
+        SNAP: tl.constexpr = (ROWS == 1) & (dtype == tl.float32)  # noqa: N806
+        low, reaching, beyond = search(
+            scores, budget, lowest, low, high, reaching, beyond, lower, upper, False, SNAP, dtype
+        )
+        # If `low < lowest`, fewer scores than the budget are eligible.
+        reaching = tl.where(low < lowest, beyond, reaching)
+        low = tl.maximum(low, lowest)
+    return low, reaching, beyond
 
 
 @triton.jit

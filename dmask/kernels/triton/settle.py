@@ -13,7 +13,7 @@ from dmask.kernels.triton.bounds import narrowed, tied_bounds
 from dmask.kernels.triton.codes import code_of, code_with_nan, infinity, score_of
 from dmask.kernels.triton.histogram import histogram
 from dmask.kernels.triton.kept import bound_of, keeps
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import (
     as_float,
@@ -222,11 +222,11 @@ def settle_rows(
 ):
     """Writes the threshold and cutoff of each row; with `COUNT`, also the last words of splits."""
     wait_for_last(WAITS)
-    keys = units * VEC
+    keys = multiple(units, VEC)
     dtype: tl.constexpr = bias.dtype.element_ty
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+    allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
     note = notes_of(notes, row, splits, room)
     threshold, cutoff, kept = settled(
         line,

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from dmask.kernels.triton.codes import code_with_nan
 from dmask.kernels.triton.kept import bound_of, keeps
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.rows import load_scores, tile_keys, write_indices
 from dmask.kernels.triton.settle import settled
 from dmask.kernels.triton.splits import HEAD, notes_of, wait_for_last
@@ -101,12 +101,12 @@ def write_splits(
             longer than if one did and the others waited.
     """
     wait_for_last(WAITS)
-    keys = units * VEC
+    keys = multiple(units, VEC)
     dtype: tl.constexpr = bias.dtype.element_ty
     programs = (splits + EACH - 1) // EACH
     row, split = tl.program_id(0) // programs, tl.program_id(0) % programs * EACH
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+    allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
     note = notes_of(notes, row, splits, room)
     if SETTLED:
         threshold, cutoff = tl.load(thresholds + row), tl.load(cutoffs + row)

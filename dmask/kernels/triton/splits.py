@@ -28,7 +28,7 @@ import triton.language as tl
 
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.instructions import without_nan
-from dmask.kernels.triton.layout import row_offset
+from dmask.kernels.triton.layout import multiple, row_offset
 from dmask.kernels.triton.rows import (
     load_scores,
     tile_keys,
@@ -91,11 +91,11 @@ def gather_splits(
     """Writes the words of a split, and gathers its keys between `low` and `high`. The order of the
     splits is arbitrary and does not affect the result.
     """
-    keys = units * VEC
+    keys = multiple(units, VEC)
     dtype: tl.constexpr = bias.dtype.element_ty
     row, split = tl.program_id(0) // splits, tl.program_id(0) % splits
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+    allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
     key = split * (R * C) + tile_keys(R, C)
     scores = load_scores(line, bias_k, key, keys, allowed, mask_k, HAS_MASK, False)
     scores = without_nan(scores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from dmask.kernels.triton.layout import power_of_2, row_offset
+from dmask.kernels.triton.layout import multiple, power_of_2, row_offset
 from dmask.kernels.triton.rows import as_float
 
 TILE = 2**12
@@ -73,7 +73,7 @@ def load_tile(
     offset = row_offset(row, heads, queries, bias_b, bias_h, bias_q) + key.to(tl.int64) * bias_k
     scores = as_float(tl.load(bias + offset, mask=inside, other=-float("inf")))
     if HAS_MASK:
-        offset = row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+        offset = multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
         offset += key.to(tl.int64) * mask_k
         allowed = tl.load(mask + offset, mask=inside, other=0)
         scores = tl.where(allowed != 0, scores, -float("inf"))

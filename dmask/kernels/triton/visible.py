@@ -12,7 +12,7 @@ from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton.bounds import narrowed, position
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.launches import launch
-from dmask.kernels.triton.layout import lowest_code, restricted_rows, row_offset
+from dmask.kernels.triton.layout import lowest_code, multiple, restricted_rows, row_offset
 from dmask.kernels.triton.passes import passing_bounds
 from dmask.kernels.triton.rows import load_scores
 
@@ -98,10 +98,10 @@ def select_visible(
     that it sees. So it chooses from the keys in between.
     """
     dtype: tl.constexpr = bias.dtype.element_ty
-    keys = units * VEC
+    keys = multiple(units, VEC)
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
-    allowed = mask + row_offset(row, heads, queries, mask_b, mask_h, mask_q) * MASK_VEC
+    allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
     own, end = position(
         row % queries,
         row // (queries * heads),
