@@ -105,16 +105,20 @@ def _is_small(spec: OpSpec, node: Node) -> bool:
 # ------------------------------------------------------------------ kernels on CUDA
 
 
+def _run(spec: OpSpec, arguments: dict[str, Any]) -> Any:
+    args = tuple(arguments.values())
+    return spec.planned(args).run(*spec.tensors_of(args))
+
+
 def _launches(spec: OpSpec, arguments: dict[str, Any]) -> Any:
     from dmask.kernels.triton.launches import recorded
 
-    args = tuple(arguments.values())
     with recorded():
-        return spec.planned(args).run(*spec.tensors_of(args))
+        return _run(spec, arguments)
 
 
 def _has_kernels(spec: OpSpec, node: Node) -> bool:
-    """True if an op runs Triton kernels that can be recorded."""
+    """True if an op runs Triton kernels that can be recorded, and it pays."""
     arguments = _arguments(spec, node)
     values = [each.meta["val"] if isinstance(each, Node) else each for each in arguments.values()]
     tensors = [value for value in values if isinstance(value, Tensor)]
@@ -126,23 +130,27 @@ def _has_kernels(spec: OpSpec, node: Node) -> bool:
         and (first.dtype in TRITON.dtypes or not first.dtype.is_floating_point)
         and (kind not in registry.strategies() or registry.get_strategy(kind).builtin)
         and not any(isinstance(each, torch.SymInt | torch.SymFloat) for each in (*sizes, *values))
-        and (compat.writes_cpp() or not _seems_to_change_inputs(spec, node))
+        and (compat.writes_cpp() or _pays(spec, node))
     )
 
 
-def _seems_to_change_inputs(spec: OpSpec, node: Node) -> bool:
-    """True if PyTorch believes that the kernels of an op write to inputs of the graph.
+def _pays(spec: OpSpec, node: Node) -> bool:
+    """True if compiled code is faster with the launches of an op than with the op.
 
-    It believes so of all tensors that decide where a kernel writes, and then does not capture the
-    graph as a CUDA graph.
+    A graph holds no limit of registers. A kernel that has one serves many rows, and takes longer
+    without it than a call to Python does.
+
+    PyTorch believes that kernels change all tensors that decide where they write. If such a tensor
+    is an input of the graph, it does not capture a CUDA graph.
     """
-    make, nodes = _traceable(spec, _launches, node)
-    inputs = [n for n, each in enumerate(nodes) if each.op == "placeholder"]
-    if not inputs:
-        return False
+    from dmask.kernels.triton.launches import recorded
+
+    make, nodes = _traceable(spec, _run, node)
     values = [each.meta["val"] for each in nodes]
-    with compat.fake_mode_of(values):
+    with compat.fake_mode_of(values), recorded() as launches:
         graph = make_fx(torch.func.functionalize(make))(*values).graph
-    placeholders = graph.find_nodes(op="placeholder")
-    copied = [each.args[0] for each in graph.nodes if each.target is torch.ops.aten.copy_.default]
-    return any(placeholders[n] in copied for n in inputs)
+    changed = {each.args[0] for each in graph.nodes if each.target is torch.ops.aten.copy_.default}
+    inputs = zip(nodes, graph.find_nodes(op="placeholder"), strict=True)
+    return not any(launch.capped for launch in launches) and not any(
+        own in changed for each, own in inputs if each.op == "placeholder"
+    )

@@ -18,15 +18,16 @@ OPTIONS: dict[str, Any] = {}
 """Options of all launches, for tuning."""
 
 
-_recording = ContextVar("_recording", default=False)
+_recording: ContextVar[list[Launch] | None] = ContextVar("_recording", default=None)
 
 
 @contextmanager
-def recorded() -> Iterator[None]:
+def recorded() -> Iterator[list[Launch]]:
     """Records launches in the graph that is being traced, instead of executing them."""
-    token = _recording.set(True)
+    launches: list[Launch] = []
+    token = _recording.set(launches)
     try:
-        yield
+        yield launches
     finally:
         _recording.reset(token)
 
@@ -58,13 +59,20 @@ class Launch:
         self._grid, self._numbers, self._options = (*grid, 1, 1)[:3], numbers, options | OPTIONS
         self._compiled: dict[tuple[int, ...], tuple[Any, ...]] = {}
 
+    @property
+    def capped(self) -> bool:
+        """True if the kernel is limited to some registers, so that more programs run at once."""
+        return self._options.get("maxnreg") is not None
+
     def __call__(self, *tensors: Tensor) -> None:
         """Launches the kernel. All calls must pass the same dtypes on the same device.
 
         Raises:
             RuntimeError: if the kernel does not compile or launch. Names the op, shape and switch.
         """
-        if _recording.get():
+        recording = _recording.get()
+        if recording is not None:
+            recording.append(self)
             self._record(tensors)
             return
         device = tensors[0].device
@@ -83,8 +91,9 @@ class Launch:
 
     def _record(self, tensors: tuple[Tensor, ...]) -> None:
         options = dict(self._options)
-        # A graph cannot hold these. Kernels overlap only if they are launched with the second.
-        options.pop("maxnreg", None), options.pop("launch_pdl", None)
+        # A graph can hold neither. Kernels overlap only if they are launched with the second.
+        options.pop("maxnreg", None)
+        options.pop("launch_pdl", None)
         options |= dict.fromkeys(options.keys() & {"STARTS", "WAITS"}, False)
         torch.library.wrap_triton(self._kernel)[self._grid](*tensors, *self._numbers, **options)
 

@@ -254,8 +254,10 @@ class Tile(NamedTuple):
     paired: bool
     """True if a row is held as `pairs`."""
 
-    def registers(self, masks: bool) -> int:
-        """Returns the maximum number of registers per thread."""
+    def registers(self, masks: bool) -> int | None:
+        """Returns the maximum number of registers per thread, if there is one."""
+        if self.alone:
+            return None
         return REGISTERS if masks and not self.paired else MORE_REGISTERS
 
 
