@@ -14,13 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import compile_checks._command_path  # noqa: F401  # first: decides where modules are found
+from compile_checks._engine.costs import Frame, Limits
 from compile_checks._engine.findings import (
     AuditReport,
     CapturedGraph,
     Finding,
-    Frame,
     GraphBreak,
-    Limits,
     Mode,
     Recompile,
 )

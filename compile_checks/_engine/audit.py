@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from compile_checks._engine.capture import Backend, CapturingBackend, backend_name
-from compile_checks._engine.findings import UNLIMITED, AuditReport, Limits, Mode
+from compile_checks._engine.costs import UNLIMITED, Limits
+from compile_checks._engine.findings import AuditReport, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate, check_names
 from compile_checks._engine.recording import record
 from compile_checks._engine.run import Run

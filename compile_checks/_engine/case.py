@@ -11,7 +11,8 @@ from compile_checks import _compat
 from compile_checks._engine.audit import audit_calls
 from compile_checks._engine.capture import backend_name
 from compile_checks._engine.compare import back_propagate
-from compile_checks._engine.findings import UNLIMITED, AuditReport, Limits, Mode
+from compile_checks._engine.costs import UNLIMITED, Limits
+from compile_checks._engine.findings import AuditReport, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate
 from compile_checks._engine.run import same_steps
 from compile_checks._engine.scenarios import Calls

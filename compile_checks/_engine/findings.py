@@ -1,6 +1,6 @@
 """The values that an audit returns: frozen dataclasses that convert to and from JSON.
 
-This module is a leaf of the package: it imports no other module of it.
+This module imports no other module of the package, except `costs`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
+
+from compile_checks._engine.costs import Frame
 
 Kind = str
 """The id of a rule. `compile_checks.rules.RULES` is the table of all rules."""
@@ -135,38 +137,6 @@ class CapturedGraph:
     """The graph without names, places and types, for comparison with an expected graph."""
     ops: tuple[tuple[str, int], ...] = ()
     """The number of calls of each op, by name."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A function that Dynamo compiled, and what that costs."""
-
-    name: str
-    """The function or resume function."""
-    file: str
-    line: int
-    """Its first line."""
-    entries: int = 1
-    """How many times it was compiled. A call checks the guards of one after another."""
-    graphs: int = 0
-    ops: int = 0
-    """The ops of all its graphs."""
-    guards: int = 0
-    """The guards of all entries."""
-    seconds: float = 0.0
-    """How long all compilations took, with the backend."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The largest costs of a frame. `None` sets no limit."""
-
-    entries: int | None = None
-    guards: int | None = None
-    seconds: float | None = None
-
-
-UNLIMITED: Final = Limits()
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compile_checks._engine.capture import Capture
+from compile_checks._engine.costs import UNLIMITED, Frame, Limits
 from compile_checks._engine.findings import (
-    UNLIMITED,
     AuditReport,
     CapturedGraph,
     Finding,
-    Frame,
     GraphBreak,
-    Limits,
     Recompile,
 )
 from compile_checks._engine.trace import Compilation

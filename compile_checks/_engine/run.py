@@ -22,14 +22,13 @@ from compile_checks._engine.compare import (
     copied,
     own_gradients,
 )
+from compile_checks._engine.costs import UNLIMITED, Limits
 from compile_checks._engine.counts import Counts
 from compile_checks._engine.findings import (
-    UNLIMITED,
     AuditReport,
     CapturedGraph,
     Finding,
     GraphBreak,
-    Limits,
     Mode,
 )
 from compile_checks._engine.gates import ExpectedGraph, Gate

@@ -9,7 +9,8 @@ from typing import Final
 
 from compile_checks import _compat
 from compile_checks._engine import judge
-from compile_checks._engine.findings import UNLIMITED, AuditReport, Limits
+from compile_checks._engine.costs import UNLIMITED, Limits
+from compile_checks._engine.findings import AuditReport
 from compile_checks._engine.recording import record
 from compile_checks._engine.trace import Trace
 from compile_checks.rules import nothing_compiled

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from compile_checks._engine.case import Case
-from compile_checks._engine.findings import Limits
+from compile_checks._engine.costs import Limits
 from compile_checks._engine.gates import GATES
 from compile_checks._engine.scenarios import Calls
 from compile_checks.command.modules import TargetError

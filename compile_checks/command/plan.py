@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from compile_checks._engine.case import Case, audit_modes
-from compile_checks._engine.findings import UNLIMITED, AuditReport, Finding, Kind, Limits, Mode
+from compile_checks._engine.costs import UNLIMITED, Limits
+from compile_checks._engine.findings import AuditReport, Finding, Kind, Mode
 from compile_checks._engine.gates import Gate
 from compile_checks._engine.results import CaseResult
 from compile_checks.command.targets import (

@@ -20,7 +20,8 @@ from unittest import mock
 
 import torch
 
-from compile_checks._engine.findings import AuditReport, Limits
+from compile_checks._engine.costs import Limits
+from compile_checks._engine.findings import AuditReport
 from compile_checks._engine.results import CaseResult, Results
 from compile_checks._engine.watching import watch
 from compile_checks.command.runner import exits_raise, without_warnings

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from compile_checks._engine.findings import Finding, Frame
+from compile_checks._engine.costs import Frame
+from compile_checks._engine.findings import Finding
 from compile_checks._engine.results import CaseResult, Known, Results, portable_path
 from compile_checks.outputs.text import details, plural, printable, total
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from compile_checks._engine.findings import Finding, Frame, Limits
+from compile_checks._engine.costs import Frame, Limits
+from compile_checks._engine.findings import Finding
 from compile_checks.rules._rule import Rule
 
 RULE = Rule(

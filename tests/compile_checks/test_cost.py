@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compile_checks import AuditReport, Limits, Step, __main__, audit, audit_calls, watch
-from compile_checks._engine.findings import Frame
+from compile_checks._engine.costs import Frame
 from compile_checks._engine.judge import _sum
 
 X = torch.ones(3)
@@ -162,23 +162,25 @@ def test_the_command_shows_frames_and_reports_them(capsys: pytest.CaptureFixture
     assert (reported["name"], reported["entries"], reported["ops"]) == ("double", 2, 2)
 
 
+TABLES = {
+    "command": """targets = ["costly.py::sized"]""",
+    "table": """targets = ["costly.py::sized"]
+{key} = {value}""",
+    "target": """targets = [{{ target = "costly.py::sized", {key} = {value} }}]""",
+}
+"""The table of a project, by where the limit is."""
+
+
 @pytest.mark.usefixtures("_project")
-@pytest.mark.parametrize("where", ["command", "table", "target"])
-def test_limits_of_the_command_and_the_table(where: str) -> None:
-    for key, low, high in (("entries", 1, 2), ("guards", 1, 999), ("seconds", 0.00001, 999)):
-        for value, status in ((low, 1), (high, 0)):
-            arguments = ["--budget", "2"]
-            if where == "command":
-                arguments += [
-                    "costly.py::sized",
-                    f"--max-{key}",
-                    f"{value:f}".rstrip("0").rstrip("."),
-                ]
-            own = f", max_{key} = {value:f}" if key == "seconds" else f", max_{key} = {value}"
-            table = f"max_{key} = {value:f}" if key == "seconds" else f"max_{key} = {value}"
-            Path("pyproject.toml").write_text(
-                "[tool.compile_checks]\n"
-                + (f"{table}\n" if where == "table" else "")
-                + f'targets = [{{ target = "costly.py::sized"{own if where == "target" else ""} }}]\n'
-            )
-            assert __main__.main(arguments) == status, (key, value)
+@pytest.mark.parametrize("where", TABLES)
+@pytest.mark.parametrize(
+    ("key", "low", "high"),
+    [("max_entries", "1", "2"), ("max_guards", "1", "999"), ("max_seconds", "0.00001", "999")],
+)
+def test_limits_of_the_command_and_the_table(where: str, key: str, low: str, high: str) -> None:
+    for value, status in ((low, 1), (high, 0)):
+        table = TABLES[where].format(key=key, value=value)
+        Path("pyproject.toml").write_text(f"[tool.compile_checks]\n{table}\n")
+        option = [f"--{key.replace('_', '-')}", value] if where == "command" else []
+
+        assert __main__.main(["--budget", "2", *option]) == status
