@@ -23,6 +23,7 @@ from compile_checks._engine.recording import record
 from compile_checks._engine.run import Run
 from compile_checks._engine.scenarios import Calls
 from compile_checks._engine.state import clean_compiler
+from compile_checks._engine.timing import Stopwatch
 
 
 def audit(
@@ -37,6 +38,7 @@ def audit(
     compare: bool = True,
     gates: Collection[Gate] = DEFAULT_GATES,
     expected_graph: ExpectedGraph | None = None,
+    time: bool = False,
 ) -> AuditReport:
     """Compiles a function or module, calls it twice with the same inputs and returns a report.
 
@@ -64,6 +66,8 @@ def audit(
             is only "pt2", which costs nothing: every op must have the tag `pt2_compliant_tag`.
         expected_graph: the expected graph, either its canonical text or its ops and their counts.
             See `captured_graphs` of a report for both forms.
+        time: if True, makes the calls again, several times, and reports how long a call takes and
+            how long it is in Python at each graph break.
 
     Returns:
         A report. It is `ok` if all code was compiled into graphs and the second call reused the
@@ -100,6 +104,7 @@ def audit(
         compare=compare,
         gates=gates,
         expected_graph=expected_graph,
+        time=time,
     )
 
 
@@ -116,6 +121,7 @@ def audit_calls(
     compare: bool = True,
     gates: Collection[Gate] = DEFAULT_GATES,
     expected_graph: ExpectedGraph | None = None,
+    time: bool = False,
 ) -> AuditReport:
     """Audits a sequence of calls, which it runs twice. See `audit` for the other arguments.
 
@@ -139,9 +145,11 @@ def audit_calls(
     check_callable(fn)
     mode = Mode(fullgraph, dynamic, backward, backend_name(backend))
     with clean_compiler(), record() as trace:
-        run = Run(fn, mode, CapturingBackend(backend), trace, compare, frozenset(gates))
+        capturing = CapturingBackend(backend, stopwatch=Stopwatch() if time else None)
+        run = Run(fn, mode, capturing, trace, compare, frozenset(gates))
         run.make(calls)
         report = run.report(max_graphs, limits)
+        report = run.measured(report, calls)
         run.check_graph(report.captured_graphs, expected_graph)
         run.check_gates(calls)
     findings = (*report.findings, *run.findings)

@@ -12,6 +12,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 from compile_checks import _compat
+from compile_checks._engine.timing import Stopwatch
 
 Backend = str | Callable[..., Any]
 
@@ -51,6 +52,8 @@ class CapturingBackend:
 
     backend: Backend
     captures: list[Capture] = field(default_factory=list)
+    stopwatch: Stopwatch | None = None
+    """Stamps the runs of the graphs, if given."""
 
     def __post_init__(self) -> None:
         # Dynamo's errors name a backend by this attribute.
@@ -65,17 +68,18 @@ class CapturingBackend:
         return self
 
     def __call__(self, module: GraphModule, inputs: list[Any]) -> Any:
-        compile_id = _compat.current_compile_id()
+        compile_id = str(_compat.current_compile_id() or "")
         self.captures.append(
             Capture(
-                compile_id=str(compile_id or ""),
+                compile_id=compile_id,
                 canonical=canonical(module),
                 ops=tuple(sorted(Counter(map(_op_name, _calls(module))).items())),
                 overloads=tuple(dict.fromkeys(_overloads(module))),
             )
         )
         compiler: Any = self.backend if self._lookup is None else self._lookup(self.backend)
-        return compiler(module, inputs)
+        compiled = compiler(module, inputs)
+        return compiled if self.stopwatch is None else self.stopwatch.watching(compile_id, compiled)
 
 
 def backend_name(backend: Backend) -> str:

@@ -47,6 +47,7 @@ class Case:
     compare: bool = True
     gates: Collection[Gate] = DEFAULT_GATES
     expected_graph: ExpectedGraph | None = None
+    time: bool = False
 
     @property
     def mode(self) -> Mode:
@@ -90,6 +91,7 @@ class Case:
             compare=self.compare,
             gates=self.gates,
             expected_graph=self.expected_graph,
+            time=self.time,
         )
 
     def _error_in_eager(self, raised: Exception) -> Exception | None:

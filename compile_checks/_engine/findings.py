@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from compile_checks._engine.costs import Frame
+from compile_checks._engine.costs import Frame, Times
 
 Kind = str
 """The id of a rule. `compile_checks.rules.RULES` is the table of all rules."""
@@ -90,6 +90,8 @@ class GraphBreak:
     ops_before: int = 0
     ops_after: int = 0
     """How many ops the graph that ends here has, and the next one."""
+    seconds: float | None = field(default=None, compare=False)
+    """How long a call is in Python here, between two graphs. None if that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Finding:
     """Your line that leads to a place in a library, as `file:line`."""
     cost: str = field(default="", compare=False)
     """What it costs, if that is known."""
+    seconds: float | None = field(default=None, compare=False)
+    """How long a call is in Python here. None if that was not measured."""
 
     def __str__(self) -> str:
         """Returns a line with the place, kind and headline.
@@ -227,6 +231,8 @@ class AuditReport:
     """What the audit could not check, and why."""
     frames: tuple[Frame, ...] = field(default=(), compare=False)
     """The functions that Dynamo compiled, those first that took longest."""
+    times: Times | None = field(default=None, compare=False)
+    """How long a call takes. None if that was not measured."""
 
     @property
     def ok(self) -> bool:
@@ -293,6 +299,7 @@ class AuditReport:
             ),
             notes=tuple(document["notes"]),
             frames=tuple(Frame(**item) for item in document.get("frames", ())),
+            times=Times(**times) if (times := document.get("times")) else None,
         )
 
     def __str__(self) -> str:

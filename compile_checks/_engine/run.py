@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from compile_checks import _compat
-from compile_checks._engine import gates, judge
+from compile_checks._engine import gates, judge, timing
 from compile_checks._engine.breaks import break_of
 from compile_checks._engine.capture import CapturingBackend
 from compile_checks._engine.compare import (
@@ -66,6 +66,8 @@ class Run:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     allowances: list[judge.Allowance] = field(default_factory=list)
+    compiled: Callable[..., Any] | None = None
+    """The compiled code, unless the code compiles parts of itself."""
     refused: GraphBreak | None = None
     """The break at which `fullgraph=True` raised."""
 
@@ -92,12 +94,13 @@ class Run:
         if regions := compiled_regions(self.fn):
             self.notes.append(described(regions))
             return self.fn
-        return torch.compile(
+        self.compiled = torch.compile(
             self.fn,
             fullgraph=self.mode.fullgraph,
             dynamic=self.mode.dynamic,
             backend=self.backend.compiler,
         )
+        return self.compiled
 
     def report(self, max_graphs: int | None, limits: Limits = UNLIMITED) -> AuditReport:
         """Returns a report on what Dynamo did."""
@@ -116,6 +119,42 @@ class Run:
         breaks = report.graph_breaks or (self.refused,)
         broken = [] if report.graph_breaks else graph_break.check(breaks)
         return replace(report, graph_breaks=breaks, findings=(*broken, *found))
+
+    def measured(self, report: AuditReport, calls: Calls) -> AuditReport:
+        """Returns the report with how long a call takes, if it was requested and is possible."""
+        if self.backend.stopwatch is None or self.refused is not None:
+            return report
+        found = self._measure(self.backend.stopwatch, calls)
+        if isinstance(found, str):
+            self.notes.append(f"time: not measured: {found}")
+            return report
+        times, left = found.times, dict(found.at_breaks)
+        # The first break of a compilation is the cause of its others.
+        breaks = tuple(
+            replace(b, seconds=left.pop(b.compile_id, None)) for b in report.graph_breaks
+        )
+        others = (f for f in report.findings if f.kind != graph_break.RULE.id)
+        findings = (*graph_break.check(breaks, times), *others)
+        return replace(report, graph_breaks=breaks, findings=findings, times=times)
+
+    def _measure(self, stopwatch: timing.Stopwatch, calls: Calls) -> timing.Measurement | str:
+        """Makes the calls again, several times. Returns why not if that says nothing."""
+        if self.compiled is None:
+            return "the code compiles parts of itself"
+        if not self.backend.captures:
+            return "no graph was captured"
+        before = [*self.trace.compilations]
+        with self._inductor():
+            rounds = [*timing.rounds(stopwatch, lambda: self._timed_calls(stopwatch, calls))]
+        if len(self.trace.compilations) > len(before):
+            return "calls compile something new each time"
+        return timing.measurement(rounds, before) or "the calls do not run the same graphs"
+
+    def _timed_calls(self, stopwatch: timing.Stopwatch, calls: Calls) -> Iterator[timing.TimedCall]:
+        assert self.compiled is not None
+        for step in same_steps(calls):
+            seed()
+            yield timing.timed(stopwatch, partial(self.compiled, *step.args, **step.kwargs))
 
     def all_notes(self) -> tuple[str, ...]:
         """Returns what could not be checked, and why."""

@@ -146,6 +146,13 @@ def _add_running(parser: ArgumentParser) -> None:
     )
     group.add_argument("--isolate", action="store_true", help="run each case in its own process")
     group.add_argument(
+        "--time",
+        action="store_true",
+        default=None,
+        help="then make the calls several times more, and report how much of a call's time is in "
+        "Python at each graph break",
+    )
+    group.add_argument(
         "--timeout",
         type=_seconds,
         metavar="SECONDS",

@@ -179,6 +179,7 @@ _OPTIONS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "max_entries": _positive,
     "max_guards": _positive,
     "max_seconds": _seconds,
+    "time": _flag,
     "gates": _several_of(GATES),
     "ignore": _several_of(KINDS),
 }

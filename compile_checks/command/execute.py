@@ -111,6 +111,7 @@ def _options(arguments: Namespace) -> Options:
         max_entries=arguments.max_entries,
         max_guards=arguments.max_guards,
         max_seconds=arguments.max_seconds,
+        time=arguments.time,
         gates=tuple(arguments.gate),
         ignore=tuple(arguments.ignore),
     )

@@ -57,6 +57,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "compare": _Field("True or False", _is_flag),
     "gates": _Field(f"a list with any of {', '.join(GATES)}", _are_gates),
     "expected_graph": _Field("a string, or a mapping of ops to their counts", _is_graph),
+    "time": _Field("True or False", _is_flag),
 }
 """The keys: the fields of `Case`, with `inputs` in place of `calls`."""
 

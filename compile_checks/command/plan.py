@@ -37,7 +37,7 @@ _DYNAMIC: Mapping[str, Sequence[bool | None]] = {
 
 
 _LIMITS = ("max_entries", "max_guards", "max_seconds")
-_SINGLE = ("mode", "dynamic", "backward", "backend", "budget", *_LIMITS)
+_SINGLE = ("mode", "dynamic", "backward", "backend", "budget", "time", *_LIMITS)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Options:
     max_entries: int | None = None
     max_guards: int | None = None
     max_seconds: float | None = None
+    time: bool | None = None
     gates: Collection[Gate] = ()
     """Gates to run in addition to those of the cases."""
     ignore: Collection[Kind] = ()
@@ -94,12 +95,14 @@ class Options:
         )
 
     def applied(self, case: Case) -> Case:
-        """Returns a case with the requested budget and gates. `Task` handles the modes."""
+        """Returns a case as these options request. `Task` handles the modes."""
         changes: dict[str, Any] = {}
         if self.budget is not None:
             changes["max_graphs"] = self.budget
         if self.limits != UNLIMITED:
             changes["limits"] = self.limits
+        if self.time is not None:
+            changes["time"] = self.time
         if self.gates:
             changes["gates"] = tuple(dict.fromkeys((*case.gates, *self.gates)))
         return replace(case, **changes)

@@ -36,6 +36,7 @@ def schema() -> Schema:
             "recompile": _recompile(),
             "captured_graph": _captured_graph(),
             "frame": _frame(),
+            "times": _times(),
             "finding": _finding("One problem.", fingerprint=_text(_FINGERPRINT)),
             "known": _known(),
             "plain_finding": _finding("A finding without its fingerprint."),
@@ -49,6 +50,7 @@ _OWNER = "The owner of the code: yours, torch, python, or the name of an install
 _CALLED_FROM = "Your line that leads to a place in a library, as file:line. Empty if none does."
 _FINGERPRINT = "Depends only on the kind, the file, the text of the line and the headline."
 _FRAME = "The name of the function or resume function."
+_AT_BREAK = "How long a call is in Python at the break. Null if it was not measured."
 _FRAME_LINE = "The first line of the frame."
 
 
@@ -56,7 +58,7 @@ def _case() -> Schema:
     return _object(
         "One case in one mode.",
         name=_text("Unique in the report."),
-        seconds={"description": "The duration of the audit.", "type": "number", "minimum": 0},
+        seconds=_seconds("The duration of the audit."),
         file=_text("The file that defines the audited callable. May be empty."),
         line=_number("The first line of the callable, or 0."),
         ok=_flag("True if the case has no findings."),
@@ -70,6 +72,10 @@ def _case() -> Schema:
         },
         captured_graphs=_list("The graphs in order of compilation.", _ref("captured_graph")),
         frames=_list("The compiled functions, those first that took longest.", _ref("frame")),
+        times={
+            "description": "How long a call takes. Null if `--time` was not given or not possible.",
+            "anyOf": [_ref("times"), {"type": "null"}],
+        },
         notes=_list("What could not be checked, and why.", {"type": "string"}),
         known=_list("The findings that are accepted.", _ref("known")),
     )
@@ -97,6 +103,7 @@ def _graph_break() -> Schema:
         called_from=_text(_CALLED_FROM),
         ops_before=_number("The number of ops of the graph that ends there."),
         ops_after=_number("The number of ops of the next graph."),
+        seconds=_measured(_AT_BREAK),
     )
 
 
@@ -148,11 +155,16 @@ def _frame() -> Schema:
         graphs=_number("The number of its graphs."),
         ops=_number("The number of ops of its graphs."),
         guards=_number("The number of guards of all entries."),
-        seconds={
-            "description": "How long all compilations took, with the backend.",
-            "type": "number",
-            "minimum": 0,
-        },
+        seconds=_seconds("How long all compilations took, with the backend."),
+    )
+
+
+def _times() -> Schema:
+    return _object(
+        "How long a call takes when everything is compiled.",
+        rounds=_number("How often the calls were measured. The seconds are medians."),
+        seconds=_seconds("One call; if there are several, their mean."),
+        graph_seconds=_seconds("The part of it inside compiled graphs."),
     )
 
 
@@ -173,6 +185,7 @@ def _finding(description: str, **more: Schema) -> Schema:
         **_guard(),
         called_from=_text(_CALLED_FROM),
         cost=_text("What it costs. Empty if unknown."),
+        seconds=_measured(_AT_BREAK),
         **more,
     )
 
@@ -232,6 +245,14 @@ def _flag(description: str) -> Schema:
 
 def _number(description: str) -> Schema:
     return {"description": description, "type": "integer", "minimum": 0}
+
+
+def _seconds(description: str) -> Schema:
+    return {"description": description, "type": "number", "minimum": 0}
+
+
+def _measured(description: str) -> Schema:
+    return {"description": description, "type": ["number", "null"], "minimum": 0}
 
 
 def _ref(name: str) -> Schema:

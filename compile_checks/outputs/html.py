@@ -10,7 +10,7 @@ from pathlib import Path
 from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding, headline
 from compile_checks._engine.results import CaseResult, Results, portable_path
 from compile_checks.outputs.markup import Markup, folded, join, tag
-from compile_checks.outputs.text import details, plural, total
+from compile_checks.outputs.text import details, duration, plural, total
 from compile_checks.rules import RULES, graph_break
 
 _CONTEXT = 8
@@ -70,7 +70,8 @@ class _Page:
             known = [
                 folded(f"{k.until}: {k.reason}", self._finding(case, k.finding)) for k in case.known
             ]
-            notes = [tag("p", f"note: {note}") for note in report.notes]
+            notes = [tag("p", duration(report.times))] if report.times is not None else []
+            notes += [tag("p", f"note: {note}") for note in report.notes]
             graphs = _graphs("all captured graphs", report.captured_graphs)
             shown = (tag("h2", case.name), *findings, *known, *notes, graphs)
             yield tag("section", *shown, id=f"case-{number}")
@@ -139,8 +140,7 @@ def _surroundings(report: AuditReport, finding: Finding) -> Iterator[Markup]:
     ids = [
         b.compile_id
         for b in report.graph_breaks
-        if (b.file, b.line) == (finding.file, finding.line)
-        and headline(b.reason) == headline(finding.reason)
+        if graph_break.place(b) == graph_break.place(finding)
     ]
     for compile_id in dict.fromkeys(ids):
         before, after = _neighbors(report.captured_graphs, compile_id)

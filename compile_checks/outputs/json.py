@@ -12,7 +12,7 @@ from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult, Known, Results, identity
 from compile_checks.outputs.text import dumped, total
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 """The major number changes if readers may break, the minor number if fields are added."""
 _MAJOR = SCHEMA_VERSION.partition(".")[0]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from compile_checks._engine.findings import Finding, headline
 from compile_checks._engine.results import CaseResult, Results
-from compile_checks.outputs.text import details, printable, total
+from compile_checks.outputs.text import details, duration, printable, total
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
 
@@ -32,13 +32,15 @@ def _row(case: CaseResult) -> str:
 
 
 def _findings(case: CaseResult) -> Iterator[str]:
-    if not case.report.ok or case.known or case.report.notes:
+    if not case.report.ok or case.known or case.report.times or case.report.notes:
         yield from ("", f"## {_escaped(case.name)}")
     for finding in case.report.findings:
         yield from _finding(case, finding)
     for known in case.known:
         reason = _escaped(f"{known.finding} ({known.reason})")
         yield from ("", f"- {known.until}: {reason}")
+    if case.report.times is not None:
+        yield from ("", f"- time: {duration(case.report.times)}")
     for note in case.report.notes:
         yield from ("", f"- note: {_escaped(note)}")
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from compile_checks._engine.costs import Frame
 from compile_checks._engine.findings import Finding
 from compile_checks._engine.results import CaseResult, Known, Results, portable_path
-from compile_checks.outputs.text import details, plural, printable, total
+from compile_checks.outputs.text import details, duration, plural, printable, total
 
 WIDTH = 80
 _COLUMNS = "graphs breaks recompiles result"
@@ -48,6 +48,8 @@ class Table:
             yield from self._finding(finding)
         for known in case.known:
             yield from self._known(known)
+        if report.times is not None:
+            yield from _wrapped(f"time: {duration(report.times)}", indent=2)
         for frame in report.frames if self._frames else ():
             yield from _wrapped(_described(frame), indent=2)
         for note in report.notes:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from compile_checks._engine.costs import Times, milliseconds
 from compile_checks._engine.findings import YOURS, Finding
 from compile_checks._engine.results import Results, portable_path
 
@@ -70,6 +71,16 @@ def graph_break_page(finding: Finding) -> str:
     'https://meta-pytorch.github.io/compile-graph-break-site/gb/gb0170.html'
     """
     return f"{GRAPH_BREAK_SITE}{finding.gb_id.lower()}.html" if finding.gb_id else ""
+
+
+def duration(times: Times) -> str:
+    """Says how long a call takes.
+
+    >>> duration(Times(25, seconds=0.0066, graph_seconds=0.004))
+    'a call spends 4.0 of 6.6 ms in graphs (median of 25 rounds)'
+    """
+    spent = milliseconds(times.graph_seconds, times.seconds)
+    return f"a call spends {spent} in graphs (median of {plural(times.rounds, 'round')})"
 
 
 def details(finding: Finding) -> list[tuple[str, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 
+from compile_checks._engine.costs import Times
 from compile_checks._engine.findings import Finding, GraphBreak, headline
 from compile_checks.rules._rule import Rule
 
@@ -21,24 +21,29 @@ REJECTED = "the backend rejected the graph"
 """How the reason begins if Dynamo captured a graph that the backend did not compile."""
 
 
-def check(breaks: Iterable[GraphBreak]) -> Iterator[Finding]:
+def check(breaks: Iterable[GraphBreak], times: Times | None = None) -> Iterator[Finding]:
     """Yields one finding for each place and headline, in order of first occurrence.
 
     A helper breaks once at each place where it is inlined, and once when it is compiled separately.
     A resume function may break at the same line as its function. All of these are one line to fix.
     """
-    merged: dict[tuple[str, int, str], Finding] = {}
+    merged: dict[tuple[str, int, str], list[GraphBreak]] = {}
     for b in breaks:
-        key = b.file, b.line, headline(b.reason)
-        if key in merged:
-            merged[key] = replace(merged[key], count=merged[key].count + 1)
-        else:
-            merged[key] = _finding(b)
-    yield from merged.values()
+        merged.setdefault(place(b), []).append(b)
+    for same in merged.values():
+        yield _finding(same, times)
 
 
-def _finding(graph_break: GraphBreak) -> Finding:
-    b = graph_break
+def place(found: GraphBreak | Finding) -> tuple[str, int, str]:
+    """Returns what a finding and the breaks that it merges have in common."""
+    return found.file, found.line, headline(found.reason)
+
+
+def _finding(same: Sequence[GraphBreak], times: Times | None) -> Finding:
+    b = same[0]
+    measured = [other.seconds for other in same if other.seconds is not None]
+    seconds = sum(measured) if measured else None
+    costs = [times.share(seconds)] if times is not None and seconds is not None else []
     return RULE.finding(
         b.reason,
         b.hint,
@@ -47,13 +52,14 @@ def _finding(graph_break: GraphBreak) -> Finding:
         line=b.line,
         source=b.source,
         owner=b.owner,
+        count=len(same),
         called_from=b.called_from,
-        cost=_cost(b),
+        cost=", ".join([*costs, *_ops(b)]),
+        seconds=seconds,
     )
 
 
-def _cost(graph_break: GraphBreak) -> str:
+def _ops(graph_break: GraphBreak) -> Iterator[str]:
     before, after = graph_break.ops_before, graph_break.ops_after
-    if before + after == 0:
-        return ""
-    return f"{before} op{'' if before == 1 else 's'} in the graph before it, {after} in the next"
+    if before + after:
+        yield f"{before} op{'' if before == 1 else 's'} in the graph before it, {after} in the next"

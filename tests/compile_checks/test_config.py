@@ -329,9 +329,7 @@ def test_the_pre_commit_hook_runs_the_command(project: Path) -> None:
 
 # ------------------------------------------------------------------ errors
 
-KEYS = (
-    "mode, dynamic, backward, backend, budget, max_entries, max_guards, max_seconds, gates, ignore"
-)
+KEYS = "mode, dynamic, backward, backend, budget, max_entries, max_guards, max_seconds, time, gates, ignore"
 ENTRIES = 'expected strings and tables such as { target = "model.py::Model", budget = 2 }'
 ONE = "targets = ['m:f']\n"
 

@@ -111,7 +111,7 @@ def test_a_stranger_follows_the_pages(tmp_path: Path) -> None:
     reader.folder.mkdir()
 
     reader.follow((DOCS / "audit.md").read_text())
-    assert reader.done.count("ran") == 16
+    assert reader.done.count("ran") == 17
     assert any("\n2 cases, none failed\n" in done for done in reader.done)  # the workflow's
     tests = reader.run("python -m pytest -q -p no:cacheprovider")
     assert "2 passed" in tests, tests

@@ -26,6 +26,7 @@ from tests.compile_checks.test_compare import filled_once
 from tests.compile_checks.test_gates import skipped_at_run_time
 from tests.compile_checks.test_libraries import in_package
 from tests.compile_checks.test_regions import Calls, Disabled, Regional
+from tests.compile_checks.test_time import PAUSE, looping, spent
 
 X = torch.ones(3)
 
@@ -312,9 +313,19 @@ MUTANTS = {
         "_engine.judge:frames_in", nothing, lambda: any(frame.guards > 1 for frame in sizes().frames)
     ),
     "costs of breaks": Mutant(
-        "rules.graph_break:_cost",
-        lambda found: "",
+        "rules.graph_break:_ops",
+        nothing,
         lambda: "1 in the next" in first(audit(broken, (X,))).cost,
+    ),
+    "time at breaks": Mutant(
+        "_engine.timing:_owners",
+        lambda runs, compilations: [""] * (len(runs) + 1),
+        lambda: first(audit(broken, (X,), time=True)).seconds is not None,
+    ),
+    "time in a frame that Dynamo skipped": Mutant(
+        "_engine.timing:_shared",
+        nothing,
+        lambda: spent(audit(looping, (X,), time=True), "pause()") > 3 * PAUSE,
     ),
     "ignored kinds": Mutant(
         "_engine.results:CaseResult.ignoring",
