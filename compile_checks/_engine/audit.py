@@ -19,6 +19,7 @@ from compile_checks._engine.capture import Backend, CapturingBackend, backend_na
 from compile_checks._engine.costs import UNLIMITED, Limits
 from compile_checks._engine.findings import AuditReport, Mode
 from compile_checks._engine.gates import DEFAULT_GATES, ExpectedGraph, Gate, check_names
+from compile_checks._engine.ranking import ranked
 from compile_checks._engine.recording import record
 from compile_checks._engine.run import Run
 from compile_checks._engine.scenarios import Calls
@@ -153,7 +154,8 @@ def audit_calls(
         run.check_graph(report.captured_graphs, expected_graph)
         run.check_gates(calls)
     findings = (*report.findings, *run.findings)
-    return replace(report, findings=findings, mode=mode, notes=run.all_notes())
+    whole = replace(report, findings=findings, mode=mode, notes=run.all_notes())
+    return ranked(whole, max_graphs)
 
 
 def check_callable(fn: Callable[..., Any]) -> None:

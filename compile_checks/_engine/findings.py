@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
@@ -92,6 +92,8 @@ class GraphBreak:
     """How many ops the graph that ends here has, and the next one."""
     seconds: float | None = field(default=None, compare=False)
     """How long a call is in Python here, between two graphs. None if that was not measured."""
+    skipped: bool = field(default=False, compare=False)
+    """True if all of the function runs in eager mode because of the break."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,10 @@ class Finding:
     """What it costs, if that is known."""
     seconds: float | None = field(default=None, compare=False)
     """How long a call is in Python here. None if that was not measured."""
+    number: int = field(default=0, compare=False)
+    """Its number in the report, from 1. 0 if it was added after the audit."""
+    caused_by: int = field(default=0, compare=False)
+    """The number of the finding without which this one would not exist. 0 if there is none."""
 
     def __str__(self) -> str:
         """Returns a line with the place, kind and headline.
@@ -214,6 +220,26 @@ def headline(reason: str) -> str:
     return " ".join(reason.partition("\n")[0].split())
 
 
+def grouped(findings: Iterable[Finding]) -> list[tuple[Finding, list[Finding]]]:
+    """Returns the findings, each with its consequences.
+
+    A consequence whose cause is not among the findings, because it is accepted, is on its own.
+
+    >>> two = Finding("graph-break", "a loop", number=1), Finding("export", "no", caused_by=1)
+    >>> [(str(cause), len(others)) for cause, others in grouped(two)]
+    [('graph-break: a loop', 1)]
+    >>> len(grouped(two[1:]))
+    1
+    """
+    listed = [*findings]
+    numbers = {finding.number for finding in listed} - {0}
+    return [
+        (cause, [f for f in listed if f.caused_by == cause.number != 0])
+        for cause in listed
+        if cause.caused_by not in numbers
+    ]
+
+
 @dataclass(frozen=True, repr=False)
 class AuditReport:
     """What Dynamo did, and the problems that the audit found."""
@@ -223,6 +249,7 @@ class AuditReport:
     graph_breaks: tuple[GraphBreak, ...] = ()
     recompiles: tuple[Recompile, ...] = ()
     findings: tuple[Finding, ...] = ()
+    """Errors first, then breaks, those first that cost most. Consequences follow their cause."""
     mode: Mode | None = field(default=None, compare=False)
     """How the code was compiled and called. None for a report of `watch`."""
     captured_graphs: tuple[CapturedGraph, ...] = field(default=(), compare=False)
@@ -303,8 +330,14 @@ class AuditReport:
         )
 
     def __str__(self) -> str:
-        """Returns one line per finding, so that `assert report.ok, report` shows the problems."""
-        return "\n".join(map(str, self.findings)) or "ok"
+        """Returns one line per finding, so that `assert report.ok, report` shows the problems.
+
+        Consequences are indented below their cause.
+        """
+        lines = []
+        for cause, consequences in grouped(self.findings):
+            lines += [str(cause), *(f"  {finding}" for finding in consequences)]
+        return "\n".join(lines) or "ok"
 
     def __repr__(self) -> str:
         """Returns the counts and all findings.

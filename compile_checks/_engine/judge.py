@@ -92,8 +92,11 @@ def breaks_in(compilations: Iterable[Compilation]) -> tuple[GraphBreak, ...]:
     found: list[GraphBreak] = []
     for number, compilation in enumerate(started):
         later = (other.ops for other in started[number + 1 :] if other.has_graph)
-        before, after = compilation.ops, next(later, 0)
-        found += [replace(b, ops_before=before, ops_after=after) for b in compilation.breaks]
+        before, after, skipped = compilation.ops, next(later, 0), not compilation.resumed
+        found += [
+            replace(b, ops_before=before, ops_after=after, skipped=skipped)
+            for b in compilation.breaks
+        ]
     return tuple(found)
 
 

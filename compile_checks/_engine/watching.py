@@ -11,6 +11,7 @@ from compile_checks import _compat
 from compile_checks._engine import judge
 from compile_checks._engine.costs import UNLIMITED, Limits
 from compile_checks._engine.findings import AuditReport
+from compile_checks._engine.ranking import ranked
 from compile_checks._engine.recording import record
 from compile_checks._engine.trace import Trace
 from compile_checks.rules import nothing_compiled
@@ -37,7 +38,8 @@ class Watch:
             replace(finding, hint=_NOTHING) if finding.kind == nothing_compiled.RULE.id else finding
             for finding in report.findings
         )
-        return replace(report, findings=findings, notes=_compat.notes())
+        report = replace(report, findings=findings, notes=_compat.notes())
+        return ranked(report, self._max_graphs)
 
     def __repr__(self) -> str:
         """Returns what `report` says."""

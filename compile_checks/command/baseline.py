@@ -153,13 +153,11 @@ class Baseline:
 
 
 def _places(results: Results) -> Places:
-    """Returns the places of each finding in the order of the run."""
-    places: defaultdict[Identity, list[tuple[str, int]]] = defaultdict(list)
+    """Returns the places of each finding from top to bottom, whatever it costs."""
+    places: defaultdict[Identity, set[tuple[str, int]]] = defaultdict(set)
     for case, finding in results.findings():
-        found = places[identity(case.name, finding)]
-        if (finding.file, finding.line) not in found:
-            found.append((finding.file, finding.line))
-    return places
+        places[identity(case.name, finding)].add((finding.file, finding.line))
+    return {same: sorted(found) for same, found in places.items()}
 
 
 def _stale(entry: Entry, places: Places, results: Results, today: date) -> list[Finding]:

@@ -104,6 +104,7 @@ def _graph_break() -> Schema:
         ops_before=_number("The number of ops of the graph that ends there."),
         ops_after=_number("The number of ops of the next graph."),
         seconds=_measured(_AT_BREAK),
+        skipped=_flag("True if all of the function runs in eager mode because of the break."),
     )
 
 
@@ -186,6 +187,10 @@ def _finding(description: str, **more: Schema) -> Schema:
         called_from=_text(_CALLED_FROM),
         cost=_text("What it costs. Empty if unknown."),
         seconds=_measured(_AT_BREAK),
+        number=_number("Its number in the case, from 1. 0 if it was added after the audit."),
+        caused_by=_number(
+            "The number of the finding without which this one would not exist. 0 if there is none."
+        ),
         **more,
     )
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding, headline
+from compile_checks._engine.findings import AuditReport, CapturedGraph, Finding, grouped, headline
 from compile_checks._engine.results import CaseResult, Results, portable_path
 from compile_checks.outputs.markup import Markup, folded, join, tag
 from compile_checks.outputs.text import details, duration, plural, total
@@ -66,7 +66,7 @@ class _Page:
     def cases(self) -> Iterator[Markup]:
         for number, case in enumerate(self._results.cases, 1):
             report = case.report
-            findings = [self._finding(case, finding) for finding in report.findings]
+            findings = [self._group(case, *group) for group in grouped(report.findings)]
             known = [
                 folded(f"{k.until}: {k.reason}", self._finding(case, k.finding)) for k in case.known
             ]
@@ -76,7 +76,14 @@ class _Page:
             shown = (tag("h2", case.name), *findings, *known, *notes, graphs)
             yield tag("section", *shown, id=f"case-{number}")
 
-    def _finding(self, case: CaseResult, finding: Finding) -> Markup:
+    def _group(self, case: CaseResult, cause: Finding, consequences: list[Finding]) -> Markup:
+        if not consequences:
+            return self._finding(case, cause)
+        shown = [self._finding(case, finding) for finding in consequences]
+        title = f"and {plural(len(consequences), 'consequence')}"
+        return self._finding(case, cause, folded(title, *shown))
+
+    def _finding(self, case: CaseResult, finding: Finding, *more: Markup) -> Markup:
         times = f" ({finding.count} times)" if finding.count > 1 else ""
         kind = tag("span", finding.kind, class_="kind")
         rest = finding.reason.partition("\n")[2].strip("\n")
@@ -88,6 +95,7 @@ class _Page:
             _details(finding),
             *_surroundings(case.report, finding),
             folded("full message from PyTorch", tag("pre", rest)) if rest else Markup(),
+            *more,
         )
 
     def _excerpt(self, finding: Finding) -> Markup:

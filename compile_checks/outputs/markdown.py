@@ -6,9 +6,9 @@ import html
 import re
 from collections.abc import Iterator
 
-from compile_checks._engine.findings import Finding, headline
+from compile_checks._engine.findings import Finding, grouped, headline
 from compile_checks._engine.results import CaseResult, Results
-from compile_checks.outputs.text import details, duration, printable, total
+from compile_checks.outputs.text import details, duration, plural, printable, total
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
 
@@ -34,8 +34,11 @@ def _row(case: CaseResult) -> str:
 def _findings(case: CaseResult) -> Iterator[str]:
     if not case.report.ok or case.known or case.report.times or case.report.notes:
         yield from ("", f"## {_escaped(case.name)}")
-    for finding in case.report.findings:
-        yield from _finding(case, finding)
+    for cause, consequences in grouped(case.report.findings):
+        yield from _finding(case, cause)
+        if consequences:
+            yield from ("", f"and {plural(len(consequences), 'consequence')}:", "")
+        yield from (f"- {_escaped(str(finding))}" for finding in consequences)
     for known in case.known:
         reason = _escaped(f"{known.finding} ({known.reason})")
         yield from ("", f"- {known.until}: {reason}")

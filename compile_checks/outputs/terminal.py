@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from compile_checks._engine.costs import Frame
-from compile_checks._engine.findings import Finding
+from compile_checks._engine.findings import Finding, grouped
 from compile_checks._engine.results import CaseResult, Known, Results, portable_path
 from compile_checks.outputs.text import details, duration, plural, printable, total
 
@@ -44,8 +44,12 @@ class Table:
             name = ""
         counts = f"{report.graphs:6} {len(report.graph_breaks):6} {len(report.recompiles):10}"
         yield f"{name:{_NAME_WIDTH}} {counts} {self._verdict(case)}"
-        for finding in report.findings:
-            yield from self._finding(finding)
+        for cause, consequences in grouped(report.findings):
+            yield from self._finding(cause)
+            if consequences:
+                yield f"    and {plural(len(consequences), 'consequence')}:"
+            for finding in consequences:
+                yield from _wrapped(str(finding), indent=6)
         for known in case.known:
             yield from self._known(known)
         if report.times is not None:

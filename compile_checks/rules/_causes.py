@@ -13,7 +13,10 @@ from compile_checks.rules._rule import Rule
 _DIMENSION = re.compile(r"mismatch at index (\d+)|\.size\(\)\[(\d+)\]")
 _NUMBER = re.compile(r"\d+")
 _ONE = re.compile(r"\b(?:expected|actual) 1\b|== 1\b")
-_RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+")
+RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_(\d+)")
+"""How Dynamo names the code that resumes a function after a break: its name and the line."""
+STACK = "___stack"
+"""How guards name the results of a break."""
 _NOT_YOURS = ("dict.", "torch.", "___")
 """How names in a guard begin that are not the code's."""
 _HELD = re.compile(r"\.(?:__(?:closure|defaults|kwdefaults)__|keywords|args)\[")
@@ -43,7 +46,7 @@ def by_cause(recompiles: Iterable[Recompile]) -> dict[Hashable, list[Recompile]]
 
 def _resumed(recompile: Recompile, others: Iterable[Recompile]) -> Recompile:
     """Returns the recompile of the function that a frame resumes, in the same category."""
-    resumed = _RESUMED.fullmatch(recompile.frame)
+    resumed = RESUMED.fullmatch(recompile.frame)
     if resumed is None:
         return recompile
     functions = (
@@ -95,7 +98,7 @@ def advice(recompile: Recompile, source: str = "") -> str:
     r = recompile
     named = [n for n in r.argument.split(", ") if n and not n.startswith(_NOT_YOURS)]
     what = named[0].removesuffix(".__code__") if named else "what the guard reads"
-    if not named and r.argument.startswith("___stack"):
+    if not named and r.argument.startswith(STACK):
         return "this is the result of the graph break before it: remove that break"
     if "___from_numpy(" in r.guard and r.category == "size":
         return f"torch.compile(..., dynamic=True); or pass a tensor: torch.from_numpy({what})"

@@ -32,6 +32,21 @@ _TAIL = """
   If the frame reached the recompile limit, the finding is a `recompile-limit` with all of these
   recompiles.
 
+## The order of findings
+
+Errors and wrong results come first, then graph breaks, those first that cost most: by the time that
+`--time` measures, or else by the ops of the graphs on both sides. Other kinds follow. A finding that
+would certainly not exist without another one is a **consequence**, listed below the first cause:
+
+- `nothing-compiled`, if a graph break or a `fallback` makes a whole function run in eager mode;
+- `graph-budget`, if the graphs that resume after breaks are too many, and nothing was recompiled;
+- `recompile` or `recompile-limit`, if what changed is the result of a graph break;
+- `cost-budget`, if the function was compiled too often because of a finding for recompiles;
+- `disagreement`, if one of PyTorch's counters lacks a graph break.
+
+Consequences count like any other finding, in every format. In the JSON report, `caused_by` is the
+`number` of the cause.
+
 ## What is not a finding
 
 Recompiles within a budget (`--budget`, the `recompiles` of a `Step`, the `max_graphs` of a case)

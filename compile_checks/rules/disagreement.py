@@ -29,6 +29,9 @@ RULE = Rule(
 )
 _HINT = "one of the two missed something: read TORCH_LOGS=graph_breaks,recompiles, and report it"
 
+UNLISTED = "only the structured trace has a break here, not graph_break_reasons"
+"""The reason of a finding at a break that `graph_break_reasons` lacks."""
+
 # Since torch 2.13, `fullgraph=True` captures data-dependent numbers and shapes. The default mode
 # breaks the graph there and suggests these options.
 _CAPTURED = ("capture_scalar_outputs", "capture_dynamic_output_shape_ops")
@@ -86,7 +89,7 @@ def _one_sided_places(started: Sequence[Compilation], counts: Counts) -> Iterato
         ),
         (
             resumed - listed,
-            "only the structured trace has a break here, not graph_break_reasons",
+            UNLISTED,
         ),
     ):
         for file, line in sorted(places):

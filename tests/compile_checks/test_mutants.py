@@ -25,6 +25,7 @@ from tests.compile_checks.samples import breaks
 from tests.compile_checks.test_compare import filled_once
 from tests.compile_checks.test_gates import skipped_at_run_time
 from tests.compile_checks.test_libraries import in_package
+from tests.compile_checks.test_ranking import small_then_large
 from tests.compile_checks.test_regions import Calls, Disabled, Regional
 from tests.compile_checks.test_time import PAUSE, looping, spent
 
@@ -326,6 +327,21 @@ MUTANTS = {
         "_engine.timing:_shared",
         nothing,
         lambda: spent(audit(looping, (X,), time=True), "pause()") > 3 * PAUSE,
+    ),
+    "causes": Mutant(
+        "_engine.ranking:_first_cause",
+        lambda finding, *_: finding,
+        lambda: audit(breaks.in_loop, (X,)).findings[1].caused_by == 1,
+    ),
+    "skipped functions": Mutant(
+        "_engine.trace:Compilation.resumed",
+        True,
+        lambda: audit(breaks.in_loop, (X,)).graph_breaks[0].skipped,
+    ),
+    "ranking": Mutant(
+        "_engine.ranking:_rank",
+        lambda report, finding: 0,
+        lambda: first(audit(small_then_large, (X,))).source.endswith("# large"),
     ),
     "ignored kinds": Mutant(
         "_engine.results:CaseResult.ignoring",
