@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Set
 from typing import Any
 
 import torch
@@ -27,15 +28,58 @@ def compiled_regions(fn: Callable[..., Any]) -> list[str]:
 
 def described(regions: list[str]) -> str:
     """Returns a note about a module that was audited with its own compiled parts."""
-    more = f" and {len(regions) - _SHOWN} more" if len(regions) > _SHOWN else ""
     return (
         f"audited without `torch.compile` around it, because it compiles parts of itself: "
-        f"{', '.join(regions[:_SHOWN])}{more}. The backend and the mode are those of the parts"
+        f"{_listed(regions)}. The backend and the mode are those of the parts"
     )
 
 
+def without_effect(fn: Callable[..., Any], compiled: Set[tuple[str, int]]) -> list[str]:
+    """Returns the names of the parts on which `compile` was called and that Dynamo never compiled.
+
+    Args:
+        compiled: the file and the first line of each function that Dynamo compiled or tried to.
+    """
+    if not isinstance(fn, torch.nn.Module):
+        return []
+    found: list[str] = []
+    reached: list[str] = []
+    for name, part in fn.named_modules():
+        if part is fn or _compiled_call(part) is None or name.startswith(tuple(reached)):
+            continue
+        places = [_place_of_forward(inner) for inner in part.modules()]
+        if None in places or not compiled.isdisjoint(places):
+            reached.append(f"{name}.")  # the parts of this one may be inlined in it
+        else:
+            found.append(name)
+    return found
+
+
+def said_without_effect(parts: list[str]) -> str:
+    """Returns a note about parts that `without_effect` found."""
+    return (
+        f"`.compile()` had no effect on {_listed(parts)}: Dynamo compiled no `forward` in it. "
+        "It skips those of PyTorch's own modules, such as nn.Sequential: use torch.compile(module)"
+    )
+
+
+def _place_of_forward(module: torch.nn.Module) -> tuple[str, int] | None:
+    """Returns the file and first line of a module's `forward`, or None if it is not a function."""
+    code = getattr(inspect.unwrap(module.forward), "__code__", None)
+    return None if code is None else (code.co_filename, code.co_firstlineno)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+def _compiled_call(module: torch.nn.Module) -> Any:
+    return getattr(module, "_compiled_call_impl", None)
+
+
 def _compiles_itself(module: torch.nn.Module) -> bool:
-    if getattr(module, "_compiled_call_impl", None) is not None:
+    if _compiled_call(module) is not None:
         return True
     methods = [module.forward, *vars(type(module)).values()]
     return any(map(_is_compiled, methods))

@@ -32,7 +32,12 @@ from compile_checks._engine.findings import (
     Mode,
 )
 from compile_checks._engine.gates import ExpectedGraph, Gate
-from compile_checks._engine.regions import compiled_regions, described
+from compile_checks._engine.regions import (
+    compiled_regions,
+    described,
+    said_without_effect,
+    without_effect,
+)
 from compile_checks._engine.scenarios import Calls, Step, steps_of
 from compile_checks._engine.state import seed
 from compile_checks._engine.trace import Trace
@@ -107,6 +112,10 @@ class Run:
         compilations, captures = self.trace.compilations, self.backend.captures
         names = _parameters(self.fn)
         report = judge.report(compilations, self.allowances, max_graphs, captures, names, limits)
+        if self.compiled is None and compilations:
+            places = {(c.file, c.line) for c in compilations if c.started}
+            idle = without_effect(self.fn, places)
+            self.notes += [said_without_effect(idle)] if idle else []
         found = [*report.findings, *disagreement.check(compilations, self.counts, captures)]
         if captures and not compilations:  # graphs were compiled, and nothing was recorded
             self.notes.append(_compat.silent_trace())

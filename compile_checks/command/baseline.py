@@ -52,10 +52,15 @@ class Entry:
         """The identity of the accepted finding."""
         return Identity(self.kind, self.file, self.source, self.headline, self.case)
 
-    def describes(self, results: Results) -> bool:
-        """True if this run would have found the finding if it still occurred."""
+    def describes(self, results: Results, folder: Path) -> bool:
+        """True if this run would have found the finding if it still occurred.
+
+        Args:
+            folder: that of the baseline.
+        """
+        left = {case for case in self.cases if not _is_gone(case, folder)}
         ran = {case.name for case in results.cases}
-        return ran.issuperset(self.cases) and self.torch == _release(results.torch)
+        return not left or (ran >= left and self.torch == _release(results.torch))
 
     def __str__(self) -> str:
         place = f"{self.file}: " if self.file else f"{self.case}: "
@@ -67,6 +72,8 @@ class Baseline:
     """All entries of a file."""
 
     entries: tuple[Entry, ...] = ()
+    folder: Path = Path()
+    """The folder of the file."""
 
     @classmethod
     def load(cls, path: Path) -> Baseline:
@@ -88,7 +95,7 @@ class Baseline:
         if not isinstance(entries, list):
             raise BaselineError(f'{path}: expected a list under "findings"')
         try:
-            return cls(tuple(map(_entry, entries)))
+            return cls(tuple(map(_entry, entries)), path.parent)
         except BaselineError as error:
             raise BaselineError(f"{path}: {error}") from None
 
@@ -119,7 +126,7 @@ class Baseline:
                     known.append(Known(finding, entry.reason, entry.expires.isoformat()))
             report = replace(case.report, findings=tuple(new))
             cases.append(replace(case, report=report, known=(*case.known, *known)))
-        stale = tuple(f for e in self.entries for f in _stale(e, places, results, today))
+        stale = tuple(f for e in self.entries for f in self._stale(e, places, results, today))
         about = [CaseResult(BASELINE, AuditReport(findings=stale))] if stale else []
         return replace(results, cases=(*cases, *about))
 
@@ -131,7 +138,9 @@ class Baseline:
             reason, expires: the values for entries that are new or have expired.
         """
         alive = [entry for entry in self.entries if entry.expires >= today]
-        entries = {entry.identity: entry for entry in alive if not entry.describes(results)}
+        entries = {
+            entry.identity: entry for entry in alive if not entry.describes(results, self.folder)
+        }
         before = {entry.identity: entry for entry in alive}
         found_by = defaultdict(set)
         for case, finding in results.findings():
@@ -139,7 +148,7 @@ class Baseline:
         for key, places in _places(results).items():
             old = before.get(key)
             cases, count = found_by[key], len(places)
-            if old is not None and not old.describes(results):
+            if old is not None and not old.describes(results, self.folder):
                 cases, count = cases | set(old.cases), max(count, old.places)
             entries[key] = Entry(
                 *key,
@@ -149,7 +158,15 @@ class Baseline:
                 reason=reason if old is None else old.reason,
                 expires=expires if old is None else old.expires,
             )
-        return Baseline(tuple(entries.values()))
+        return Baseline(tuple(entries.values()), self.folder)
+
+    def _stale(self, entry: Entry, places: Places, results: Results, today: date) -> list[Finding]:
+        """Returns the finding about an entry that no longer applies."""
+        expired = [*baseline_expired.check(str(entry), entry.expires, today)]
+        if expired or not entry.describes(results, self.folder):
+            return expired
+        found = len(places.get(entry.identity, ()))
+        return [*baseline_vanished.check(str(entry), entry.places, found)]
 
 
 def _places(results: Results) -> Places:
@@ -160,13 +177,16 @@ def _places(results: Results) -> Places:
     return {same: sorted(found) for same, found in places.items()}
 
 
-def _stale(entry: Entry, places: Places, results: Results, today: date) -> list[Finding]:
-    """Returns the finding about an entry that no longer applies."""
-    expired = [*baseline_expired.check(str(entry), entry.expires, today)]
-    if expired or not entry.describes(results):
-        return expired
-    found = len(places.get(entry.identity, ()))
-    return [*baseline_vanished.check(str(entry), entry.places, found)]
+def _is_gone(case: str, folder: Path) -> bool:
+    """True if the name of a case has a file, and that file is in none of the folders that the name
+    may be relative to: the working directory, that of the baseline, and those above.
+    """
+    file, colons, _ = case.partition("::")
+    if not (colons and file.endswith(".py")):
+        return False
+    around = [Path.cwd(), folder.resolve()]
+    roots = [root for start in around for root in (start, *start.parents)]
+    return not any((root / file).exists() for root in roots)
 
 
 def _entry(item: Any) -> Entry:

@@ -49,8 +49,7 @@ def execute(arguments: Namespace) -> int:
         print(f"compile_checks: error: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print("compile_checks: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     results = owners.only(suppressions.judge(results), arguments.owner)
     if arguments.update_baseline:
         baseline = baseline.updated(
@@ -66,7 +65,14 @@ def execute(arguments: Namespace) -> int:
         except AgainstError as error:
             print(f"compile_checks: error: {error}", file=sys.stderr)
             return USAGE
+        except KeyboardInterrupt:
+            return _interrupted()
     return status if results.ok else FOUND
+
+
+def _interrupted() -> int:
+    print("compile_checks: interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _against(results: Results, arguments: Namespace) -> int:

@@ -8,21 +8,24 @@ import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 
 from compile_checks._engine.findings import YOURS, Finding
 from compile_checks._engine.places import owner_of
 from compile_checks._engine.results import BASELINE, CaseResult, Known, Results
-from compile_checks.rules import KINDS, graph_break
+from compile_checks.rules import KINDS, graph_break, recompile, recompile_limit
 from compile_checks.rules.suppression import finding
 
 _COMMENT = re.compile(r"#\s*compile-checks:\s*ignore\b(?:\[([^\]]*)\])?\s*(.*)")
 _TRACED = re.compile(r'# File: (.+?):(\d+) in |File "(.+?)", line (\d+), in ')
 """How the text of a graph names the lines that it comes from."""
+_LAYOUT = (tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
+"""Tokens that no statement begins with."""
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """A comment that ignores findings on its line."""
+    """A comment that ignores findings on its line, or in the statement that its line ends."""
 
     file: str
     line: int
@@ -30,8 +33,12 @@ class Suppression:
     reason: str
 
     def ignores(self, found: Finding) -> bool:
-        """True if the comment ignores a finding. One without a reason ignores nothing."""
-        return bool(self.reason) and found.kind in self.kinds
+        """True if the comment ignores a finding. One without a reason ignores nothing.
+
+        Recompiles become another kind at the recompile limit, which depends on the calls.
+        """
+        is_limit = found.kind == recompile_limit.RULE.id and recompile.RULE.id in self.kinds
+        return bool(self.reason) and (found.kind in self.kinds or is_limit)
 
     def faults(self, used: Iterable[str]) -> Iterator[str]:
         """Yields what is wrong with the comment.
@@ -124,23 +131,36 @@ def _source(file: str) -> str:
 
 @cache
 def _comments(file: str) -> Mapping[int, Suppression]:
-    """Returns the comments of a file by line."""
+    """Returns the comments of a file by the lines that they are about."""
     source = _source(file)
     if "compile-checks:" not in source:
         return {}
-    found = {}
-    for number, text in _tokens(source):
+    found: dict[int, Suppression] = {}
+    for lines, text in _tokens(source):
         if match := _COMMENT.search(text):
             kinds = tuple(kind.strip() for kind in (match[1] or "").split(",") if kind.strip())
-            found[number] = Suppression(file, number, kinds, match[2].strip())
+            comment = Suppression(file, lines[-1], kinds, match[2].strip())
+            for line in lines:  # a comment inside a statement is about its own line
+                found.setdefault(line, comment)
     return found
 
 
-def _tokens(source: str) -> Iterator[tuple[int, str]]:
-    """Yields the line and text of each comment."""
+def _tokens(source: str) -> Iterator[tuple[range, str]]:
+    """Yields each comment with its line, or with all lines of the statement that it ends.
+
+    Of a compound statement, such as `if`, these are the lines up to the colon.
+    """
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    first: int | None = None  # the first line of the statement
     try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        for token, following in pairwise(tokens):
+            row = token.start[0]
             if token.type == tokenize.COMMENT:
-                yield token.start[0], token.string
+                ends = following.type == tokenize.NEWLINE
+                yield range(first or row if ends else row, row + 1), token.string
+            elif token.type == tokenize.NEWLINE:
+                first = None
+            elif first is None and token.type not in _LAYOUT:
+                first = row
     except (tokenize.TokenError, SyntaxError):
         return

@@ -34,9 +34,10 @@ _TAIL = """
 
 ## The order of findings
 
-Errors and wrong results come first, then graph breaks, those first that cost most: by the time that
-`--time` measures, or else by the ops of the graphs on both sides. Other kinds follow. A finding that
-would certainly not exist without another one is a **consequence**, listed below the first cause:
+Errors and wrong results come first, then graph breaks, those first that cost most: by the time
+that `--time` measures, or else by the ops of the graphs on both sides. Other kinds follow. A
+finding that would certainly not exist without another one is a **consequence**, listed below the
+first cause:
 
 - `nothing-compiled`, if a graph break or a `fallback` makes a whole function run in eager mode;
 - `graph-budget`, if the graphs that resume after breaks are too many, and nothing was recompiled;

@@ -75,6 +75,13 @@ def test_a_run_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_an_interrupt_ends_it_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    other = interpreter("kill -INT $PPID; sleep 9")
+
+    assert __main__.main([TARGET, "--against-torch", other]) == 130
+    assert capsys.readouterr().err.endswith("compile_checks: interrupted\n")
+
+
 def test_a_release_is_installed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

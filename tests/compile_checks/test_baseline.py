@@ -153,6 +153,41 @@ def test_what_has_vanished_must_leave_the_file() -> None:
     assert judged.cases[-1].name == "baseline"
 
 
+def test_a_case_whose_file_is_gone_does_not_keep_its_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = Results((CaseResult("old.py::f", AuditReport(findings=(item(),))),), "2.13.0")
+    run = Results((CaseResult("new.py::f", AuditReport()),), "2.15.0")
+    baseline = accepted(old)
+    file = tmp_path / "old.py"
+    file.touch()
+    assert baseline.judge(run, today=TODAY).ok  # this run does not audit it
+    monkeypatch.chdir(tmp_path.parent)
+    assert replace(baseline, folder=tmp_path).judge(run, today=TODAY).ok
+
+    file.unlink()
+
+    assert kinds(baseline.judge(run, today=TODAY)) == ["baseline-vanished"]
+    assert accepted(run, baseline).entries == ()
+
+
+def test_a_case_whose_file_is_gone_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.py").touch()
+    cases = (
+        CaseResult(f"{name}.py::f", AuditReport(findings=(item(),))) for name in ("old", "new")
+    )
+    baseline = accepted(Results(tuple(cases), "2.13.0"))
+
+    clean = Results((CaseResult("new.py::f", AuditReport()),), "2.13.0")
+
+    assert kinds(baseline.judge(clean, today=TODAY)) == ["baseline-vanished"]
+    assert baseline.judge(replace(clean, torch="2.15.0"), today=TODAY).ok
+
+
 def test_vanished_from_one_of_two_places() -> None:
     baseline = accepted(results(step=(item(7), item(8))))
 

@@ -91,6 +91,59 @@ def test_what_compiles_itself(fn: Callable[..., Any], names: list[str]) -> None:
     assert (report.ok, report.graphs, len(report.notes)) == (True, 1, len(names[:1]))
 
 
+class Mixed(nn.Module):
+    """Calls `compile` on its parts, some of which Dynamo never compiles."""
+
+    def __init__(self, **parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        for part in self.parts.values():
+            part.compile(backend="eager")
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.parts.values():
+            x = part(x)
+        return x
+
+
+class Doubles(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class Skipped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            torch._dynamo.graph_break()
+        return x
+
+
+@pytest.mark.parametrize(
+    ("part", "compiled"),
+    [
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU()), False),
+        (nn.Linear(4, 4), False),
+        (nn.Sequential(Doubles()), True),
+        (Doubles(), True),
+        (Skipped(), True),  # this is a finding
+    ],
+)
+def test_a_note_names_parts_on_which_compile_has_no_effect(part: nn.Module, compiled: bool) -> None:
+    notes = audit(Mixed(part=part, other=Skipped(), last=Doubles()), (X,)).notes
+
+    said = [note for note in notes if note.startswith("`.compile()` had no effect on ")]
+    assert [note.split()[5] for note in said] == ([] if compiled else ["parts.part:"])
+
+
+def test_parts_that_another_part_inlines_are_compiled() -> None:
+    inner = nn.Linear(4, 4)
+    inner.compile(backend="eager")
+
+    report = audit(Mixed(outer=Calls(inner)), (X,))
+
+    assert (report.ok, report.graphs, len(report.notes)) == (True, 1, 1)
+
+
 def test_a_region_unlike_eager_code_is_found() -> None:
     class Wrong(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from compile_checks.__main__ import main
+from compile_checks.command import suppressions
 
 MODEL = """
     import torch
@@ -155,3 +157,79 @@ def test_a_baseline_does_not_list_what_a_comment_ignores(
     options = ("--baseline", "known.json", "--update-baseline", "--reason", "later")
     audited(tmp_path, monkeypatch, *options, broken=comment)
     assert '"graph-break"' not in (tmp_path / "known.json").read_text()
+
+
+LINES = """
+import torch
+
+def step(x):
+    x = (
+        torch.sin(x)
+        + x.sum().item()
+        + {inner}
+        x
+    ){simple}
+    if (
+        x.sum()
+        > 0
+    ):{compound}
+        x = x + 1{body}
+    return x * 2
+
+example_inputs = (torch.ones(3),)
+"""
+NO_COMMENT = dict.fromkeys(("inner", "simple", "compound", "body"), "")
+
+
+@pytest.mark.parametrize(
+    ("comments", "left"),
+    [
+        ((), [7, 12]),
+        (("simple",), [12]),
+        (("compound",), [7]),
+        (("simple", "compound"), []),
+        (("inner",), [7, 12]),  # in the middle, it is about its own line
+        (("body",), [7, 12]),
+    ],
+)
+def test_a_comment_at_the_end_of_a_statement_is_about_all_its_lines(
+    comments: tuple[str, ...], left: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comment = IGNORE.format("graph-break", "it is rare")
+    name = f"lines_{'_'.join(comments)}"
+    text = LINES.format(**NO_COMMENT | dict.fromkeys(comments, comment))
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    main([f"{name}.py::step", "--json", "report.json"])
+
+    (case,) = json.loads((tmp_path / "report.json").read_text())["cases"]
+    assert [line for kind, line in sorted(found(case)) if kind == "graph-break"] == left
+
+
+def test_a_comment_inside_a_statement_comes_before_the_one_at_its_end() -> None:
+    tokens = [*suppressions._tokens("f(\n  1,  # one\n  2)  # both\n# alone\nx = 1  # two")]
+
+    assert [([*lines], text) for lines, text in tokens] == [
+        ([2], "# one"),
+        ([1, 2, 3], "# both"),
+        ([4], "# alone"),
+        ([5], "# two"),
+    ]
+
+
+def test_a_comment_about_recompiles_includes_their_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "limited.py").write_text(
+        "import torch\n"
+        "torch._dynamo.config.recompile_limit = 1\n"
+        "def f(x, n):\n"
+        f"    return x * n{IGNORE.format('recompile', 'n takes few values')}\n"
+        "f.example_inputs = [(torch.ones(3), n) for n in (1.5, 2.5, 3.5)]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        assert main(["limited.py::f", "--dynamic", "false", "--json", "report.json"]) == 0
+    (case,) = json.loads((tmp_path / "report.json").read_text())["cases"]
+    assert [known["finding"]["kind"] for known in case["known"]] == ["recompile-limit"]
