@@ -661,16 +661,8 @@ def test_a_case_that_raises_is_a_finding() -> None:
     assert (finding.file, finding.source) == (__file__, 'raise KeyError("here")')
 
 
-@pytest.mark.parametrize("number", range(19))
-def test_the_engine_knows_nothing_of_masks_and_imports_run_one_way(number: int) -> None:
-    code = (Path(compile_checks.__path__[0]) / "_engine" / f"{ENGINE[number]}.py").read_text()
-
-    assert not re.search("mask|attention", code)
-    imported = re.findall(r"from compile_checks\._engine(?: import |\.)(\w+)", code)
-    assert set(imported) <= set(ENGINE[:number])
-
-
 ENGINE = (
+    "costs",
     "findings",
     "results",
     "places",
@@ -678,6 +670,7 @@ ENGINE = (
     "guards",
     "trace",
     "recording",
+    "timing",
     "capture",
     "recorder",
     "scenarios",
@@ -687,12 +680,23 @@ ENGINE = (
     "counts",
     "gates",
     "judge",
+    "ranking",
     "watching",
     "regions",
     "run",
     "audit",
     "case",
 )
+"""The modules of the engine. Each imports only those before it."""
+
+
+@pytest.mark.parametrize("number", range(len(ENGINE)))
+def test_the_engine_knows_nothing_of_masks_and_imports_run_one_way(number: int) -> None:
+    code = (Path(compile_checks.__path__[0]) / "_engine" / f"{ENGINE[number]}.py").read_text()
+
+    assert not re.search("mask|attention", code)
+    imported = re.findall(r"from compile_checks\._engine(?: import |\.)(\w+)", code)
+    assert set(imported) <= set(ENGINE[:number])
 
 
 X = torch.ones(3)
