@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import compile_checks._command_path  # noqa: F401  # first: decides where modules are found
-from compile_checks._engine.costs import Frame, Limits
+from compile_checks._engine.costs import Frame, Limits, Times
 from compile_checks._engine.findings import (
     AuditReport,
     CapturedGraph,
@@ -54,6 +54,7 @@ __all__ = [
     "Mode",
     "Recompile",
     "Step",
+    "Times",
     "Watch",
     "audit",
     "audit_calls",

@@ -153,8 +153,11 @@ class Run:
         if not self.backend.captures:
             return "no graph was captured"
         before = [*self.trace.compilations]
-        with self._inductor():
-            rounds = [*timing.rounds(stopwatch, lambda: self._timed_calls(stopwatch, calls))]
+        try:
+            with self._inductor():
+                rounds = [*timing.rounds(stopwatch, lambda: self._timed_calls(stopwatch, calls))]
+        except Exception as error:  # the audit has checked two calls, and these are more
+            return f"a repeated call raised {type(error).__name__}: {error}"
         if len(self.trace.compilations) > len(before):
             return "calls compile something new each time"
         return timing.measurement(rounds, before) or "the calls do not run the same graphs"

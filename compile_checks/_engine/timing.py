@@ -76,7 +76,9 @@ class TimedCall(NamedTuple):
     """One call, and the graphs that ran in it."""
 
     began: float
+    returned: float
     ended: float
+    """When all work of a GPU was done."""
     runs: tuple[GraphRun, ...]
 
     @property
@@ -97,7 +99,7 @@ class TimedCall(NamedTuple):
     def gaps(self) -> list[float]:
         """Returns the seconds before the first graph, between each two, and after the last."""
         ends = [self.began, *(run.ended for run in self.runs)]
-        starts = [*(run.began for run in self.runs), self.ended]
+        starts = [*(run.began for run in self.runs), self.returned]
         # Graphs that run in several threads may overlap.
         return [max(0.0, start - end) for end, start in zip(ends, starts, strict=True)]
 
@@ -108,10 +110,11 @@ def timed(stopwatch: Stopwatch, call: Callable[[], object]) -> TimedCall:
     stopwatch.runs.clear()
     began = time.perf_counter()
     result = call()
+    returned = time.perf_counter()
     _wait()
     ended = time.perf_counter()
     del result  # what it takes to free it is no part of the call
-    return TimedCall(began, ended, tuple(stopwatch.runs))
+    return TimedCall(began, returned, ended, tuple(stopwatch.runs))
 
 
 def _wait() -> None:

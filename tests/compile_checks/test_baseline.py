@@ -188,6 +188,15 @@ def test_a_case_whose_file_is_gone_is_not_waited_for(
     assert baseline.judge(replace(clean, torch="2.15.0"), today=TODAY).ok
 
 
+def test_the_order_of_findings_does_not_matter() -> None:
+    """They are ordered by cost, which may be measured."""
+    baseline = accepted(results(step=(item(7),)))
+
+    for order in ((item(7), item(9)), (item(9), item(7))):
+        (finding,) = (f for _, f in baseline.judge(results(step=order), today=TODAY).findings())
+        assert finding.line == 9
+
+
 def test_vanished_from_one_of_two_places() -> None:
     baseline = accepted(results(step=(item(7), item(8))))
 

@@ -126,7 +126,7 @@ def test_a_call_of_several_is_their_mean() -> None:
 
 def test_seconds_are_medians() -> None:
     def call(seconds: float) -> TimedCall:
-        return TimedCall(0.0, seconds, (GraphRun("0/0", 0.0, seconds / 2),))
+        return TimedCall(0.0, seconds, seconds, (GraphRun("0/0", 0.0, seconds / 2),))
 
     made = [[call(seconds)] for seconds in (9.0, 1.0, 8.0, 2.0, 3.0, 4.0)]
     found = timing.measurement(made, [])
@@ -136,16 +136,33 @@ def test_seconds_are_medians() -> None:
 
 
 def test_rounds_that_run_other_graphs_do_not_count() -> None:
-    same, other = (TimedCall(0.0, 1.0, (GraphRun(name, 0.0, 1.0),)) for name in ("0/0", "0/1"))
+    same, other = (TimedCall(0.0, 1.0, 1.0, (GraphRun(name, 0.0, 1.0),)) for name in ("0/0", "0/1"))
 
     assert timing.measurement([[same], *[[same]] * 5, [other]], []) is not None
     assert timing.measurement([[same], *[[same]] * 4, [other]], []) is None
 
 
 def test_graphs_that_overlap_have_no_gap() -> None:
-    call = TimedCall(0.0, 9.0, (GraphRun("0/0", 1.0, 4.0), GraphRun("1/0", 3.0, 6.0)))
+    call = TimedCall(0.0, 9.0, 9.0, (GraphRun("0/0", 1.0, 4.0), GraphRun("1/0", 3.0, 6.0)))
 
     assert call.gaps() == [1.0, 0.0, 3.0]
+
+
+def test_waiting_for_a_gpu_at_the_end_is_part_of_the_call_but_of_no_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "_wait", lambda: time.sleep(PAUSE))
+
+    report = timed(ended_by_a_break)
+
+    assert report.times is not None
+    assert report.times.seconds >= PAUSE > spent(report, "torch._dynamo.graph_break()")
+
+
+def ended_by_a_break(x: Tensor) -> Tensor:
+    x = x * 2
+    torch._dynamo.graph_break()
+    return x
 
 
 def test_an_inductor_graph_is_timed() -> None:
@@ -163,6 +180,24 @@ def counting() -> Callable[[Tensor], Tensor]:
         return x + len(seen)
 
     return count
+
+
+def raising_later() -> Callable[[Tensor], Tensor]:
+    calls = 0
+
+    @torch.compiler.disable
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise IndexError("the cache is full")
+
+    def fill(x: Tensor) -> Tensor:
+        x = x * 2
+        count()
+        return x
+
+    return fill
 
 
 class Regional(nn.Module):
@@ -185,6 +220,7 @@ class Eager(nn.Module):
     [
         (counting(), "calls compile something new each time"),
         (lambda x: x, "no graph was captured"),
+        (raising_later(), "a repeated call raised IndexError: the cache is full"),
         (Regional(), "the code compiles parts of itself"),
     ],
 )
