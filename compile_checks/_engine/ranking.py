@@ -6,12 +6,12 @@ for two findings of the same line, say, is not known: these stay separate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
-from compile_checks._engine.findings import AuditReport, Finding, Kind
+from compile_checks._engine.findings import AuditReport, Finding, GraphBreak, Kind
 from compile_checks.rules import (
     cost_budget,
     crash,
@@ -41,27 +41,37 @@ def ranked(report: AuditReport, max_graphs: int | None = None) -> AuditReport:
     Args:
         max_graphs: the number of graphs that may be compiled, if there is a budget.
     """
-    first = {id(f): _first_cause(f, report, max_graphs) for f in report.findings}
+    ops = _ops_around(report.graph_breaks)
+    causes: list[Finding] = []
+    consequences: defaultdict[int, list[Finding]] = defaultdict(list)
+    for finding in report.findings:
+        cause = _first_cause(finding, report, max_graphs)
+        (causes if cause is finding else consequences[id(cause)]).append(finding)
     ordered: list[Finding] = []
-    for finding in sorted(report.findings, key=partial(_rank, report)):
-        if first[id(finding)] is not finding:
-            continue
+    for cause in sorted(causes, key=lambda cause: _rank(cause, ops)):
         number = len(ordered) + 1
-        ordered.append(replace(finding, number=number))
-        for other in report.findings:
-            if first[id(other)] is finding and other is not finding:
-                ordered.append(replace(other, number=len(ordered) + 1, caused_by=number))
+        ordered.append(replace(cause, number=number))
+        for of_next, finding in enumerate(consequences[id(cause)], number + 1):
+            ordered.append(replace(finding, number=of_next, caused_by=number))
     return replace(report, findings=tuple(ordered))
 
 
-def _rank(report: AuditReport, finding: Finding) -> tuple[int, float, int]:
+def _ops_around(breaks: Iterable[GraphBreak]) -> Mapping[object, int]:
+    """Returns how many ops the graphs around each break have, by its place."""
+    ops: dict[object, int] = {}
+    for b in breaks:
+        place = graph_break.place(b)
+        ops[place] = max(ops.get(place, 0), b.ops_before + b.ops_after)
+    return ops
+
+
+def _rank(finding: Finding, ops: Mapping[object, int]) -> tuple[int, float, int]:
+    """Returns what findings are sorted by."""
     if finding.kind in _WRONG:
         return 0, 0.0, 0
     if finding.kind != graph_break.RULE.id:
         return 2, 0.0, 0
-    same = [b for b in report.graph_breaks if graph_break.place(b) == graph_break.place(finding)]
-    ops = max((b.ops_before + b.ops_after for b in same), default=0)
-    return 1, -(finding.seconds or 0.0), -ops
+    return 1, -(finding.seconds or 0.0), -ops.get(graph_break.place(finding), 0)
 
 
 def _first_cause(finding: Finding, report: AuditReport, max_graphs: int | None) -> Finding:

@@ -340,7 +340,7 @@ MUTANTS = {
     ),
     "ranking": Mutant(
         "_engine.ranking:_rank",
-        lambda report, finding: 0,
+        lambda finding, ops: 0,
         lambda: first(audit(small_then_large, (X,))).source.endswith("# large"),
     ),
     "parts that are never compiled": Mutant(
