@@ -40,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="the device to measure (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="plot the scaling part to FILE (.svg or .png)"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="plot the scaling or the cuda part to FILE (.svg or .png)",
     )
     options = parser.parse_args(argv)
     parts = _parts(parser, options)
@@ -202,6 +205,8 @@ def _cuda(options: argparse.Namespace) -> Figures:
     for name, line in cuda.measure():
         figures[name] = line
         print(cuda.line(name, line), flush=True)
+    if options.plot and not cuda.plot(figures, options.plot):
+        print(f"{options.plot} was not written: matplotlib is not installed")
     return figures
 
 

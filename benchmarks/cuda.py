@@ -3,8 +3,10 @@
 Run `python -m benchmarks --device cuda --only cuda`.
 
 Times are medians of `triton.testing.do_bench`, which empties the L2 cache before each call, in
-milliseconds. Each case is also checked bit for bit: masks against the inlined path, selections and
-indices against the mask, causal selections against the CPU.
+milliseconds. Columns with `+` are times in a CUDA graph of one call, repeated: without the host,
+and with a warm L2 cache. If FlashInfer is installed, its `top_k` with dmask's tie rule is measured
+too. Each case is also checked bit for bit: masks against the inlined path, selections and indices
+against the mask, causal selections against the CPU.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -81,12 +84,17 @@ def _case(case: Case) -> dict[str, Any]:
         "topk": partial(torch.topk, bias, window, sorted=False),
         "topk_indices": partial(dmask.topk_indices, bias, mask, window),
     }
+    peer = _flashinfer(bias, window) if mask is None else None
+    if peer is not None:
+        calls["flashinfer"] = peer
     figures: dict[str, Any] = _times(calls)
     # The lower limit of any mask: read each score and write each flag once.
     figures["copy"] = bias.numel() * (bias.element_size() + 1) / _bytes_per_ms()
     figures["speedup"] = figures["inlined"] / figures["lowest"]
     figures["indices speedup"] = figures["topk"] / figures["topk_indices"]
     figures["at least"], figures["aim"] = case.at_least, case.aim
+    for name in ("lowest", "topk_indices"):
+        figures[f"{name}+"] = _in_a_graph(calls[name])
     wanted = inlined(bias, mask, window)
     found = create(bias, mask, window, "lowest")
     # False if torch.topk does not break ties by the lowest index.
@@ -174,10 +182,61 @@ def _times(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     return {name: statistics.median([times[name] for times in rounds]) for name in calls}
 
 
+def _in_a_graph(call: Callable[[], Any]) -> float:
+    from triton.testing import do_bench_cudagraph
+
+    return float(do_bench_cudagraph(call, rep=20, return_mode="median"))
+
+
+def _flashinfer(bias: Tensor, window_size: int) -> Callable[[], Any] | None:
+    """Returns a call of FlashInfer's selection with dmask's tie rule, if it is installed."""
+    try:
+        from flashinfer import top_k
+    except ImportError:
+        return None
+    rows = bias.reshape(-1, bias.shape[3])
+    return partial(top_k, rows, window_size, deterministic=True, tie_break=1)
+
+
+def plot(figures: dict[str, Any], file: Path) -> bool:
+    """Plots the speedups of the cases over the inlined path, and those that the copy limit allows.
+
+    Returns:
+        False if matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return False
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    cases = {
+        name: line for name, line in figures.items() if isinstance(line, dict) and "copy" in line
+    }
+    bars = {
+        "dmask": [line["speedup"] for line in cases.values()],
+        "dmask in a CUDA graph": [line["inlined"] / line["lowest+"] for line in cases.values()],
+        "copy limit": [line["inlined"] / line["copy"] for line in cases.values()],
+    }
+    canvas, axes = pyplot.subplots(figsize=(8, 0.6 * len(cases) + 1), layout="constrained")
+    for number, (name, widths) in enumerate(bars.items()):
+        places = [place + 0.27 * number for place in range(len(cases))]
+        axes.barh(places, widths, height=0.25, label=name)
+    axes.set_yticks([place + 0.27 for place in range(len(cases))], list(cases))
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel(f"speedup over the inlined path, {figures['card']}")
+    axes.legend(fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(file)
+    pyplot.close(canvas)
+    return True
+
+
 def line(name: str, figures: dict[str, Any]) -> str:
     """Returns a line of the printed table."""
-    times = ("copy", "bias > t", "inlined", "torch", "lowest", "select", "topk", "topk_indices")
-    columns = [f"{figures[key]:8.4f}" if key in figures else " " * 8 for key in times]
+    columns = [f"{figures[key]:8.4f}" if key in figures else " " * 8 for key in COLUMNS]
     bars = f" (bar {figures['at least']:g}, aim {figures['aim']:g})" if "aim" in figures else ""
     wrong = [key for key, value in figures.items() if value is False]
     return (
@@ -186,7 +245,17 @@ def line(name: str, figures: dict[str, Any]) -> str:
     )
 
 
-HEADER = (
-    f"{'ms':<44} {'copy':>8} {'bias > t':>8} {'inlined':>8} {'torch':>8} {'lowest':>8} "
-    f"{'select':>8} {'topk':>8} {'indices':>8} speedup"
-)
+COLUMNS = {
+    "copy": "copy",
+    "bias > t": "bias > t",
+    "inlined": "inlined",
+    "torch": "torch",
+    "lowest": "lowest",
+    "lowest+": "lowest+",
+    "select": "select",
+    "topk": "topk",
+    "flashinfer": "flashinf",
+    "topk_indices": "indices",
+    "topk_indices+": "indices+",
+}
+HEADER = f"{'ms':<44} {' '.join(f'{title:>8}' for title in COLUMNS.values())} speedup"

@@ -6,7 +6,8 @@ of a launch never wait for each other: a barrier deadlocks if they cannot all ru
 - Files named after a contract hold the functions that the contract calls.
 - `layout` computes the sizes, strides and tiles that kernels take; `launches` launches kernels.
 - `codes`, `search` and `histogram` find a threshold in registers; `rows` loads, scans and writes a
-  row.
+  row, and `pairs` does so with two 16-bit scores in each register. `instructions` are those that
+  Triton's language lacks.
 - `best_keys` and `bounds` are the kernels for rows that fit in registers: masks and indices, and
   the bounds of a selection. `budgets` and `masses` compute how many keys a row keeps, if that
   depends on its scores.
