@@ -94,27 +94,12 @@ def tied_bounds(places, cutoff, beyond, tie):
 
 
 @triton.jit
-def load_others(
-    line,
-    stride,
-    key,
-    own,
-    end,
-    allowed,
-    mask_stride,
-    sinks,
-    local,
-    HAS_MASK: tl.constexpr,
-    ALWAYS: tl.constexpr,
-    LOCAL: tl.constexpr,
-    FULL: tl.constexpr,
-    VEC: tl.constexpr,
-):
-    """Returns what `load_visible` does as float32, -inf for keys that the row always keeps."""
-    scores = load_visible(line, stride, key, end, allowed, mask_stride, HAS_MASK, FULL, VEC)
-    if ALWAYS:
-        scores = tl.where(always_kept(key, own, sinks, local, LOCAL), -float("inf"), scores)
-    return as_float(scores)
+def untied_bounds(scores, limit, reaching, R: tl.constexpr, C: tl.constexpr):
+    """Returns the smallest score that reaches a limit, and the largest key with that score."""
+    threshold = tl.min(tl.min(tl.where(scores < limit, float("inf"), scores), 0), 0)
+    place = tl.where(scores == threshold, float_keys(reaching, R, C), -1.0)
+    last = tl.max(tl.max(place, 0), 0).to(tl.int32) - reaching
+    return threshold + 0.0, tl.where(reaching > 0, last, -1)
 
 
 @triton.jit(
@@ -211,55 +196,18 @@ def select_rows(
                 tied = reaching > budget
                 tie = score_of(low, dtype)
                 if tied == 0:
-                    # The smallest score that reaches the threshold, and the last key with it.
-                    smallest = tl.min(tl.where(scores < tie, float("inf"), scores), 0)
-                    threshold = tl.min(smallest, 0) + 0.0
-                    columns = smallest == threshold
-                    if tl.sum(columns.to(tl.int32), 0) == 1:
-                        # To read one column again takes less time than to look at all scores.
-                        column = tl.max(tl.where(columns, tl.arange(0, C), 0), 0)
-                        one = tl.arange(0, R)[:, None] * C + column
-                        found = load_others(
-                            line,
-                            bias_k,
-                            one,
-                            own,
-                            end,
-                            allowed,
-                            mask_k,
-                            sinks,
-                            local,
-                            HAS_MASK,
-                            ALWAYS,
-                            LOCAL,
-                            False,
-                            1,
-                        )
-                        cutoff = tl.max(tl.max(tl.where(found == threshold, one, -1), 0), 0)
-                    else:
-                        place = tl.where(scores == threshold, float_keys(reaching, R, C), -1.0)
-                        cutoff = tl.max(tl.max(place, 0), 0).to(tl.int32) - reaching
-                    cutoff = tl.where(reaching > 0, cutoff, -1)
+                    threshold, cutoff = untied_bounds(scores, tie, reaching, R, C)
                 # NaN became infinity, so a bound at infinity needs the original scores.
                 again = (cutoff >= 0) & (threshold == float("inf")) & (tied == 0)
                 again |= tied & (low == infinity(dtype))
                 if again:
-                    scores = load_others(
-                        line,
-                        bias_k,
-                        key,
-                        own,
-                        end,
-                        allowed,
-                        mask_k,
-                        sinks,
-                        local,
-                        HAS_MASK,
-                        ALWAYS,
-                        LOCAL,
-                        FULL,
-                        VEC,
+                    scores = load_visible(
+                        line, bias_k, key, end, allowed, mask_k, HAS_MASK, FULL, VEC
                     )
+                    scores = as_float(scores)
+                    if ALWAYS:
+                        always = always_kept(key, own, sinks, local, LOCAL)
+                        scores = tl.where(always, -float("inf"), scores)
                     count = tl.minimum(reaching, budget)
                     places, above, reaching = infinite_places(scores, count, reaching, R, C)
                     last = find_cutoff(places, count, above, reaching, keys)
