@@ -120,6 +120,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(dispatch, "_why_no_triton", lambda device: None)
     monkeypatch.setattr(layout, "processors", lambda device: 132)
     monkeypatch.setattr(layout, "starts_early", lambda device: True)
+    monkeypatch.setattr(layout, "compares_pairs", lambda device: True)
     monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns if it is not set
     monkeypatch.setattr(driver, "_active", Hopper())
     clear()

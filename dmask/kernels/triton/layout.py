@@ -252,7 +252,7 @@ class Tile(NamedTuple):
     alone: bool
     """True if each program has a multiprocessor to itself. Then the latency of one row matters."""
     paired: bool
-    """True if a row is held as `pairs`."""
+    """True if a row is held as `pairs`, two scores of 16 bits in each register."""
 
     def registers(self, masks: bool) -> int | None:
         """Returns the maximum number of registers per thread, if there is one."""
@@ -275,13 +275,28 @@ def starts_early(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
+@lru_cache(maxsize=16)
+def compares_pairs(device: torch.device) -> bool:
+    """True if a device compares two bfloat16 in one instruction (compute capability 9.0), and in
+    the interpreter.
+    """
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (9, 0)
+
+
 @lru_cache(maxsize=1024)
-def tile_of(keys: int, element_size: int, rows: int, device: torch.device) -> Tile:
-    """Returns the tile of each row, for `rows` rows of `keys` keys."""
+def tile_of(
+    keys: int, element_size: int, rows: int, device: torch.device, pairs: bool = True
+) -> Tile:
+    """Returns the tile of each row, for `rows` rows of `keys` keys.
+
+    Args:
+        pairs: the kernel can hold a row as `pairs`.
+    """
     block, multiprocessors = max(32, power_of_2(keys)), processors(device)
     alone = rows <= multiprocessors
     vector = 16 // element_size
-    paired = vector == 8 and keys % vector == 0 and not (alone and block <= MOST.value)
+    paired = pairs and vector == 8 and keys % vector == 0 and compares_pairs(device)
+    paired = paired and not (alone and block <= MOST.value)  # few scores have a histogram
     each = PAIRED_SCORES_PER_THREAD if paired else SCORES_PER_THREAD
     if alone:
         each = FEW_SCORES_PER_THREAD

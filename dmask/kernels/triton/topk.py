@@ -74,7 +74,8 @@ def _prepared(
     budget_rule: str,
 ) -> Launch:
     keys, count = rows.shape[3], rows.total
-    tile = tile_of(keys, rows.dtype.itemsize, count, rows.device)
+    pairs = budget_rule != "mass"  # its sums need every score as a float
+    tile = tile_of(keys, rows.dtype.itemsize, count, rows.device, pairs)
     sizes, strides, constants = rows.numbers()
     window = min(window_size, keys)
     return Launch(
@@ -91,7 +92,7 @@ def _prepared(
         BITS=tile.vector,
         ROWS=tile.rows_each,
         ALONE=tile.alone,
-        PAIRS=tile.paired and budget_rule != "mass",
+        PAIRS=tile.paired,
         FULL=keys == tile.lines * tile.columns,
         num_warps=tile.warps,
         maxnreg=tile.registers(masks),

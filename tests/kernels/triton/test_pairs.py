@@ -108,4 +108,9 @@ def test_which_rows_are_paired(
     keys: int, size: int, rows: int, paired: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layout, "processors", lambda device: 100)
-    assert layout.tile_of.__wrapped__(keys, size, rows, torch.device("cpu")).paired == paired
+    call = keys, size, rows, torch.device("cpu")
+    tile_of = layout.tile_of.__wrapped__
+    assert tile_of(*call).paired == paired
+    assert not tile_of(*call, pairs=False).paired
+    monkeypatch.setattr(layout, "compares_pairs", lambda device: False)
+    assert not tile_of(*call).paired
