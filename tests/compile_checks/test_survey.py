@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -167,6 +170,28 @@ def test_an_interrupted_survey_shows_no_traceback(
 
     assert survey.main([str(tmp_path / "rows")]) == 130
     assert capsys.readouterr().err == "survey: interrupted; the same command continues it\n"
+
+
+@pytest.mark.parametrize(
+    ("models", "small"),
+    [
+        (
+            "swin_base_patch4 swin_s3_base_224 swin_small_patch4 swin_tiny_patch4",
+            "swin_tiny_patch4",
+        ),
+        ("levit_128 levit_128s levit_384_s8", "levit_128"),
+        ("cait_m36_384 cait_s24_224 cait_xs24_384 cait_xxs24_224", "cait_xxs24_224"),
+        ("legacy_senet154 legacy_seresnet18 legacy_seresnet34", "legacy_seresnet18"),
+        ("pit_s_224 pit_ti_224 pit_xs_224", "pit_ti_224"),
+        ("mambaout_base_short_rw mambaout_small", "mambaout_small"),
+        ("beit_base_patch16 beit_large_patch16", "beit_base_patch16"),
+    ],
+)
+def test_sizes_are_whole_words(models: str, small: str) -> None:
+    name = "compile_checks.survey.libraries.timm"
+    with mock.patch.dict(sys.modules, {"timm": SimpleNamespace()}):  # it need not be installed
+        sys.modules.pop(name, None)
+        assert import_module(name).smallest(models.split()) == small
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra [transformers]")
