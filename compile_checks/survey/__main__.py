@@ -6,6 +6,7 @@ import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = Store(arguments.results)
     except ValueError as error:
         return _error(str(error))
-    done = frozenset(row.name for row in store.rows())
+    done = frozenset[tuple[str, str]]().union(*(row.done for row in store.rows()))
     survey = Survey(
         tuple(libraries), arguments.only, done, tuple(arguments.passes), arguments.backend
     )
@@ -62,6 +63,7 @@ def _run(survey: Survey, arguments: Namespace, store: Store) -> None:
     tasks = survey.tasks()
     if not tasks:
         print(f"survey: {arguments.results} contains all of them already", file=sys.stderr)
+    asked = {task.name: " ".join(task.passes) for task in tasks}
     progress = Progress(len(tasks))
     try:
         run(
@@ -71,7 +73,9 @@ def _run(survey: Survey, arguments: Namespace, store: Store) -> None:
             jobs=arguments.jobs,
             isolate=arguments.jobs == 1,  # so that the timeout applies
             timeout=arguments.timeout,
-            finished=lambda results: store.add(map(row_of, results)),
+            finished=lambda results: store.add(
+                replace(row, asked=asked[row.name]) for row in map(row_of, results)
+            ),
         )
     finally:
         progress.close()
@@ -89,8 +93,8 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         "results",
         type=Path,
         metavar="FILE",
-        help="rows as lines of JSON; an architecture that it already contains is not surveyed "
-        "again, not even with other options: give each combination of options its own file",
+        help="rows as lines of JSON; passes that it already contains are not audited again, not "
+        "even with another --backend or --timeout: give each combination of them its own file",
     )
     add(
         "--library",

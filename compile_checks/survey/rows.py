@@ -11,6 +11,9 @@ from typing import Final
 from compile_checks._engine.findings import headline
 from compile_checks._engine.results import CaseResult
 
+ABSENT: Final = "the architecture has no such pass"
+"""Why a pass was not surveyed. Tables do not list it."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -29,6 +32,15 @@ class Row:
     """The first finding, with its place."""
     skipped: str = ""
     """Why the pass was not surveyed."""
+    asked: str = ""
+    """All passes that were to be audited, separated by spaces. Not all have rows: the architecture
+    may lack some, or its process crashed or took too long.
+    """
+
+    @property
+    def done(self) -> set[tuple[str, str]]:
+        """The names and passes that need not be audited again."""
+        return {(self.name, run) for run in (self.run, *self.asked.split())}
 
 
 def row_of(result: CaseResult) -> Row:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from compile_checks.outputs.text import plural
-from compile_checks.survey.rows import Row
+from compile_checks.survey.rows import ABSENT, Row
 
 _HEAD = """\
 | architecture | pass | graphs | breaks | recompiles | seconds | first finding |
@@ -16,6 +16,7 @@ _HEAD = """\
 
 def render(rows: Sequence[Row], versions: str) -> str:
     """Returns sums, a row for each pass with a finding, and the names of all others."""
+    rows = [row for row in rows if row.skipped != ABSENT]
     surveyed = [row for row in rows if not row.skipped]
     parts = [_sums(surveyed, versions)]
     if found := [row for row in surveyed if row.problem]:

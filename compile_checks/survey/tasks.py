@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from compile_checks._engine.case import Case
@@ -13,6 +13,7 @@ from compile_checks._engine.scenarios import steps_of
 from compile_checks._engine.state import seed
 from compile_checks.survey.instance import Instance
 from compile_checks.survey.libraries import library
+from compile_checks.survey.rows import ABSENT
 
 PASSES: Final = ("forward", "training", "decode")
 
@@ -50,6 +51,8 @@ class SurveyTask:
                 continue
             if case is not None:
                 reports.append((name, case.run()))
+        if not reports:  # one row must keep what was asked for
+            reports.append((self.passes[0], AuditReport(notes=(ABSENT,))))
         return [(f"{self.name}, {name}", report) for name, report in reports]
 
     def _case(self, name: str) -> Case | None:
@@ -83,14 +86,18 @@ class Survey:
     libraries: tuple[str, ...]
     only: str
     """A regular expression that names must contain."""
-    done: frozenset[str]
-    """Names to leave out."""
+    done: frozenset[tuple[str, str]]
+    """Names and passes to leave out."""
     passes: tuple[str, ...]
     backend: str
 
     def tasks(self) -> list[SurveyTask]:
-        """Returns a task for each architecture to survey, always in the same order."""
-        return [task for task in self.everything() if task.name not in self.done]
+        """Returns a task for each architecture with passes to audit, always in the same order."""
+        tasks = (replace(task, passes=self._rest(task)) for task in self.everything())
+        return [task for task in tasks if task.passes]
+
+    def _rest(self, task: SurveyTask) -> tuple[str, ...]:
+        return tuple(name for name in task.passes if (task.name, name) not in self.done)
 
     def everything(self) -> list[SurveyTask]:
         """Returns a task for each architecture, also for those to leave out."""

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+import torch
 
 from compile_checks._engine.findings import AuditReport, Finding
 from compile_checks._engine.results import CaseResult
 from compile_checks.survey import __main__ as survey
 from compile_checks.survey import tasks
-from compile_checks.survey.rows import Row, Store, row_of
+from compile_checks.survey.instance import Instance
+from compile_checks.survey.rows import ABSENT, Row, Store, row_of
 from compile_checks.survey.table import render
 
 FORWARD = Row("timm/vit", "forward", graphs=1, seconds=2.5)
@@ -149,12 +151,46 @@ def test_a_file_of_something_else_is_an_error_and_is_kept(
 def test_a_survey_that_is_complete_says_so(
     library: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Store(tmp_path / "rows").add([FORWARD])
+    Store(tmp_path / "rows").add([FORWARD, Row("timm/vit", "decode")])
 
     assert survey.main([str(tmp_path / "rows")]) == 0
     output = capsys.readouterr()
     assert output.err == f"survey: {tmp_path / 'rows'} contains all of them already\n"
     assert "- forward: 1 architecture, " in output.out
+
+
+def test_only_what_the_file_does_not_contain_is_audited() -> None:
+    """What was asked for is done, even if it has no row of its own."""
+    whole = Row("timm/vit", "forward", graphs=1, asked="forward decode")
+    late = Row("timm/slow", "all", problem="timeout: too slow", asked="forward")
+    done = FORWARD.done | SKIPPED.done | whole.done | late.done
+
+    assert rest("vit", done) == ("training",)
+    assert rest("big", done) == ("training", "decode")
+    assert rest("slow", done) == ("training", "decode")
+    assert rest("odd", done) == tasks.PASSES
+
+
+def rest(architecture: str, done: set[tuple[str, str]]) -> tuple[str, ...]:
+    """The passes of an architecture to audit."""
+    of_library = SimpleNamespace(names=lambda: [architecture])
+    with mock.patch.object(tasks, "library", return_value=of_library):
+        (task,) = tasks.Survey(("timm",), "", frozenset(done), tasks.PASSES, "eager").tasks()
+    return task.passes
+
+
+def test_a_pass_that_an_architecture_lacks_is_kept_but_not_shown(
+    library: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = Instance(torch.nn.Identity(), [((torch.ones(1),), {})])
+    monkeypatch.setattr(tasks, "library", lambda name: SimpleNamespace(build=lambda name: instance))
+    task = tasks.SurveyTask("timm", "vit", ("decode",), "eager")
+
+    ((name, report),) = task.run()
+
+    row = row_of(CaseResult(name, report))
+    assert (row.name, row.run, row.graphs, row.skipped) == ("timm/vit", "decode", 0, ABSENT)
+    assert "vit" not in render([row], "torch 2.13.0")
 
 
 def test_an_interrupted_survey_shows_no_traceback(
@@ -211,9 +247,16 @@ def test_a_survey_of_transformers_can_be_resumed(
     assert (decoding.graphs, decoding.recompiles, decoding.problem) == (2, 0, "")
     assert rows["transformers/bridgetower", "forward"].skipped
 
-    assert survey.main([*command, "/(llama|vit|bridgetower)$", "--passes", "training"]) == 0
+    assert survey.main([*command, "/(llama|vit)$", "--passes", "decode", "training"]) == 0
     assert file.read_text().startswith(first)
-    (added,) = [json.loads(line) for line in file.read_text()[len(first) :].splitlines()]
-    assert (added["name"], added["run"], added["graphs"]) == ("transformers/vit", "training", 1)
+    added = [json.loads(line) for line in file.read_text()[len(first) :].splitlines()]
+    assert {(row["name"], row["run"], row["graphs"]) for row in added} == {
+        ("transformers/llama", "training", 1),
+        ("transformers/vit", "training", 1),
+    }
     out = capsys.readouterr().out
-    assert "- training: 1 architecture, 1 without a finding, " in out
+    assert "- training: 2 architectures, 2 without a finding, " in out
+
+    # `vit` has no decoder.
+    assert survey.main([*command, "/vit$", "--passes", "decode"]) == 0
+    assert "contains all of them already" in capsys.readouterr().err
