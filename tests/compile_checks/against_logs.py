@@ -1,10 +1,11 @@
 """Compares audits of real models with PyTorch's own log, which this file parses by itself.
 
-    python -m tests.compile_checks.against_logs [--library timm] [--only REGEX] [--every N]
+    python -m tests.compile_checks.against_logs [--library timm] [--only REGEX] [--all] [--every N]
 
 Each model is compiled and called in one process with `TORCH_LOGS=graph_breaks,recompiles`, and
 audited in another. Both must have the same breaks and recompiles: how many, where, and why. It takes
-about 20 s per model, so it is not a test that CI runs.
+about 30 s per model, so it is not a test that CI runs. Without `--all`, it compares the models of
+`SAMPLE`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, NamedTuple
 
 from compile_checks.survey.libraries import LIBRARIES, installed, library
 
@@ -28,7 +29,24 @@ _PREFIX = re.compile(r"^[VWIE]\d{4} [\d:.]+ \d+ \S+\] (?:\[[\w/]+\] )?\[__(?P<lo
 _BREAK = re.compile(r"Graph break in user code at (?P<file>.+):(?P<line>\d+)$")
 _REASON = re.compile(r"Graph Break Reason: (?P<reason>.*)$")
 _RECOMPILE = re.compile(r"Recompiling function (?P<name>\S+) in (?P<file>.+):(?P<line>\d+)$")
+_GUARD = re.compile(r"^\s*- (?P<guard>\d+/\d+: .+)$")
+_ADDRESS = re.compile(r"\d{9,}")  # of objects in guards: each process has its own
 PASSES = ("forward", "training")
+
+SAMPLE: Final = {
+    "transformers": """
+        bert roberta distilbert albert electra deberta-v2 xlnet funnel gpt2 gpt_neox llama qwen2 qwen3
+        qwen3_moe mistral mixtral gemma2 gemma3_text opt phi phi3 falcon bloom mpt olmo2 mamba t5 bart
+        whisper wav2vec2 vit beit deit dinov2 swinv2 convnext resnet segformer clip siglip
+        conditional_detr ctrl fastspeech2_conformer flaubert higgs_audio_v2 led longformer longt5 mra
+        openai_privacy_filter seamless_m4t switch_transformers vits xlm
+    """,  # popular ones first, then those with breaks or recompiles
+    "timm": """
+        resnet convnext efficientnet mobilenetv3 vision_transformer deit swin_transformer coat densenet
+        regnet hgnet fastvit mlp_mixer nfnet sequencer
+    """,
+}
+"""The architectures to compare. Of the other libraries, all that the survey knows."""
 
 
 # ------------------------------------------------------------------ in the child processes
@@ -82,9 +100,14 @@ def audit_it(name: str, run: str) -> dict[str, Any]:
     model, calls = model_and_calls(name, run)
     report = audit_calls(model, calls, backward=run == "training", compare=False)
     breaks = [[b.file, b.line, b.reason.splitlines()[0].strip()] for b in report.graph_breaks]
-    again = [[r.file, r.line, r.frame] for r in report.recompiles]
+    again = [[r.file, r.line, r.frame, *guards(r.reasons)] for r in report.recompiles]
     findings = [[f.kind, str(f)] for f in report.findings]
     return {"breaks": breaks, "recompiles": again, "findings": findings}
+
+
+def guards(reasons: Iterable[str]) -> list[str]:
+    """Returns the failed guards of a recompile, each with the compilation that it belongs to."""
+    return sorted(_ADDRESS.sub("...", reason.splitlines()[0].strip()) for reason in reasons)
 
 
 def run_child(what: str, name: str, runs: list[str]) -> None:
@@ -116,13 +139,14 @@ def child(what: str, name: str, runs: list[str], **environment: str) -> tuple[li
     return [*results, *[crashed] * len(runs)][: len(runs)], done.stderr
 
 
-Log = list[tuple[str, int, str]]
+Break = tuple[str, int, str]
+Recompiled = tuple[Any, ...]
 
 
-def read_log(log: str) -> tuple[Log, Log]:
-    """Returns the breaks (file, line, reason) and the recompiles (file, line, function)."""
-    breaks: Log = []
-    again: Log = []
+def read_log(log: str) -> tuple[list[Break], list[Recompiled]]:
+    """Returns the breaks (file, line, reason) and the recompiles (file, line, function, guards)."""
+    breaks: list[Break] = []
+    again: list[tuple[str, int, str, list[str]]] = []
     place, reason_follows = ("", 0), False
     for line in log.splitlines():
         prefix = _PREFIX.match(line)
@@ -140,35 +164,50 @@ def read_log(log: str) -> tuple[Log, Log]:
             if not reason_follows:
                 breaks.append((*place, found["reason"].strip()))
         elif found := _RECOMPILE.search(text):
-            again.append((found["file"], int(found["line"]), found["name"]))
-    return breaks, again
+            again.append((found["file"], int(found["line"]), found["name"], []))
+        elif prefix["log"] == "recompiles" and (found := _GUARD.search(text)):
+            again[-1][-1].append(found["guard"])
+    return breaks, [(*frame, *guards(failed)) for *frame, failed in again]
 
 
-def compared(name: str, runs: list[str]) -> Iterator[tuple[str, str]]:
-    """Yields the passes of a model, and how the audit and the log differ."""
+class Comparison(NamedTuple):
+    """One pass of a model."""
+
+    run: str
+    outcome: Literal["equal", "skipped", "different"]
+    text: str
+    breaks: int = 0
+    recompiles: int = 0
+
+
+def compared(name: str, runs: list[str]) -> Iterator[Comparison]:
+    """Compares the audit of each pass with the log."""
     plain, log = child("call_plainly", name, runs, **LOGS)
     audited, _ = child("audit_it", name, runs)
     for run, without, found in zip(runs, plain, audited, strict=True):
         part = log.partition(f"begin {run}\n")[2].partition("begin ")[0]
         if "failed" in without or "failed" in found:
             same = without.get("failed") == found.get("failed")
-            yield run, f"{'skipped' if same else 'DIFFERENT'}: {without} | {found}"[:300]
+            text = f"{without} | {found}"[:300]
+            yield Comparison(run, "skipped" if same else "different", text)
             continue
         problems = [*differences(*read_log(part), found)]
-        counts = f"{len(found['breaks'])} breaks, {len(found['recompiles'])} recompiles"
-        yield run, f"DIFFERENT: {problems}" if problems else f"equal: {counts}"
+        breaks, again = len(found["breaks"]), len(found["recompiles"])
+        text = str(problems) if problems else f"{breaks} breaks, {again} recompiles"
+        yield Comparison(run, "different" if problems else "equal", text, breaks, again)
 
 
-def differences(breaks: Log, again: Log, audited: dict[str, Any]) -> Iterator[str]:
+def differences(
+    breaks: list[Break], again: list[Recompiled], audited: dict[str, Any]
+) -> Iterator[str]:
     """Yields how an audit differs from the log."""
     reasons = Counter(reason for *_, reason in breaks)
     found = Counter(reason for *_, reason in audited["breaks"])
     if reasons != found:
         yield f"reasons: log {reasons - found}, audit {found - reasons}"
-    places = Counter((file, line) for file, line, _ in breaks if not is_torch(file))
-    placed = Counter((file, line) for file, line, _ in audited["breaks"])
-    if places - placed:
-        yield f"places that only the log has: {places - placed}"
+    placed = Counter(found for found in breaks if not is_torch(found[0]))
+    if missing := placed - Counter(map(tuple, audited["breaks"])):
+        yield f"places: log {missing}"
     frames, framed = Counter(again), Counter(map(tuple, audited["recompiles"]))
     if frames != framed:
         yield f"recompiles: log {frames - framed}, audit {framed - frames}"
@@ -181,25 +220,55 @@ def is_torch(file: str) -> bool:
     return "/site-packages/torch/" in file or "site-packages" not in file
 
 
+def architectures(kind: str, everything: bool) -> list[str]:
+    """Returns the architectures of a library to compare."""
+    names: list[str] = library(kind).names()
+    if everything or kind not in SAMPLE:
+        return names
+    return [name for name in SAMPLE[kind].split() if name in names]
+
+
+def table(kinds: Iterable[str], results: dict[str, list[Comparison]]) -> Iterator[str]:
+    """Yields the lines of a table of the libraries, as Markdown."""
+    versions = installed()
+    yield "| library | models | passes | breaks | recompiles | equal | different | skipped |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for kind in kinds:
+        of_kind = [
+            comparisons for name, comparisons in results.items() if name.startswith(f"{kind}/")
+        ]
+        passes = [comparison for comparisons in of_kind for comparison in comparisons]
+        outcomes = Counter(comparison.outcome for comparison in passes)
+        numbers = [
+            *(len(of_kind), len(passes)),
+            *(sum(p.breaks for p in passes), sum(p.recompiles for p in passes)),
+            *(outcomes[outcome] for outcome in ("equal", "different", "skipped")),
+        ]
+        yield f"| {LIBRARIES[kind]} {versions[kind]} | {' | '.join(map(str, numbers))} |"
+
+
 def main() -> int:
     parser = ArgumentParser(prog="python -m tests.compile_checks.against_logs")
     parser.add_argument("--library", action="append", choices=LIBRARIES)
     parser.add_argument("--only", default="")
+    parser.add_argument("--all", action="store_true", help="not only the models of SAMPLE")
     parser.add_argument("--every", type=int, default=1, help="only each N-th architecture")
     parser.add_argument("--passes", nargs="+", default=list(PASSES))
     options = parser.parse_args()
+    kinds = options.library or list(installed())
     names = [
         f"{kind}/{name}"
-        for kind in options.library or installed()
-        for name in library(kind).names()
+        for kind in kinds
+        for name in architectures(kind, options.all)
         if re.search(options.only, f"{kind}/{name}")
     ]
-    totals: Counter[str] = Counter()
+    results: dict[str, list[Comparison]] = {}
     for name in names[:: options.every]:
-        for run, line in compared(name, options.passes):
-            totals[line.partition(":")[0]] += 1
-            print(f"{name}, {run}: {line}", flush=True)
-    print(dict(totals))
+        results[name] = []
+        for comparison in compared(name, options.passes):
+            results[name].append(comparison)
+            print(f"{name}, {comparison.run}: {comparison.outcome}: {comparison.text}", flush=True)
+    print("", *table(kinds, results), sep="\n")
     return 0
 
 
