@@ -14,7 +14,9 @@ from compile_checks.rules.graph_break import REJECTED
 _HINT = re.compile(r"^  Hint: (.*(?:\n    .*)*)", re.MULTILINE)
 _SKIPPED = re.compile(r"frame skipped: (\S+) \(.+ line (\d+)\)")
 _EARLIER = "This graph break may have been caused by an earlier graph break."
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_FRAME = re.compile(r'^ *File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+# What Dynamo was tracing when it called the backend.
+_TRACED = re.compile(r"^    Traceback:\n(?:      .*\n?)+", re.MULTILINE)
 # The headings of the stacks in a record, and of those that Dynamo appends to an exception.
 _STACK = re.compile(r"User code traceback:|^from user code:$", re.MULTILINE)
 
@@ -23,7 +25,7 @@ def break_of(error: BaseException | None, payload: str, compile_id: str = "") ->
     """Returns the break that an exception describes, or else a record of the trace."""
     backend_error = _compat.backend_error(error)
     if backend_error is not None:
-        return _rejection(backend_error, compile_id)
+        return _rejection(backend_error, stack_of(error, payload), compile_id)
     from_error = getattr(error, "real_stack", None) is not None
     reason = reason_in(str(_cause_of(error)) if from_error else payload)
     stack = stack_of(error, payload)
@@ -45,7 +47,10 @@ def stack_of(error: BaseException | None, payload: str) -> Sequence[FrameSummary
     """Returns the frames that Dynamo traced up to a break, innermost last."""
     backend_error = _compat.backend_error(error)
     if backend_error is not None:
-        return _stack_in(str(backend_error), "Original traceback:") or _compat.traced_stack()
+        if operation := _stack_in(str(backend_error), "Original traceback:"):
+            return operation  # errors in a backward pass do not name theirs
+        traced = _TRACED.search(payload or str(error))
+        return _stack_in(traced[0], "Traceback:") if traced else _compat.traced_stack()
     stack: Sequence[FrameSummary] | None = getattr(error, "real_stack", None)
     # Dynamo logs a break on a branch while it is still tracing, with no exception in flight.
     return _compat.traced_stack() or _stack_in(payload) if stack is None else stack
@@ -63,8 +68,8 @@ def _cause_of(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _rejection(error: BaseException, compile_id: str) -> GraphBreak:
-    """Returns the break at the operation that a backend could not compile."""
+def _rejection(error: BaseException, stack: Sequence[FrameSummary], compile_id: str) -> GraphBreak:
+    """Returns the break at the operation that a backend could not compile, if it is known."""
     name = type(error).__name__
     cause, _, details = str(error).partition("\n")
     operation = re.search(r"^While executing .*", details, re.MULTILINE)
@@ -79,7 +84,6 @@ def _rejection(error: BaseException, compile_id: str) -> GraphBreak:
             "compiled. Compute with the tensor instead: index with a tensor of one dimension or "
             "`torch.index_select`, not with a single number. Or pass the number as an int."
         )
-    stack = stack_of(error, "")
     place = place_of(stack)
     return GraphBreak(
         reason="\n".join(lines),

@@ -32,6 +32,7 @@ from compile_checks._engine.places import (
     owner_of,
     traced_line,
 )
+from compile_checks.rules.graph_break import REJECTED
 
 RECORDS: Final = ("compilation_metrics", "dynamo_output_graph", "dynamo_start")
 """The records that a `Trace` reads."""
@@ -69,6 +70,20 @@ class Compilation:
     seconds: float = 0.0
     skipped: bool = False
     """True if Dynamo skipped the frame. For a break in a loop, torch 2.9 reports no failure."""
+
+    def add(self, found: GraphBreak, line: tuple[str, int]) -> None:
+        """Adds a break.
+
+        A rejection has two records. While Dynamo handles the backend's error, it does not know what
+        it traced, so the break that it raises then takes the place of the first.
+        """
+        if found.reason.startswith(REJECTED):
+            for number, known in enumerate(self.breaks):
+                if known.reason == found.reason:
+                    self.breaks[number], self.lines[number] = found, line
+                    return
+        self.breaks.append(found)
+        self.lines.append(line)
 
     @property
     def has_graph(self) -> bool:
@@ -197,8 +212,7 @@ class Trace(logging.Handler):
         compilation.breaks_met += 1
         # Dynamo may restart within one compilation and hit the same break again.
         if graph_break not in compilation.breaks:
-            compilation.breaks.append(graph_break)
-            compilation.lines.append(traced_line(stack_of(dynamos, payload)))
+            compilation.add(graph_break, traced_line(stack_of(dynamos, payload)))
 
     def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
         """Adds the break that an exception describes, unless a record has already added it."""
@@ -207,8 +221,7 @@ class Trace(logging.Handler):
         found = break_of(error, "", compilation.compile_id)
         known = {(b.file, b.line, headline(b.reason)) for b in compilation.breaks}
         if (found.file, found.line, headline(found.reason)) not in known:
-            compilation.breaks.append(found)
-            compilation.lines.append(traced_line(stack_of(error, "")))
+            compilation.add(found, traced_line(stack_of(error, "")))
             compilation.breaks_met += 1
 
 

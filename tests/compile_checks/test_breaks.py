@@ -82,6 +82,18 @@ def test_a_graph_that_the_backend_rejects(backend: str, fullgraph: bool) -> None
     assert finding.gb_id == gb_id("Backend compiler exception")
 
 
+def test_a_rejected_backward_pass_is_one_break() -> None:
+    """PyTorch's log has four entries: it hits the break twice, and logs its own error each time."""
+    args = torch.ones(3, requires_grad=True), torch.tensor([True, False, True])
+
+    report = audit(breaks.rejected_backward, args, backward=True)
+
+    assert places(report) == expected("rejected_backward")
+    (finding,) = report.findings
+    assert (finding.file, finding.line) == expected("rejected_backward")[0]
+    assert "the backend rejected the graph: DynamicOutputShapeException: " in finding.reason
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_the_same_is_found_where_nobody_else_reads_the_trace(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -77,6 +77,12 @@ def lookup(x, t):
     return x * TABLE[t]  # break: rejected
 
 
+def rejected_backward(x, mask):
+    x = x * 2
+    x[mask] = x.sum()  # its backward pass has as many values as the mask
+    return x * 3  # break: rejected_backward
+
+
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
