@@ -5,7 +5,7 @@
 Each model is compiled and called in one process with `TORCH_LOGS=graph_breaks,recompiles`, and
 audited in another. Both must have the same breaks and recompiles: how many, where, and why. It takes
 about 30 s per model, so it is not a test that CI runs. Without `--all`, it compares the models of
-`SAMPLE`.
+`SAMPLE`. `docs/audit-against-log.md` shows the result.
 """
 
 from __future__ import annotations
