@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -54,9 +55,7 @@ SAMPLE: Final = {
 
 def model_and_calls(name: str, run: str) -> tuple[Any, Any]:
     """Builds a model as the survey does, and calls it once without compiling."""
-    import torch
-
-    torch.manual_seed(0)
+    seed(0)
     kind, _, architecture = name.partition("/")
     instance = library(kind).build(architecture)
     model, calls = instance.model, instance.calls
@@ -64,6 +63,16 @@ def model_and_calls(name: str, run: str) -> tuple[Any, Any]:
     for args, kwargs in calls:
         model(*args, **kwargs)
     return model, calls
+
+
+def seed(number: int) -> None:
+    """Seeds all generators that models draw from."""
+    import numpy as np
+    import torch
+
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
 
 
 def call_plainly(name: str, run: str) -> dict[str, Any]:
@@ -76,7 +85,7 @@ def call_plainly(name: str, run: str) -> dict[str, Any]:
     compiled = torch.compile(model, backend="aot_eager")
     for number in range(2):
         for args, kwargs in calls:
-            torch.manual_seed(number)
+            seed(number)
             result = compiled(*args, **kwargs)
             if run == "training":
                 sum(tensor.float().sum() for tensor in tensors_in(result)).backward()
