@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from statistics import median
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -158,19 +157,21 @@ def measurement(
     measured = [calls for calls in others if [call.graphs for call in calls] == ran]
     if len(measured) < MIN_ROUNDS:
         return None
+    # All figures are of one round, so that the parts never exceed the whole.
+    measured.sort(key=lambda calls: sum(call.seconds for call in calls))
+    typical = measured[(len(measured) - 1) // 2]
     owners = [_owners(call.runs, compilations) for call in first]
-    shares = [_by_owner(calls, owners) for calls in measured]
 
-    def of_a_call(of_rounds: Iterable[float]) -> float:
-        return round(median(of_rounds) / len(ran), 9)
+    def of_a_call(seconds: float) -> float:
+        return round(seconds / len(ran), 9)
 
     times = Times(
         len(measured),
-        of_a_call(sum(call.seconds for call in calls) for calls in measured),
-        of_a_call(sum(call.graph_seconds for call in calls) for calls in measured),
+        of_a_call(sum(call.seconds for call in typical)),
+        of_a_call(sum(call.graph_seconds for call in typical)),
     )
-    at_breaks = {owner: of_a_call(share[owner] for share in shares) for owner in shares[0]}
-    return Measurement(times, at_breaks)
+    at_breaks = _by_owner(typical, owners)
+    return Measurement(times, {owner: of_a_call(spent) for owner, spent in at_breaks.items()})
 
 
 def _by_owner(calls: Sequence[TimedCall], owners: Sequence[Owners]) -> dict[str, float]:

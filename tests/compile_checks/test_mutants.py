@@ -54,6 +54,9 @@ def counting() -> Callable[[Tensor], Tensor]:
     return count
 
 
+BACKWARD = torch.ones(3, requires_grad=True), torch.tensor([True, False, True])
+
+
 def refused(graph: Any, inputs: Any) -> Any:
     raise RuntimeError("this backend takes nothing")
 
@@ -198,6 +201,11 @@ MUTANTS = {
         "_compat:backend_error",
         lambda error: None,
         lambda: first(audit(breaks.rejected, (X, torch.tensor(3)))).file == breaks.__file__,
+    ),
+    "two records of a rejection": Mutant(
+        "_engine.trace:REJECTED",
+        "no reason begins so",
+        lambda: len(audit(breaks.rejected_backward, BACKWARD, backward=True).graph_breaks) == 1,
     ),
     "regions": Mutant(
         "_engine.run:compiled_regions",
