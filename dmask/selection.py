@@ -26,6 +26,10 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """A function that FlexAttention calls with the indices of batch, head, query and key."""
 
 
+_KEYS_AT_ONCE = 2**12
+"""Keys per block of `Selection.counts`: several programs then count a long row."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """The keys that `select` chose and the inputs it chose from. Call `select` to create one.
@@ -107,17 +111,66 @@ class Selection:
         )
         return torch.where(self.to_mask(), value, torch.finfo(dtype).min)
 
-    def to_indices(self) -> Tensor:
-        """Returns the kept keys as int32 indices `[B, H, Lq, window_size]`. See `topk_indices`.
+    def to_indices(self, *, fill: int = -1, multiple_of: int = 1) -> Tensor:
+        """Returns the kept keys as int32 indices `[B, H, Lq, K]`, ascending, then `fill`.
+
+        Args:
+            fill: what follows the kept keys of a row. Kernels of TileLang, for example, take `Lk`.
+            multiple_of: `K` is the `window_size`, rounded up to a multiple of this. FlashMLA, for
+                example, takes a multiple of 64 or 128.
+
+        Raises:
+            TypeError: for an argument that is not an int.
+            ValueError: for a `fill` that int32 cannot hold, or a `multiple_of` below 1.
 
         >>> import torch, dmask
-        >>> dmask.select(torch.tensor([[[[0.3, 0.1, 0.2]]]]), window_size=2).to_indices()
+        >>> selected = dmask.select(torch.tensor([[[[0.3, 0.1, 0.2]]]]), window_size=2)
+        >>> selected.to_indices()
         tensor([[[[0, 2]]]], dtype=torch.int32)
+        >>> selected.to_indices(fill=3, multiple_of=4)
+        tensor([[[[0, 2, 3, 3]]]], dtype=torch.int32)
         """
-        kept: Tensor = call(
-            indices_contract.KEPT_INDICES, *self._selected(self.query_len), self.window_size
+        fill, multiple_of = arguments.check_types(
+            "SymInt fill, SymInt multiple_of", (fill, multiple_of)
         )
-        return kept
+        validation.check_int32("fill", fill)
+        validation.check_positive("multiple_of", multiple_of)
+        width = -(-self.window_size // multiple_of) * multiple_of
+        kept: Tensor = call(indices_contract.KEPT_INDICES, *self._selected(self.query_len), width)
+        return kept if known(fill == -1) else torch.where(kept < 0, fill, kept)
+
+    def counts(self) -> Tensor:
+        """Returns how many keys each row keeps, as int32 `[B, H, Lq]`.
+
+        Some kernels take this next to the indices, as the `topk_length` of FlashMLA.
+
+        >>> import torch, dmask
+        >>> bias = torch.tensor([[[[0.3, 0.1, 0.2]]]])
+        >>> dmask.select(bias, window_size=2, is_causal=True, query_len=3).counts()
+        tensor([[[1, 2, 2]]], dtype=torch.int32)
+        """
+        return self._kept_blocks(1, _KEYS_AT_ONCE).sum(-1, dtype=torch.int32)
+
+    def to_block_map(self, block_size: int | tuple[int, int]) -> Tensor:
+        """Returns which blocks have a kept key, as bool `[B, H, nq, nk]`. Creates no dense mask.
+
+        Block-Sparse-Attention and FlashInfer's variable block sparse attention, for example, take
+        such a map.
+
+        Args:
+            block_size: number of queries and keys per block, or one number for both. The last
+                blocks may be shorter.
+
+        Raises:
+            TypeError: if `block_size` is not an int or a pair of ints.
+            ValueError: for a block size below 1.
+
+        >>> import torch, dmask
+        >>> bias = torch.tensor([[[[0.3, 0.1, 0.2, 0.0]]]])
+        >>> dmask.select(bias, window_size=1, query_len=2).to_block_map(2)
+        tensor([[[[ True, False]]]])
+        """
+        return self._kept_blocks(*_block_size("block_size", block_size)) > 0
 
     def mask_mod(self, num_heads: int | None = None) -> MaskMod:
         """Returns the selection as a `mask_mod` for FlexAttention.
@@ -164,8 +217,8 @@ class Selection:
         """
         from torch.nn.attention.flex_attention import BlockMask  # imports half of Inductor
 
-        block_size = _block_size(BLOCK_SIZE)
-        counts = call(blocks.KEPT_BLOCKS, *self._selected(self.query_len), *block_size)
+        block_size = _block_size("BLOCK_SIZE", BLOCK_SIZE)
+        counts = self._kept_blocks(*block_size)
         groups = self._groups(num_heads)
         counts = counts.repeat_interleave(groups, dim=1) if groups > 1 else counts
         whole = block_size[0] * block_size[1]
@@ -203,6 +256,12 @@ class Selection:
             self.local,
             self.min_dtype,
         )
+
+    def _kept_blocks(self, query_block: int, key_block: int) -> Tensor:
+        """Returns how many keys each block keeps, as int32 `[B, H, nq, nk]`."""
+        selected = self._selected(self.query_len)
+        counts: Tensor = call(blocks.KEPT_BLOCKS, *selected, query_block, key_block)
+        return counts
 
     def _groups(self, num_heads: int | None) -> int:
         heads = self.threshold.shape[1]
@@ -303,14 +362,14 @@ def _check_float_dtype(name: str, dtype: object) -> None:
         raise TypeError(f"{name} must be a floating-point dtype, got {dtype}")
 
 
-def _block_size(given: Any) -> tuple[int, int]:
-    """Returns a checked `BLOCK_SIZE` as a pair."""
+def _block_size(name: str, given: Any) -> tuple[int, int]:
+    """Returns a checked size of blocks as a pair."""
     sizes = given if isinstance(given, (tuple, list)) else (given, given)
     if len(sizes) != 2:
-        raise ValueError(f"BLOCK_SIZE must be an int or a pair of ints, got {tuple(sizes)!r}")
-    query, key = arguments.check_types("SymInt BLOCK_SIZE, SymInt BLOCK_SIZE", tuple(sizes))
-    validation.check_positive("BLOCK_SIZE of a query block", query)
-    validation.check_positive("BLOCK_SIZE of a key block", key)
+        raise ValueError(f"{name} must be an int or a pair of ints, got {tuple(sizes)!r}")
+    query, key = arguments.check_types(f"SymInt {name}, SymInt {name}", tuple(sizes))
+    validation.check_positive(f"{name} of a query block", query)
+    validation.check_positive(f"{name} of a key block", key)
     return query, key
 
 

@@ -88,6 +88,12 @@ def check_not_negative(name: str, value: int) -> None:
     check_64_bits(name, value)
 
 
+def check_int32(name: str, value: int) -> None:
+    # As below: a symbolic number is not compared.
+    if (value >= 2**31) is True or (value < -(2**31)) is True:
+        raise ValueError(f"{name} must fit in int32, got {value}")
+
+
 def check_64_bits(name: str, value: int) -> int:
     # Symbolic numbers always fit, and comparing them would add a guard.
     if (value >= 2**63) is True or (value < -(2**63)) is True:

@@ -68,6 +68,14 @@ def to_block_mask(BLOCK_SIZE: Any, num_heads: Any) -> torch.Tensor:  # noqa: N80
     return selected().to_block_mask(BLOCK_SIZE, num_heads).kv_num_blocks
 
 
+def to_indices(fill: Any, multiple_of: Any) -> torch.Tensor:
+    return selected().to_indices(fill=fill, multiple_of=multiple_of)
+
+
+def to_block_map(block_size: Any) -> torch.Tensor:
+    return selected().to_block_map(block_size)
+
+
 def mask_mod(num_heads: Any) -> torch.Tensor:
     place = [torch.tensor(0)] * 4
     return selected().mask_mod(num_heads)(*place)
@@ -117,6 +125,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "Selection.to_bias": (to_bias, {"scores": True, "dtype": torch.float64}),
     "Selection.to_block_mask": (to_block_mask, {"BLOCK_SIZE": 4, "num_heads": 4}),
+    "Selection.to_block_map": (to_block_map, {"block_size": 4}),
+    "Selection.to_indices": (to_indices, {"fill": 8, "multiple_of": 16}),
     "Selection.mask_mod": (mask_mod, {"num_heads": 4}),
 }
 CALLS["dynamic_mask_attention"][1]["key"] = CALLS["dynamic_mask_attention"][1]["value"] = (

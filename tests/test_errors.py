@@ -118,6 +118,10 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "select: floor NaN": select(min_dtype=float("nan")),
     "mask_mod: heads": lambda: dmask.select(BIAS, 4).mask_mod(num_heads=3),
     "to_block_mask: block of 0": lambda: dmask.select(BIAS, 4).to_block_mask((0, 4)),
+    "to_block_map: block of 0": lambda: dmask.select(BIAS, 4).to_block_map((4, 0)),
+    "to_block_map: three sizes": lambda: dmask.select(BIAS, 4).to_block_map((4, 4, 4)),  # type: ignore[arg-type]
+    "to_indices: fill": lambda: dmask.select(BIAS, 4).to_indices(fill=2**31),
+    "to_indices: multiple of 0": lambda: dmask.select(BIAS, 4).to_indices(multiple_of=0),
     "kept_indices: bounds": lambda: torch.ops.dmask.kept_indices(
         BIAS, BIAS[..., 0], MASK[None].int(), None, None, 3, False, 0, 0, 0.0, 4
     ),
@@ -289,6 +293,14 @@ mask_mod: heads
     ValueError: num_heads must be a multiple of the 2 heads of the selection, got 3
 to_block_mask: block of 0
     ValueError: BLOCK_SIZE of a query block must be at least 1, got 0
+to_block_map: block of 0
+    ValueError: block_size of a key block must be at least 1, got 0
+to_block_map: three sizes
+    ValueError: block_size must be an int or a pair of ints, got (4, 4, 4)
+to_indices: fill
+    ValueError: fill must fit in int32, got 2147483648
+to_indices: multiple of 0
+    ValueError: multiple_of must be at least 1, got 0
 kept_indices: bounds
     ValueError: threshold and cutoff must have the same shape, got (2, 2, 3) and (1, 2, 8)
 kept_mask: bounds

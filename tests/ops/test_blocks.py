@@ -26,12 +26,15 @@ def test_blocks_are_empty_partial_or_full(call: Select) -> None:
         return  # FlexAttention has no empty BlockMask
     rows, columns = 2, 3
     blocks = selected.to_block_mask((rows, columns))
+    block_map = selected.to_block_map((rows, columns))
+    assert (block_map.dtype, block_map.shape[:2]) == (torch.bool, full.shape[:2])
     assert blocks.seq_lengths == (call.query_len, call.shape[3])
     partial = _listed(blocks.kv_num_blocks, blocks.kv_indices)
     whole = _listed(blocks.full_kv_num_blocks, blocks.full_kv_indices)
     for place in torch.cartesian_prod(*(torch.arange(n) for n in whole.shape)).tolist():
         b, h, i, j = place
         block = full[b, h, i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
+        assert block_map[tuple(place)] == block.any()
         is_whole = bool(block.all()) and block.numel() == rows * columns
         assert whole[tuple(place)] == is_whole
         assert partial[tuple(place)] == (bool(block.any()) and not is_whole)

@@ -76,6 +76,16 @@ def test_every_representation_keeps_the_same_keys(call: Select) -> None:
         kept = row.nonzero().flatten().tolist()
         assert chosen.tolist() == kept + [-1] * (call.window_size - len(kept))
     assert torch.equal(dmask.mask_from_indices(indices, call.shape[3]), mask)
+    filled = selected.to_indices(fill=call.shape[3], multiple_of=4)
+    width = call.window_size
+    assert filled.shape[3] % 4 == 0
+    assert 0 <= filled.shape[3] - width < 4
+    assert torch.equal(filled[..., :width].where(indices >= 0, -1), indices)
+    assert (filled[..., :width][indices < 0] == call.shape[3]).all()
+    assert (filled[..., width:] == call.shape[3]).all()
+    counts = selected.counts()
+    assert counts.dtype is torch.int32
+    assert torch.equal(counts, mask.sum(-1))
     places = [torch.arange(n) for n in mask.shape]
     b, h, q, k = torch.meshgrid(*places, indexing="ij")
     assert torch.equal(selected.mask_mod()(b, h, q, k), mask)
