@@ -53,7 +53,7 @@ def _resumed(recompile: Recompile, others: Iterable[Recompile]) -> Recompile:
         r
         for r in others
         if (r.file, r.frame, r.category) == (recompile.file, resumed[1], recompile.category)
-        and r.line < recompile.line
+        and r.line <= recompile.line  # the same line if all of the function is on one line
     )
     return max(functions, key=lambda r: r.line, default=recompile)
 

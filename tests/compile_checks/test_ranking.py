@@ -183,6 +183,19 @@ def test_a_recompile_for_a_size_does_not_follow_from_a_break() -> None:
     assert consequences(report) == {"graph-break": [], "recompile": []}
 
 
+@torch.compiler.disable
+def doubled(x: Tensor) -> Tensor:
+    return x * 2
+
+
+def test_a_function_on_one_line_and_what_resumes_it_have_one_recompile() -> None:
+    calls = [((X,), {}), ((torch.ones(4),), {})]
+    report = audit_calls(lambda x: doubled(x) + 1, calls, backend="eager", dynamic=False)
+
+    # The size would also change without the break.
+    assert consequences(report) == {"graph-break": [], "recompile": []}
+
+
 def test_too_many_compilations_follow_from_recompiles() -> None:
     calls = [((X,), {}), ((torch.ones(4),), {})]
     limits = Limits(entries=1, guards=1)
