@@ -159,7 +159,7 @@ class Run:
         except Exception as error:  # the audit has checked two calls, and these are more
             return f"a repeated call raised {type(error).__name__}: {error}"
         if len(self.trace.compilations) > len(before):
-            return "calls compile something new each time"
+            return "repeated calls compile something new"
         return timing.measurement(rounds, before) or "the calls do not run the same graphs"
 
     def _timed_calls(self, stopwatch: timing.Stopwatch, calls: Calls) -> Iterator[timing.TimedCall]:

@@ -26,6 +26,15 @@ SECONDS: Final = 1.0
 
 Key = tuple[str, str, int]
 """A function or resume function: its name, its file and its first line."""
+
+
+class Location(NamedTuple):
+    """Where a Python frame is."""
+
+    function: Key
+    line: int
+
+
 Owners = Sequence[str]
 """For each gap of a call, the compilation that broke there; `""` if no break explains the gap."""
 
@@ -36,7 +45,7 @@ class GraphRun(NamedTuple):
     compile_id: str
     began: float
     ended: float
-    stack: tuple[Key, ...] = ()
+    stack: tuple[Location, ...] = ()
     """The Python frames that led to it, innermost last, if the stopwatch looks at them."""
 
 
@@ -62,13 +71,14 @@ class Stopwatch:
         return stamped
 
 
-def _stack(innermost: FrameType | None) -> tuple[Key, ...]:
-    keys = []
+def _stack(innermost: FrameType | None) -> tuple[Location, ...]:
+    locations = []
     while innermost is not None:
         code = innermost.f_code
-        keys.append((code.co_name, code.co_filename, code.co_firstlineno))
+        function = code.co_name, code.co_filename, code.co_firstlineno
+        locations.append(Location(function, innermost.f_lineno or 0))
         innermost = innermost.f_back
-    return tuple(reversed(keys))
+    return tuple(reversed(locations))
 
 
 class TimedCall(NamedTuple):
@@ -187,21 +197,28 @@ def _by_owner(calls: Sequence[TimedCall], owners: Sequence[Owners]) -> dict[str,
 def _owners(runs: Sequence[GraphRun], compilations: Sequence[Compilation]) -> Owners:
     """Returns whose break explains each gap of a call."""
     broken = {c.compile_id: c for c in compilations if c.breaks}
-    by_key = {(c.name, c.file, c.line): c for c in reversed(compilations) if c.breaks}
     known = {(c.name, c.file, c.line) for c in compilations}
-    stacks = [[key for key in run.stack if key in known] for run in runs]
+    stacks = [[frame for frame in run.stack if frame.function in known] for run in runs]
 
-    def of_frames(frames: Sequence[Key], *, eager: bool = False) -> str:
+    def of_frames(frames: Sequence[Location], *, eager: bool = False) -> str:
         """Returns the innermost frame with a break; with `eager`, that Dynamo skipped for it."""
-        found = (by_key[key] for key in reversed(frames) if key in by_key)
-        return next((c.compile_id for c in found if not (eager and c.resumed)), "")
+        for function, line in reversed(frames):
+            entries = [
+                c
+                for c in broken.values()
+                if (c.name, c.file, c.line) == function and not (eager and c.resumed)
+            ]
+            if entries:  # a function that was compiled again may break at another line
+                here = (c for c in entries if line in c.broken_lines)
+                return next(here, entries[0]).compile_id
+        return ""
 
     if not runs:
         return [""]
     owners = [of_frames(stacks[0][:-1])]
     for run, before, after in zip(runs, stacks, stacks[1:], strict=False):
         shared = _shared(before, after[:-1])
-        if shared == before:  # the frame of the graph itself goes on
+        if len(shared) == len(before):  # the frame of the graph itself goes on
             owners.append(run.compile_id if run.compile_id in broken else "")
         else:
             owners.append(of_frames(shared[-1:]))
@@ -210,7 +227,8 @@ def _owners(runs: Sequence[GraphRun], compilations: Sequence[Compilation]) -> Ow
     return owners
 
 
-def _shared(first: Sequence[Key], second: Sequence[Key]) -> Sequence[Key]:
-    """Returns the frames with which two stacks begin."""
-    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
-    return [key for key, _ in pairs]
+def _shared(first: Sequence[Location], second: Sequence[Location]) -> Sequence[Location]:
+    """Returns the frames with which two stacks begin, where they are in the second."""
+    pairs = zip(first, second, strict=False)
+    same = takewhile(lambda pair: pair[0].function == pair[1].function, pairs)
+    return [there for _, there in same]

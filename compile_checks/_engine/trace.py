@@ -19,6 +19,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from traceback import FrameSummary
 from typing import Any, Final
 
 from compile_checks import _compat
@@ -56,6 +57,8 @@ class Compilation:
     breaks: list[GraphBreak] = field(default_factory=list)
     lines: list[tuple[str, int]] = field(default_factory=list)
     """The traced line of each break. The place of a break may be that of a caller."""
+    broken_lines: set[int] = field(default_factory=set)
+    """The lines of the frame itself at the breaks, which may be in functions that it calls."""
     breaks_met: int = 0
     """The number of times Dynamo hit a break. After a restart it hits the same breaks again."""
     recompile_reasons: tuple[str, ...] | None = None
@@ -71,12 +74,18 @@ class Compilation:
     skipped: bool = False
     """True if Dynamo skipped the frame. For a break in a loop, torch 2.9 reports no failure."""
 
-    def add(self, found: GraphBreak, line: tuple[str, int]) -> None:
+    def add(self, found: GraphBreak, traced: Sequence[FrameSummary]) -> None:
         """Adds a break.
 
         A rejection has two records. While Dynamo handles the backend's error, it does not know what
         it traced, so the break that it raises then takes the place of the first.
+
+        Args:
+            traced: the frames that Dynamo traced, innermost last.
         """
+        line = traced_line(traced)
+        if traced:
+            self.broken_lines.add(traced[0].lineno or 0)
         if found.reason.startswith(REJECTED):
             for number, known in enumerate(self.breaks):
                 if known.reason == found.reason:
@@ -212,7 +221,7 @@ class Trace(logging.Handler):
         compilation.breaks_met += 1
         # Dynamo may restart within one compilation and hit the same break again.
         if graph_break not in compilation.breaks:
-            compilation.add(graph_break, traced_line(stack_of(dynamos, payload)))
+            compilation.add(graph_break, stack_of(dynamos, payload))
 
     def _add_unlogged(self, compilation: Compilation, error: BaseException | None) -> None:
         """Adds the break that an exception describes, unless a record has already added it."""
@@ -221,7 +230,7 @@ class Trace(logging.Handler):
         found = break_of(error, "", compilation.compile_id)
         known = {(b.file, b.line, headline(b.reason)) for b in compilation.breaks}
         if (found.file, found.line, headline(found.reason)) not in known:
-            compilation.add(found, traced_line(stack_of(error, "")))
+            compilation.add(found, stack_of(error, ""))
             compilation.breaks_met += 1
 
 

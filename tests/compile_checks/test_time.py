@@ -124,6 +124,28 @@ def test_calls_with_other_inputs() -> None:
     assert PAUSE <= spent(report, "pause()") <= report.times.seconds
 
 
+@torch.compiler.disable
+def no_pause() -> None:
+    pass
+
+
+def pausing_or_not(x: Tensor, pausing: bool) -> Tensor:
+    if pausing:
+        pause()
+        return x * 2
+    no_pause()
+    return x * 3
+
+
+def test_a_recompiled_function_has_the_time_of_each_of_its_breaks() -> None:
+    calls = [Step((X, False)), Step((X, True), recompiles=1)]
+
+    report = audit_calls(pausing_or_not, calls, backend="eager", time=True)
+
+    # A call is the mean of the two.
+    assert spent(report, "pause()") >= PAUSE / 2 > spent(report, "no_pause()")
+
+
 def lasting(seconds: float) -> TimedCall:
     return TimedCall(0.0, seconds, seconds, (GraphRun("0/0", 0.0, seconds / 2),))
 
@@ -227,7 +249,7 @@ class Eager(nn.Module):
 @pytest.mark.parametrize(
     ("fn", "why"),
     [
-        (counting(), "calls compile something new each time"),
+        (counting(), "repeated calls compile something new"),
         (lambda x: x, "no graph was captured"),
         (raising_later(), "a repeated call raised IndexError: the cache is full"),
         (Regional(), "the code compiles parts of itself"),
@@ -248,6 +270,28 @@ def test_a_refused_graph_has_no_time() -> None:
 
 def test_findings_do_not_depend_on_the_measurement() -> None:
     assert timed(slow_and_fast) == audit(slow_and_fast, (X,), backend="eager")
+
+
+class Rows(nn.Module):
+    """Fails after a few calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("used", torch.tensor(0))
+        self.register_buffer("rows", torch.zeros(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.used.add_(1)
+        return x + self.rows[self.used]
+
+
+def test_gates_run_before_the_measurement_changes_the_state() -> None:
+    report, plain = (
+        audit(Rows(), (X,), backend="eager", gates={"opcheck"}, time=time) for time in (True, False)
+    )
+
+    assert report == plain
+    assert report.notes[-1].startswith("time: not measured: a repeated call raised IndexError")
 
 
 def test_a_small_share_is_not_zero() -> None:
