@@ -141,7 +141,7 @@ def _pays(spec: OpSpec, node: Node) -> bool:
     without it than a call to Python does.
 
     PyTorch believes that kernels change all tensors that decide where they write. If such a tensor
-    is an input of the graph, it does not capture a CUDA graph.
+    is an input of the graph or a view of one, it does not capture a CUDA graph.
     """
     from dmask.kernels.triton.launches import recorded
 
@@ -152,5 +152,12 @@ def _pays(spec: OpSpec, node: Node) -> bool:
     changed = {each.args[0] for each in graph.nodes if each.target is torch.ops.aten.copy_.default}
     inputs = zip(nodes, graph.find_nodes(op="placeholder"), strict=True)
     return not any(launch.capped for launch in launches) and not any(
-        own in changed for each, own in inputs if each.op == "placeholder"
+        own in changed for each, own in inputs if _base(each).op == "placeholder"
     )
+
+
+def _base(node: Node) -> Node:
+    """Returns the node whose memory a node has."""
+    while getattr(node.target, "is_view", False):
+        node = node.all_input_nodes[0]
+    return node

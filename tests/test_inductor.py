@@ -185,6 +185,8 @@ def test_an_op_stays_where_launches_cost_more() -> None:
     assert rewritten(lowest, 1, 8, 512, 4096) == [op]  # the kernel needs a limit of registers
     # They write where the scores say, so PyTorch believes that they change the input.
     assert rewritten(indices, 1, 8, 4, 4096) == ["dmask.topk_indices.default"]
+    of_view = rewritten(lambda bias: indices(bias.view(1, 8, 4, -1).mT.mT), 8, 4, 4096)
+    assert of_view == ["dmask.topk_indices.default"]
     assert rewritten(lowest, 1, 2, 1, 2**19) == [op]
 
 
