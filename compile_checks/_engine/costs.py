@@ -31,7 +31,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Times:
-    """How long a call takes when everything is compiled: the median of several rounds."""
+    """How long a call takes when everything is compiled, in the round of median length."""
 
     rounds: int
     """How often the calls were measured."""

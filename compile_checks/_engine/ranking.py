@@ -1,7 +1,8 @@
 """Orders findings by what they cost, and tells causes from consequences.
 
-A consequence is a finding that would certainly not exist without the other one. Whether that is so
-for two findings of the same line, say, is not known: these stay separate.
+A consequence is a finding that would certainly not exist without the other one, or without it and
+all others of its kind. For two findings of the same line, say, that is not known: these stay
+separate.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def _wait() -> None:
 def rounds(
     stopwatch: Stopwatch, calls: Callable[[], Iterable[TimedCall]]
 ) -> Iterator[Sequence[TimedCall]]:
-    """Repeats calls. The first round has the stacks of the graphs, and counts as a warm-up."""
+    """Repeats calls. The first round has the stacks of the graphs, and is only a warm-up."""
     stopwatch.stacks = True
     yield [*calls()]
     stopwatch.stacks = False

@@ -163,7 +163,7 @@ def _frame() -> Schema:
 def _times() -> Schema:
     return _object(
         "How long a call takes when everything is compiled.",
-        rounds=_number("How often the calls were measured. The seconds are medians."),
+        rounds=_number("How often the calls were measured. The seconds are of the median round."),
         seconds=_seconds("One call; if there are several, their mean."),
         graph_seconds=_seconds("The part of it inside compiled graphs."),
     )

@@ -40,7 +40,7 @@ finding that would certainly not exist without another one is a **consequence**,
 first cause:
 
 - `nothing-compiled`, if a graph break or a `fallback` makes a whole function run in eager mode;
-- `graph-budget`, if the graphs that resume after breaks are too many, and nothing was recompiled;
+- `graph-budget`, if there would be few enough graphs without breaks, and nothing was recompiled;
 - `recompile` or `recompile-limit`, if what changed is the result of a graph break;
 - `cost-budget`, if the function was compiled too often because of a finding for recompiles;
 - `disagreement`, if one of PyTorch's counters lacks a graph break.
