@@ -113,11 +113,16 @@ def hint_in(reason: str) -> str:
     hints = [" ".join(hint.split()) for hint in _HINT.findall(reason)]
     if skipped := _SKIPPED.search(reason):
         hints = [hint for hint in hints if not hint.startswith(_EARLIER)]
-        hints.append(
-            f"The break is in a loop, so all of `{skipped[1]}` (line {skipped[2]}) runs in eager "
-            "mode. Its other breaks show only when this one is gone."
-        )
+        hints.append(loop_hint(skipped[1], skipped[2]))
     return "\n".join(hints)
+
+
+def loop_hint(name: str, line: int | str) -> str:
+    """Returns what a break in a loop of a function costs."""
+    return (
+        f"The break is in a loop, so all of `{name}` (line {line}) runs in eager mode. "
+        "Its other breaks show only when this one is gone."
+    )
 
 
 def reason_in(payload: str) -> str:

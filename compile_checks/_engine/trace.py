@@ -18,12 +18,12 @@ import logging
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from traceback import FrameSummary
 from typing import Any, Final
 
 from compile_checks import _compat
-from compile_checks._engine.breaks import break_of, stack_of
+from compile_checks._engine.breaks import break_of, loop_hint, stack_of
 from compile_checks._engine.findings import GraphBreak, Recompile, headline
 from compile_checks._engine.guards import as_called, cause, read_guard
 from compile_checks._engine.places import (
@@ -213,6 +213,8 @@ class Trace(logging.Handler):
             compilation.file = metrics["co_filename"]
             compilation.line = metrics.get("co_firstlineno", 0)
             self._frames[_compile_id(metadata)[:2]] = compilation
+        if compilation.breaks and compilation.skipped and compilation.failure is None:
+            _say_loop(compilation)
 
     def _add_break(self, compilation: Compilation, payload: str) -> None:
         error = sys.exc_info()[1]
@@ -232,6 +234,14 @@ class Trace(logging.Handler):
         if (found.file, found.line, headline(found.reason)) not in known:
             compilation.add(found, stack_of(error, ""))
             compilation.breaks_met += 1
+
+
+def _say_loop(compilation: Compilation) -> None:
+    """Adds what a break in a loop costs, which the text of the break lacks in torch 2.9."""
+    last, hint = compilation.breaks[-1], loop_hint(compilation.name, compilation.line)
+    if hint not in last.hint:
+        hints = [*last.hint.splitlines(), hint]
+        compilation.breaks[-1] = replace(last, hint="\n".join(hints))
 
 
 def _compile_id(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
