@@ -24,9 +24,10 @@ import torch
 from compile_checks import AuditReport, Finding, Mode, audit
 from tests.compile_checks import samples
 
+WHEN = r"(?: (?P<when>since|before) (?P<release>2\.\d+))?"
 _COMMENT = re.compile(
     r"# finding: (?P<kind>[\w-]+)(?: (?P<ids>GB[\w|]+))?(?: x(?P<count>\d+))?"
-    r"(?: (?P<when>since|before) (?P<release>2\.\d+))?(?=$|  # )"
+    rf"{WHEN}(?=$|  # )"
 )
 
 SAMPLES = [
@@ -60,7 +61,7 @@ class Expected:
 def expected_of(file: str) -> list[Expected]:
     found = []
     for number, line in enumerate(Path(file).read_text().splitlines(), 1):
-        for comment in filter(_holds, _COMMENT.finditer(line)):
+        for comment in filter(holds, _COMMENT.finditer(line)):
             ids = frozenset((comment["ids"] or "").split("|")) - {""}
             place = 0 if line.startswith("#") else number
             found.append(Expected(comment["kind"], place, int(comment["count"] or 1), ids))
@@ -79,8 +80,8 @@ def assert_expected(report: AuditReport, file: str) -> None:
         assert finding.source == linecache.getline(finding.file, finding.line).strip()
 
 
-def _holds(comment: re.Match[str]) -> bool:
-    """True if this release of PyTorch has the finding."""
+def holds(comment: re.Match[str]) -> bool:
+    """True if a comment is about this release of PyTorch."""
     if comment["when"] is None:
         return True
     version = VERSION

@@ -19,5 +19,5 @@ def fixed():
     return lambda weight, x: audited(weight, x).detach(), example_inputs
 
 
-# advice: trace_autograd_ops=True
+# advice: trace_autograd_ops=True since 2.13
 config = {"trace_autograd_ops": True}

@@ -12,7 +12,7 @@ _COUNT = 0
 @functools.cache
 def _cached(size):
     global _COUNT
-    _COUNT += 1  # finding: recompile x5
+    _COUNT += 1  # finding: recompile x5 before 2.15
     return size + 1
 
 
@@ -29,7 +29,7 @@ def _counted(size):
     return size + 1
 
 
-# advice: pass a tensor instead of the number: _COUNT = torch.tensor(_COUNT)
+# advice: pass a tensor instead of the number: _COUNT = torch.tensor(_COUNT) before 2.15
 def fixed():
     return lambda x: x * _counted(x.shape[0]), example_inputs
 

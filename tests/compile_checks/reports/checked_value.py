@@ -19,6 +19,6 @@ def _clamped(image, deviation):
     return image / torch.clamp(deviation, min=1e-6)
 
 
-# advice: torch.clamp
+# advice: torch.clamp since 2.13
 def fixed():
     return _clamped, example_inputs()

@@ -6,11 +6,11 @@ https://github.com/pytorch/pytorch/issues/171865
 
 import torch
 
-_POINTERS, _COLUMNS = torch.arange(4), torch.tensor([2, 0, 1])
+_ROWS, _COLS = torch.arange(4), torch.tensor([2, 0, 1])
 
 
 def audited(x):
-    matrix = torch.sparse_csr_tensor(_POINTERS, _COLUMNS, x, (3, 3))  # finding: graph-break GB0374
+    matrix = torch.sparse_csr_tensor(_ROWS, _COLS, x, (3, 3))  # finding: graph-break GB0374|GB0007
     return matrix @ x  # finding: graph-break GB0015
 
 
