@@ -193,7 +193,8 @@ def writes_cpp() -> bool:
 def fake_mode_of(values: Iterable[object]) -> Any:
     """Returns the mode that fake tensors belong to."""
     detect = _private("torch._guards.detect_fake_mode")
-    return nullcontext() if detect is None else detect(list(values))
+    mode = None if detect is None else detect(list(values))
+    return nullcontext() if mode is None else mode
 
 
 # ------------------------------------------------------------------ assertions and pytrees

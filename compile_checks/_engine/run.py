@@ -156,7 +156,7 @@ class Run:
         try:
             with self._inductor():
                 rounds = [*timing.rounds(stopwatch, lambda: self._timed_calls(stopwatch, calls))]
-        except Exception as error:  # the audit has checked two calls, and these are more
+        except (Exception, SystemExit) as error:  # the audit has checked two calls; these are more
             return f"a repeated call raised {type(error).__name__}: {error}"
         if len(self.trace.compilations) > len(before):
             return "repeated calls compile something new"

@@ -70,7 +70,9 @@ class _Page:
             known = [
                 folded(f"{k.until}: {k.reason}", self._finding(case, k.finding)) for k in case.known
             ]
-            notes = [tag("p", duration(report.times))] if report.times is not None else []
+            notes = (
+                [tag("p", f"time: {duration(report.times)}")] if report.times is not None else []
+            )
             notes += [tag("p", f"note: {note}") for note in report.notes]
             graphs = _graphs("all captured graphs", report.captured_graphs)
             shown = (tag("h2", case.name), *findings, *known, *notes, graphs)

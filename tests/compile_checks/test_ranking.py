@@ -69,9 +69,8 @@ def test_a_measured_time_comes_before_ops_and_errors_before_both() -> None:
     assert [f.number for f in report.findings] == [1, 2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("fn", [breaks.in_loop])
-def test_nothing_compiled_follows_from_a_break_that_skips_the_function(fn: Any) -> None:
-    report = audit(fn, (X,), backend="eager")
+def test_nothing_compiled_follows_from_a_break_that_skips_the_function() -> None:
+    report = audit(breaks.in_loop, (X,), backend="eager")
 
     assert report.graph_breaks[0].skipped
     assert consequences(report) == {"graph-break": ["nothing-compiled"]}
@@ -97,9 +96,7 @@ def test_nothing_compiled_follows_from_a_fallback() -> None:
     with torch._dynamo.config.patch(suppress_errors=True):
         report = audit(double, (X,), backend=refused)
 
-    assert "nothing-compiled" not in {f.kind for f in report.findings} or consequences(report) == {
-        "fallback": ["nothing-compiled"]
-    }
+    assert consequences(report) == {"fallback": ["nothing-compiled"]}
 
 
 def halves(x: Tensor) -> Tensor:
