@@ -26,6 +26,8 @@ from compile_checks._private_api import PrivateAPI
 TRACE_LOGGER: Final = "torch.__trace"
 """The logger of Dynamo's structured trace. It has no fallback: see `silent_trace`."""
 DEBUG_LOGGER: Final = "torch._dynamo.symbolic_convert"
+WRAPPER_FILE: Final = os.path.join(os.path.dirname(torch._dynamo.__file__), "external_utils.py")
+"""The file of the function that torch 2.15 compiles around a `forward` of PyTorch's own."""
 
 
 def notes(used: Collection[str] = ()) -> tuple[str, ...]:

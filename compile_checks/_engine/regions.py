@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from compile_checks import _compat
+
 _SHOWN = 4
 
 
@@ -40,8 +42,9 @@ def without_effect(fn: Callable[..., Any], compiled: Set[tuple[str, int]]) -> li
     Args:
         compiled: the file and the first line of each function that Dynamo compiled or tried to.
     """
-    if not isinstance(fn, torch.nn.Module):
-        return []
+    wrapped = any(file == _compat.WRAPPER_FILE for file, _ in compiled)
+    if wrapped or not isinstance(fn, torch.nn.Module):
+        return []  # a wrapper does not say which part it calls
     found: list[str] = []
     reached: list[str] = []
     for name, part in fn.named_modules():
@@ -59,7 +62,8 @@ def said_without_effect(parts: list[str]) -> str:
     """Returns a note about parts that `without_effect` found."""
     return (
         f"`.compile()` had no effect on {_listed(parts)}: Dynamo compiled no `forward` in it. "
-        "It skips those of PyTorch's own modules, such as nn.Sequential: use torch.compile(module)"
+        "Torch 2.13 and earlier skip those of PyTorch's own modules, such as nn.Sequential: use "
+        "torch.compile(module)"
     )
 
 

@@ -14,8 +14,9 @@ RULE = Rule(
     cause="Dynamo compiled no graph: the code computes no tensor, its frame was skipped, or the "
     "compiler is turned off.",
     fix="Look for `torch.compiler.disable`, a `force_eager` stance, or a graph break in a loop, "
-    "which makes Dynamo skip the frame. `module.compile()` has no effect on a module whose "
-    "`forward` is PyTorch's, such as `nn.Sequential`: call `torch.compile(module)`.",
+    "which makes Dynamo skip the frame. In torch 2.13 and earlier, `module.compile()` has no "
+    "effect on a module whose `forward` is PyTorch's, such as `nn.Sequential`: call "
+    "`torch.compile(module)`.",
 )
 
 

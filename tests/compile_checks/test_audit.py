@@ -83,12 +83,14 @@ def test_a_compiler_that_is_switched_off_is_a_finding() -> None:
 
 
 def test_compile_has_no_effect_on_a_module_of_pytorchs_own() -> None:
-    """The fix of `nothing-compiled` says so."""
+    """The fix of `nothing-compiled` says so. Torch 2.15 compiles it."""
+    has_effect = TorchVersion(torch.__version__) >= (2, 15)
     model = torch.nn.Sequential(torch.nn.Linear(3, 3))
     with watch() as watched:
         model.compile(backend="eager")
         model(torch.ones(3))
-    assert kinds(watched.report()) == ["nothing-compiled"]
+    assert kinds(watched.report()) == ([] if has_effect else ["nothing-compiled"])
+    torch.compiler.reset()  # the wrapper that torch 2.15 compiles is the same for both
     with watch() as watched:
         torch.compile(torch.nn.Sequential(*model), backend="eager")(torch.ones(3))
     assert watched.report().ok

@@ -26,7 +26,7 @@ from tests.compile_checks.test_compare import filled_once
 from tests.compile_checks.test_gates import skipped_at_run_time
 from tests.compile_checks.test_libraries import in_package
 from tests.compile_checks.test_ranking import small_then_large
-from tests.compile_checks.test_regions import Calls, Disabled, Doubles, Mixed, Regional
+from tests.compile_checks.test_regions import Calls, Disabled, Regional, with_idle_part
 from tests.compile_checks.test_time import PAUSE, looping, spent
 
 X = torch.ones(3)
@@ -354,9 +354,7 @@ MUTANTS = {
     "parts that are never compiled": Mutant(
         "_engine.run:without_effect",
         lambda fn, compiled: [],
-        lambda: "no effect on parts.idle:" in str(
-            audit(Mixed(idle=torch.nn.Linear(4, 4), block=Doubles()), (torch.ones(2, 4),)).notes
-        ),
+        lambda: "no effect on idle:" in str(audit(with_idle_part(), (torch.ones(2, 4),)).notes),
     ),
     "ignored kinds": Mutant(
         "_engine.results:CaseResult.ignoring",

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from compile_checks import audit
 from compile_checks._engine.regions import compiled_regions
 
 X = torch.ones(2, 4)
+SINCE_2_15 = TorchVersion(torch.__version__) >= (2, 15)
 
 
 class Block(nn.Module):
@@ -111,6 +113,19 @@ class Doubles(nn.Module):
         return x * 2
 
 
+def with_idle_part() -> nn.Module:
+    """Returns a module that never calls one of its parts."""
+    model = Mixed(block=Doubles())
+    model.idle = nn.Linear(4, 4)
+    model.idle.compile(backend="eager")
+    return model
+
+
+def test_a_part_that_is_never_called_is_never_compiled() -> None:
+    (_, note) = audit(with_idle_part(), (X,)).notes
+    assert note.startswith("`.compile()` had no effect on idle: ")
+
+
 class Skipped(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(2):
@@ -121,8 +136,8 @@ class Skipped(nn.Module):
 @pytest.mark.parametrize(
     ("part", "compiled"),
     [
-        (nn.Sequential(nn.Linear(4, 4), nn.ReLU()), False),
-        (nn.Linear(4, 4), False),
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU()), SINCE_2_15),
+        (nn.Linear(4, 4), SINCE_2_15),
         (nn.Sequential(Doubles()), True),
         (Doubles(), True),
         (Skipped(), True),  # this is a finding
