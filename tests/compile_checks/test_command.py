@@ -230,7 +230,7 @@ def test_errors_keep_their_cause(cases: list[Case], tmp_path: Path) -> None:
         f"  Eager mode raises it too.\n  caused by KeyError: 'header' (at {__file__}:{first + 2})"
     )
     assert (found[0]["file"], found[0]["line"]) == (__file__, first + 4)
-    assert reasons[1] == (
+    assert reasons[1].replace("addmm: ", "") == (  # torch 2.15 names the op
         "RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x3 and 4x4)\n"
         "  Eager mode raises it too."
     )
