@@ -156,7 +156,13 @@ def test_without_findings_the_status_is_the_programs(folder: Path, end: str, sta
 def test_an_interrupt_ends_the_program_and_not_the_report(folder: Path) -> None:
     watching = command("--watch", "train.py", "wait")
     with subprocess.Popen(
-        watching, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True
+        watching,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        # Shells let jobs in the background ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if line == "waiting\n")
