@@ -11,6 +11,7 @@ large as possible.
 
 from __future__ import annotations
 
+import gc
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
@@ -80,6 +81,7 @@ def measure(fn: Callable[..., Any], x: torch.Tensor, backend: str, rounds: int) 
     order = list(range(len(sides)))
     for _ in range(_WARM_UP + rounds):
         for side in order:
+            gc.collect()  # so that no side has to collect the garbage of another
             began = time.process_time()
             sides[side]()
             seconds[side].append(time.process_time() - began)
