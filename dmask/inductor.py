@@ -55,7 +55,8 @@ def _register(
     def rewrite(match: Any, *args: Any, **kwargs: Any) -> None:
         make, inputs = _traceable(spec, function, match.nodes[0])
         # Functional passes would remove launches, because they return nothing.
-        match.replace_by_example(make, inputs, run_functional_passes=False)
+        functional = function is not _launches
+        match.replace_by_example(make, inputs, run_functional_passes=functional)
 
     compat.rewrite_after_grad(spec.overload, check, rewrite)
 
