@@ -7,6 +7,7 @@ breaks.
 
 from dmask import ops as ops  # registers all ops, before any trace
 from dmask.attention import dynamic_mask_attention
+from dmask.layouts import packed_ranges, page_indices
 from dmask.mask import (
     block_smooth,
     create_mask,
@@ -28,6 +29,8 @@ __all__ = [
     "dynamic_mask_attention",
     "mask_from_indices",
     "maybe_create_mask",
+    "packed_ranges",
+    "page_indices",
     "register_strategy",
     "relu_mask",
     "select",

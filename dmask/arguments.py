@@ -105,6 +105,13 @@ def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
     raise TypeError(f"{name} must be {expected}, got {shown(value)}{hint}")
 
 
+def check_float_dtype(name: str, dtype: object) -> None:
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{name} must be a torch.dtype, got {shown(dtype)}")
+    if not dtype.is_floating_point:
+        raise TypeError(f"{name} must be a floating-point dtype, got {dtype}")
+
+
 def _is_number(value: Any) -> bool:
     """True for a NumPy number. False under Dynamo, which treats them as arrays, not as sizes."""
     return isinstance(value, np.number) and not is_dynamo_compiling()

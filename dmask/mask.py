@@ -224,7 +224,8 @@ def topk_indices(
 
     Returns:
         int32 `({B|1}, {H|1}, {Lq|1}, window_size)`: the kept keys of each row in ascending order,
-        padded with -1. Sparse decode kernels read this form (`gather_kv_indices` of
+        padded with -1. If bias and mask have no head dimension, neither does the result: one choice
+        for all heads. Sparse decode kernels read this form (`gather_kv_indices` of
         flash-sparse-attn, DeepSeek's sparse attention).
 
     >>> import torch, dmask
@@ -269,45 +270,76 @@ def mask_from_indices(
     *,
     block_size: int = 1,
     attention_mask: Tensor | None = None,
+    fill: float | None = None,
+    dtype: torch.dtype | None = None,
+    out_of_range: str = "error",
 ) -> Tensor:
     """Returns the mask of the given keys or blocks of keys: the inverse of `to_indices`.
 
     Args:
-        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order. Negative
-            indices are ignored.
+        indices: int32 or int64 `({B|1}, {H|1}, {Lq|1}, K)`, in any order, or `({B|1}, {Lq|1}, K)`
+            for one choice for all heads. Negative indices are ignored.
         key_len: `Lk`.
         block_size: number of keys per index. If greater than 1, the indices are those of blocks;
             the last block may be shorter.
-        attention_mask: a 4-D mask to combine with: bool, integer 0/1, or additive (floating point).
+        attention_mask: a mask to combine with, with as many dimensions as `indices`: bool, integer
+            0/1, or additive (floating point).
+        fill: if given, the result is additive: 0, or the additive mask, at the given keys, and this
+            number elsewhere; `-inf`, for example.
+        dtype: the floating-point dtype of an additive result. Default: that of an additive mask,
+            otherwise the default dtype of PyTorch.
+        out_of_range: what to do with an index past the end: `"error"`, or `"ignore"` it.
 
     Returns:
-        A new mask with the broadcast shape of both. It is bool. With an additive mask, it has that
-        mask's dtype instead: the additive mask at the given keys and the smallest finite value
-        elsewhere. Gradients flow to the additive mask.
+        A new mask with the broadcast shape of both (without a head dimension for 3-D indices). It
+        is bool, unless there is an additive mask or a `fill`. Without a `fill`, the smallest finite
+        value is where an additive mask is not kept. Gradients flow to an additive mask.
 
     Raises:
-        TypeError: for indices that are not int32 or int64, or a complex mask.
-        ValueError: for mismatched shapes, `block_size` below 1, or an index out of range. On a GPU,
-            an index out of range fails later, with an assertion.
+        TypeError: for indices that are not int32 or int64, a complex mask, or a `dtype` that is not
+            floating point.
+        ValueError: for mismatched shapes, `block_size` below 1, an unknown `out_of_range`, a
+            `dtype` for a bool result, or an index out of range. On a GPU, an index out of range
+            fails later, with an assertion.
 
     >>> import torch, dmask
     >>> dmask.mask_from_indices(torch.tensor([[[[2, 0, -1]]]]), key_len=4)
     tensor([[[[ True, False,  True, False]]]])
     >>> dmask.mask_from_indices(torch.tensor([[[[1, -1]]]]), key_len=3, block_size=2)
     tensor([[[[False, False,  True]]]])
+    >>> dmask.mask_from_indices(torch.tensor([[[2, 7]]]), 3, fill=-torch.inf, out_of_range="ignore")
+    tensor([[[-inf, -inf, 0.]]])
     """
-    indices, key_len, block_size, attention_mask = arguments.check_types(
-        "Tensor indices, SymInt key_len, SymInt block_size, Tensor? attention_mask",
-        (indices, key_len, block_size, attention_mask),
+    indices, key_len, block_size, attention_mask, fill, out_of_range = arguments.check_types(
+        "Tensor indices, SymInt key_len, SymInt block_size, Tensor? attention_mask, float? fill, "
+        "str out_of_range",
+        (indices, key_len, block_size, attention_mask, fill, out_of_range),
     )
+    additive = attention_mask is not None and attention_mask.dtype.is_floating_point
+    if dtype is not None:
+        arguments.check_float_dtype("dtype", dtype)
+        if fill is None and not additive:
+            raise ValueError(f"dtype={dtype} needs a fill or an additive mask: the result is bool")
+    heads = None
+    if attention_mask is not None:
+        given, named_by = validation.meta(attention_mask), validation.meta(indices)
+        heads = _indices.check_composed(given, named_by, key_len, block_size)[1]
+    named: Tensor = call(_indices.MASK_FROM_INDICES, indices, key_len, block_size, out_of_range)
     if attention_mask is None:
-        named: Tensor = call(_indices.MASK_FROM_INDICES, indices, key_len, block_size)
-        return named
-    given, named_by = validation.meta(attention_mask), validation.meta(indices)
-    shape = _indices.check_composed(given, named_by, key_len, block_size)
-    named = call(_indices.MASK_FROM_INDICES, indices, key_len, block_size)
-    named = shapes.repeat_heads(named, shape[1])
-    if attention_mask.dtype.is_floating_point:
-        additive = shapes.repeat_heads(attention_mask, shape[1])
-        return torch.where(named, additive, torch.finfo(additive.dtype).min)
-    return named & shapes.repeat_heads(to_bool(attention_mask), shape[1])
+        return named if fill is None else _additive(named, None, fill, dtype)
+    if heads is not None and indices.dim() == 4:
+        named = shapes.repeat_heads(named, heads)
+        attention_mask = shapes.repeat_heads(attention_mask, heads)
+    if additive:
+        return _additive(named, attention_mask, fill, dtype or attention_mask.dtype)
+    named = named & to_bool(attention_mask)
+    return named if fill is None else _additive(named, None, fill, dtype)
+
+
+def _additive(
+    kept: Tensor, scores: Tensor | None, fill: float | None, dtype: torch.dtype | None
+) -> Tensor:
+    """Returns an additive mask: the scores, or 0, where keys are kept, and `fill` elsewhere."""
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    scores = kept.new_zeros((), dtype=dtype) if scores is None else scores.to(dtype)
+    return torch.where(kept, scores, torch.finfo(dtype).min if fill is None else fill)

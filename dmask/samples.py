@@ -71,7 +71,18 @@ def _restricted() -> Sample:
     return _select(mask_4d(), True, QUERY_LEN, torch.tensor([KEY_LEN, 20]), 2, 3)
 
 
-_SELECT: Samples = {"scores alone": _select, "every restriction": _restricted}
+def _in_ranges() -> Sample:
+    """Selects in row ranges: those of two packed sequences."""
+    start = torch.tensor([[0, 0, 0, 9, 9, 9]], dtype=torch.int32)
+    end = torch.tensor([[7, 8, 9, 22, 23, 24]], dtype=torch.int32)
+    return _select(None, False, QUERY_LEN, None, 2, 3, None, start, end)
+
+
+_SELECT: Samples = {
+    "scores alone": _select,
+    "every restriction": _restricted,
+    "ranges": _in_ranges,
+}
 
 
 def _of_a_selection(*args: Any) -> Samples:
@@ -91,13 +102,16 @@ def _selected(
     lengths: Tensor | None = None,
     sinks: int = 0,
     local: int = 0,
+    min_dtype: float | None = None,
+    *ranges: Tensor,
 ) -> tuple[Any, ...]:
     """Returns the leading arguments of the ops that take a selection."""
-    restrictions = query_len, is_causal, sinks, local
     threshold, cutoff = torch.ops.dmask.select(
-        bias, window_size, mask, is_causal, query_len, lengths, sinks, local
+        bias, window_size, mask, is_causal, query_len, lengths, sinks, local, min_dtype, *ranges
     )
-    return bias, threshold, cutoff, mask, lengths, *restrictions, torch.finfo(bias.dtype).min
+    tensors = bias, threshold, cutoff, mask, lengths, *(ranges or (None, None))
+    floor = torch.finfo(bias.dtype).min
+    return *tensors, query_len, is_causal, sinks, local, floor
 
 
 SAMPLES: Mapping[str, Samples] = {

@@ -52,6 +52,10 @@ class Selection:
     """The allowed keys, bool and 4-D."""
     key_lengths: Tensor | None
     """The number of keys of each sequence, `[B|1]`."""
+    range_starts: Tensor | None
+    """The first key that each row sees, `[B|1, Lq|1]`."""
+    range_ends: Tensor | None
+    """The end of the keys that each row sees, `[B|1, Lq|1]`."""
     window_size: int
     query_len: int
     is_causal: bool
@@ -105,22 +109,24 @@ class Selection:
         """
         arguments.check_types("bool scores", (scores,))
         dtype = self.attention_bias.dtype if dtype is None else dtype
-        _check_float_dtype("dtype", dtype)
+        arguments.check_float_dtype("dtype", dtype)
         value = (
             self.attention_bias.to(dtype) if scores else self.threshold.new_zeros((), dtype=dtype)
         )
         return torch.where(self.to_mask(), value, torch.finfo(dtype).min)
 
-    def to_indices(self, *, fill: int = -1, multiple_of: int = 1) -> Tensor:
+    def to_indices(self, *, fill: int = -1, multiple_of: int = 1, relative: bool = False) -> Tensor:
         """Returns the kept keys as int32 indices `[B, H, Lq, K]`, ascending, then `fill`.
 
         Args:
             fill: what follows the kept keys of a row. Kernels of TileLang, for example, take `Lk`.
             multiple_of: `K` is the `window_size`, rounded up to a multiple of this. FlashMLA, for
                 example, takes a multiple of 64 or 128.
+            relative: if True, count keys from the start of the row's range (`key_ranges`), as the
+                indexers of vLLM and SGLang do. Without ranges, this changes nothing.
 
         Raises:
-            TypeError: for an argument that is not an int.
+            TypeError: for an argument of the wrong type.
             ValueError: for a `fill` that int32 cannot hold, or a `multiple_of` below 1.
 
         >>> import torch, dmask
@@ -130,13 +136,16 @@ class Selection:
         >>> selected.to_indices(fill=3, multiple_of=4)
         tensor([[[[0, 2, 3, 3]]]], dtype=torch.int32)
         """
-        fill, multiple_of = arguments.check_types(
-            "SymInt fill, SymInt multiple_of", (fill, multiple_of)
+        fill, multiple_of, relative = arguments.check_types(
+            "SymInt fill, SymInt multiple_of, bool relative", (fill, multiple_of, relative)
         )
         validation.check_int32("fill", fill)
         validation.check_positive("multiple_of", multiple_of)
         width = -(-self.window_size // multiple_of) * multiple_of
         kept: Tensor = call(indices_contract.KEPT_INDICES, *self._selected(self.query_len), width)
+        if relative and self.range_starts is not None:
+            start = self.range_starts.clamp(0, self.key_len)[:, None, :, None]
+            return torch.where(kept < 0, fill, kept - start.int())
         return kept if known(fill == -1) else torch.where(kept < 0, fill, kept)
 
     def counts(self) -> Tensor:
@@ -193,6 +202,7 @@ class Selection:
                 bias=_at(bias, *row, key),
                 allowed=_optional_at(self.attention_mask, *row, key),
                 lengths=_optional_at(self.key_lengths, batch),
+                ranges=self._range_at(batch, query),
             )
             return keeps(inputs, _at(threshold, *row), _at(cutoff, *row), query, key)
 
@@ -232,10 +242,20 @@ class Selection:
         return Positions(self.query_len, self.key_len, self.is_causal, self.sinks, self.local)
 
     def _inputs(self) -> SelectionInputs:
-        lengths = None if self.key_lengths is None else self.key_lengths[:, None, None, None]
+        lengths, ranges = _select.limits_4d(self.key_lengths, self.range_starts, self.range_ends)
         return SelectionInputs(
-            self.attention_bias, self.attention_mask, lengths, self._positions(), self.min_dtype
+            self.attention_bias,
+            self.attention_mask,
+            lengths,
+            self._positions(),
+            self.min_dtype,
+            ranges,
         )
+
+    def _range_at(self, batch: Tensor, query: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.range_starts is None or self.range_ends is None:
+            return None
+        return _at(self.range_starts, batch, query), _at(self.range_ends, batch, query)
 
     def _selected(self, rows: int) -> tuple[Any, ...]:
         """Returns the leading arguments of the ops that take a selection.
@@ -250,6 +270,8 @@ class Selection:
             self.cutoff.expand(shape),
             self.attention_mask,
             self.key_lengths,
+            self.range_starts,
+            self.range_ends,
             rows,
             self.is_causal,
             self.sinks,
@@ -290,6 +312,7 @@ def select(
     sinks: int = 0,
     local: int = 0,
     min_dtype: float | None = None,
+    key_ranges: tuple[Tensor, Tensor] | None = None,
 ) -> Selection:
     """Selects the keys that each query keeps, without creating an `Lq x Lk` mask.
 
@@ -306,17 +329,21 @@ def select(
             the last key of a shorter sequence. Forbidden keys are never kept. Sinks and local keys
             count toward `window_size`.
         min_dtype: the floor, as in `create_mask`.
+        key_ranges: the first key that each row sees, and the end of its keys: two int32 or int64
+            tensors `({B|1}, {Lq|1})`. Values are clamped to `[0, Lk]`, and a row whose end is not
+            after its start keeps no key. Sinks count from the start, and the position of a row is
+            the last key of its range. Use ranges instead of `is_causal` and `key_lengths`.
 
     Returns:
         A `Selection`. If scores tie, the lower index wins, so that a row's selection depends only
-        on that row. On the CPU with a bias per key and `is_causal`, time and memory grow with
-        `Lq * log(window_size)`.
+        on that row. On the CPU with a bias per key and `is_causal` (or ranges that grow in the same
+        way), time and memory grow with `Lq * log(window_size)`.
 
     Raises:
         TypeError: for a bias that is not floating point, a floating-point mask, or an argument of
             the wrong type or dtype.
         ValueError: for mismatched shapes or devices, sizes below 1, `sinks + local > window_size`,
-            or a floor that the dtype cannot hold.
+            a floor that the dtype cannot hold, or ranges together with `is_causal` or lengths.
 
     >>> import torch, dmask
     >>> scores = torch.tensor([0.4, 0.1, 0.3, 0.2]).view(1, 1, 1, 4)
@@ -329,6 +356,7 @@ def select(
     >>> kept.threshold
     tensor([[[0.4000, 0.1000, 0.3000, 0.3000]]])
     """
+    starts, ends = _pair("key_ranges", key_ranges)
     inputs, threshold, cutoff = _select.select(
         attention_bias,
         window_size,
@@ -339,6 +367,8 @@ def select(
         sinks,
         local,
         min_dtype,
+        starts,
+        ends,
     )
     return Selection(
         attention_bias=inputs.bias,
@@ -346,6 +376,8 @@ def select(
         cutoff=cutoff,
         attention_mask=inputs.allowed,
         key_lengths=key_lengths,
+        range_starts=starts,
+        range_ends=ends,
         window_size=window_size,
         query_len=inputs.positions.query_len,
         is_causal=is_causal,
@@ -355,11 +387,16 @@ def select(
     )
 
 
-def _check_float_dtype(name: str, dtype: object) -> None:
-    if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"{name} must be a torch.dtype, got {arguments.shown(dtype)}")
-    if not dtype.is_floating_point:
-        raise TypeError(f"{name} must be a floating-point dtype, got {dtype}")
+def _pair(name: str, given: Any) -> tuple[Any, Any]:
+    """Returns the two tensors of an argument, or `None` twice."""
+    if given is None:
+        return None, None
+    if not isinstance(given, (tuple, list)):
+        raise TypeError(f"{name} must be a pair of tensors, got {arguments.shown(given)}")
+    if len(given) != 2:
+        raise ValueError(f"{name} must be a pair of tensors, got {len(given)}")
+    first, second = arguments.check_types(f"Tensor {name}[0], Tensor {name}[1]", tuple(given))
+    return first, second
 
 
 def _block_size(name: str, given: Any) -> tuple[int, int]:
@@ -385,7 +422,10 @@ def _optional_at(tensor: Tensor | None, *indices: Tensor) -> Tensor | None:
 
 # ------------------------------------------------------------------ a Selection is a pytree
 
-_TENSORS = ("attention_bias", "threshold", "cutoff", "attention_mask", "key_lengths")
+_TENSORS = (
+    *("attention_bias", "threshold", "cutoff", "attention_mask"),
+    *("key_lengths", "range_starts", "range_ends"),
+)
 _OTHERS = tuple(field.name for field in fields(Selection) if field.name not in _TENSORS)
 
 

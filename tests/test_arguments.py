@@ -53,7 +53,10 @@ _SELECT = {
     "sinks": 1,
     "local": 1,
     "min_dtype": -0.5,
+    "key_ranges": None,
 }
+_RANGES = torch.tensor([[0, 1, 4]]), torch.tensor([[5, 2, 8]])
+_STARTS = torch.tensor([0, 2, 3])
 
 
 def selected() -> dmask.Selection:
@@ -68,8 +71,9 @@ def to_block_mask(BLOCK_SIZE: Any, num_heads: Any) -> torch.Tensor:  # noqa: N80
     return selected().to_block_mask(BLOCK_SIZE, num_heads).kv_num_blocks
 
 
-def to_indices(fill: Any, multiple_of: Any) -> torch.Tensor:
-    return selected().to_indices(fill=fill, multiple_of=multiple_of)
+def to_indices(fill: Any, multiple_of: Any, relative: Any) -> torch.Tensor:
+    inside = dmask.select(BIAS, 4, key_ranges=_RANGES)
+    return inside.to_indices(fill=fill, multiple_of=multiple_of, relative=relative)
 
 
 def to_block_map(block_size: Any) -> torch.Tensor:
@@ -100,6 +104,22 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"mask": BIAS > 0, "block_size": 2, "attention_mask": MASK_4D},
     ),
     "select": (select, _SELECT),
+    "select.key_ranges": (
+        select,
+        _SELECT | {"is_causal": False, "key_lengths": None, "key_ranges": _RANGES},
+    ),
+    "packed_ranges": (
+        dmask.packed_ranges,
+        {"cu_seqlens_q": _STARTS, "cu_seqlens_k": _STARTS, "total_q": 3, "is_causal": True},
+    ),
+    "page_indices": (
+        dmask.page_indices,
+        {
+            "indices": torch.tensor([[3, -1], [4, 0]]),
+            "page_table": torch.tensor([[5, 9], [2, 7]]),
+            "page_size": 4,
+        },
+    ),
     "mask_from_indices": (
         dmask.mask_from_indices,
         {
@@ -107,6 +127,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "key_len": 8,
             "block_size": 2,
             "attention_mask": MASK_4D,
+            "fill": -0.5,
+            "dtype": torch.float64,
+            "out_of_range": "ignore",
         },
     ),
     "dynamic_mask_attention": (
@@ -126,7 +149,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Selection.to_bias": (to_bias, {"scores": True, "dtype": torch.float64}),
     "Selection.to_block_mask": (to_block_mask, {"BLOCK_SIZE": 4, "num_heads": 4}),
     "Selection.to_block_map": (to_block_map, {"block_size": 4}),
-    "Selection.to_indices": (to_indices, {"fill": 8, "multiple_of": 16}),
+    "Selection.to_indices": (to_indices, {"fill": 8, "multiple_of": 16, "relative": True}),
     "Selection.mask_mod": (mask_mod, {"num_heads": 4}),
 }
 CALLS["dynamic_mask_attention"][1]["key"] = CALLS["dynamic_mask_attention"][1]["value"] = (

@@ -13,6 +13,7 @@ import dmask
 
 BIAS = torch.zeros(2, 2, 3, 8)
 MASK = torch.ones(2, 8, dtype=torch.bool)
+RANGE = torch.tensor([[0, 1, 2]])
 
 
 def create(**changes: Any) -> Callable[[], object]:
@@ -40,6 +41,8 @@ def keep(**changes: Any) -> Callable[[], object]:
         "cutoff": torch.full((2, 2, 3), 7, dtype=torch.int32),
         "attention_mask": None,
         "key_lengths": None,
+        "range_starts": None,
+        "range_ends": None,
         "query_len": 3,
         "is_causal": False,
         "sinks": 0,
@@ -116,6 +119,16 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "select: key_lengths of another batch": select(key_lengths=zeros(3, dtype=torch.int64)),
     "select: two devices": select(key_lengths=zeros(2, dtype=torch.int64, device="meta")),
     "select: floor NaN": select(min_dtype=float("nan")),
+    "select: one range": select(key_ranges=(RANGE,)),
+    "select: a range of None": select(key_ranges=(RANGE, None)),
+    "select: a tensor of ranges": select(key_ranges=RANGE),
+    "select: float ranges": select(key_ranges=(RANGE, RANGE.float())),
+    "select: 1-D ranges": select(key_ranges=(RANGE[0], RANGE)),
+    "select: ranges of another batch": select(key_ranges=(RANGE.expand(3, 3), RANGE)),
+    "select: ranges of other queries": select(key_ranges=(RANGE, RANGE[:, :2])),
+    "select: ranges on two devices": select(key_ranges=(RANGE, RANGE.to("meta"))),
+    "select: causal ranges": select(key_ranges=(RANGE, RANGE), is_causal=True),
+    "select: ranges and lengths": select(key_ranges=(RANGE, RANGE), key_lengths=RANGE[0, :1]),
     "mask_mod: heads": lambda: dmask.select(BIAS, 4).mask_mod(num_heads=3),
     "to_block_mask: block of 0": lambda: dmask.select(BIAS, 4).to_block_mask((0, 4)),
     "to_block_map: block of 0": lambda: dmask.select(BIAS, 4).to_block_map((4, 0)),
@@ -123,10 +136,10 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "to_indices: fill": lambda: dmask.select(BIAS, 4).to_indices(fill=2**31),
     "to_indices: multiple of 0": lambda: dmask.select(BIAS, 4).to_indices(multiple_of=0),
     "kept_indices: bounds": lambda: torch.ops.dmask.kept_indices(
-        BIAS, BIAS[..., 0], MASK[None].int(), None, None, 3, False, 0, 0, 0.0, 4
+        BIAS, BIAS[..., 0], MASK[None].int(), None, None, None, None, 3, False, 0, 0, 0.0, 4
     ),
     "kept_mask: bounds": lambda: torch.ops.dmask.kept_mask(
-        BIAS, BIAS[..., 0], BIAS[0, ..., 0], None, None, 3, False, 0, 0, 0.0
+        BIAS, BIAS[..., 0], BIAS[0, ..., 0], None, None, None, None, 3, False, 0, 0, 0.0
     ),
     "kept_mask: rows": keep(query_len=5),
     "kept_mask: float64 threshold": keep(threshold=zeros(2, 2, 3, dtype=torch.float64)),
@@ -143,6 +156,8 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
         attention_mask=zeros(2, 1, 1, 8, dtype=torch.bool, device="meta")
     ),
     "kept_mask: key_lengths of another batch": keep(key_lengths=zeros(5, dtype=torch.int64)),
+    "kept_mask: one range": keep(range_starts=RANGE),
+    "kept_mask: ranges of other queries": keep(range_starts=RANGE[:, :2], range_ends=RANGE),
     "kept_mask: negative sinks": keep(sinks=-1),
     "kept_mask: negative local": keep(local=-1),
     "kept_mask: floor NaN": keep(floor=float("nan")),
@@ -153,7 +168,34 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "block_lists: 3-D": lambda: torch.ops.dmask.block_lists(BIAS[0].int(), 16),
     "block_lists: whole": lambda: torch.ops.dmask.block_lists(BIAS.int(), 0),
     "mask_from_indices: float": lambda: dmask.mask_from_indices(BIAS, 8),
-    "mask_from_indices: 3-D": lambda: dmask.mask_from_indices(BIAS[0].int(), 8),
+    "mask_from_indices: 2-D": lambda: dmask.mask_from_indices(RANGE, 8),
+    "mask_from_indices: 3-D and a 4-D mask": lambda: dmask.mask_from_indices(
+        BIAS[0].int(), 8, attention_mask=BIAS > 0
+    ),
+    "mask_from_indices: out_of_range": lambda: dmask.mask_from_indices(
+        BIAS.int(), 8, out_of_range="drop"
+    ),
+    "mask_from_indices: dtype of a bool mask": lambda: dmask.mask_from_indices(
+        BIAS.int(), 8, dtype=torch.float16
+    ),
+    "mask_from_indices: integer dtype": lambda: dmask.mask_from_indices(
+        BIAS.int(), 8, fill=0.0, dtype=torch.int64
+    ),
+    "topk_indices: 3-D bias, 4-D mask": lambda: dmask.topk_indices(BIAS[0], BIAS > 0, 4),
+    "packed_ranges: float": lambda: dmask.packed_ranges(BIAS, RANGE[0], 3),
+    "packed_ranges: 2-D": lambda: dmask.packed_ranges(RANGE[0], RANGE, 3),
+    "packed_ranges: empty": lambda: dmask.packed_ranges(RANGE[0, :0], RANGE[0, :0], 3),
+    "packed_ranges: lengths": lambda: dmask.packed_ranges(RANGE[0], RANGE[0, :2], 3),
+    "packed_ranges: negative": lambda: dmask.packed_ranges(RANGE[0], RANGE[0], -3),
+    "packed_ranges: two devices": lambda: dmask.packed_ranges(RANGE[0], RANGE[0].to("meta"), 3),
+    "page_indices: float": lambda: dmask.page_indices(RANGE, RANGE.float(), 4),
+    "page_indices: 1-D table": lambda: dmask.page_indices(RANGE, RANGE[0], 4),
+    "page_indices: no dimension": lambda: dmask.page_indices(RANGE[0, 0], RANGE, 4),
+    "page_indices: another batch": lambda: dmask.page_indices(
+        RANGE.expand(3, 3), RANGE.expand(2, 3), 4
+    ),
+    "page_indices: page of 0": lambda: dmask.page_indices(RANGE, RANGE, 0),
+    "page_indices: two devices": lambda: dmask.page_indices(RANGE, RANGE.to("meta"), 4),
     "mask_from_indices: past the end": lambda: dmask.mask_from_indices(BIAS.int() + 8, 8),
     "mask_from_indices: block past the end": lambda: dmask.mask_from_indices(
         BIAS.int() + 2, 8, block_size=4
@@ -289,6 +331,26 @@ select: two devices
     ValueError: attention_bias and key_lengths must be on the same device, got cpu and meta
 select: floor NaN
     ValueError: min_dtype must be a number that torch.float32 can represent, got nan
+select: one range
+    ValueError: key_ranges must be a pair of tensors, got 1
+select: a range of None
+    TypeError: key_ranges[1] must be a torch.Tensor, got None
+select: a tensor of ranges
+    TypeError: key_ranges must be a pair of tensors, got a Tensor
+select: float ranges
+    TypeError: key_ranges[1] must be int32 or int64, got torch.float32
+select: 1-D ranges
+    ValueError: key_ranges[0] must be 2-D ({B|1}, {Lq|1}), got shape (3,)
+select: ranges of another batch
+    ValueError: key_ranges[0] of shape (3, 3) contradicts batch_size=2: dimension 0 must be 2 or 1
+select: ranges of other queries
+    ValueError: key_ranges[1] of shape (1, 2) contradicts query_len=3: dimension 1 must be 3 or 1
+select: ranges on two devices
+    ValueError: attention_bias and key_ranges[1] must be on the same device, got cpu and meta
+select: causal ranges
+    ValueError: key_ranges cannot be combined with is_causal: put both in the ranges
+select: ranges and lengths
+    ValueError: key_ranges cannot be combined with key_lengths: put both in the ranges
 mask_mod: heads
     ValueError: num_heads must be a multiple of the 2 heads of the selection, got 3
 to_block_mask: block of 0
@@ -323,6 +385,10 @@ kept_mask: mask on another device
     ValueError: attention_bias and attention_mask must be on the same device, got cpu and meta
 kept_mask: key_lengths of another batch
     ValueError: key_lengths of shape (5,) contradicts batch_size=2: dimension 0 must be 2 or 1
+kept_mask: one range
+    ValueError: key_ranges must have a start and an end, got one of them
+kept_mask: ranges of other queries
+    ValueError: key_ranges[0] of shape (1, 2) contradicts query_len=3: dimension 1 must be 3 or 1
 kept_mask: negative sinks
     ValueError: sinks must be non-negative, got -1
 kept_mask: negative local
@@ -339,8 +405,42 @@ block_lists: whole
     ValueError: whole must be at least 1, got 0
 mask_from_indices: float
     TypeError: indices must be int32 or int64, got torch.float32
-mask_from_indices: 3-D
-    ValueError: indices must be 4-D ({B|1}, {H|1}, {Lq|1}, K), got shape (2, 3, 8)
+mask_from_indices: 2-D
+    ValueError: indices must be 4-D ({B|1}, {H|1}, {Lq|1}, K) or 3-D without heads, got shape (1, 3)
+mask_from_indices: 3-D and a 4-D mask
+    ValueError: attention_mask must have 3 dimensions, as indices, got shape (2, 2, 3, 8)
+mask_from_indices: out_of_range
+    ValueError: unknown out_of_range 'drop'; expected one of ('error', 'ignore')
+mask_from_indices: dtype of a bool mask
+    ValueError: dtype=torch.float16 needs a fill or an additive mask: the result is bool
+mask_from_indices: integer dtype
+    TypeError: dtype must be a floating-point dtype, got torch.int64
+topk_indices: 3-D bias, 4-D mask
+    ValueError: attention_mask must have 3 dimensions, as attention_bias, got shape (2, 2, 3, 8)
+packed_ranges: float
+    TypeError: cu_seqlens_q must be int32 or int64, got torch.float32
+packed_ranges: 2-D
+    ValueError: cu_seqlens_k must be 1-D (n + 1,), got shape (1, 3)
+packed_ranges: empty
+    ValueError: cu_seqlens_q must be 1-D (n + 1,), got shape (0,)
+packed_ranges: lengths
+    ValueError: cu_seqlens_q and cu_seqlens_k must have the same length, got 3 and 2
+packed_ranges: negative
+    ValueError: total_q must be non-negative, got -3
+packed_ranges: two devices
+    ValueError: cu_seqlens_q and cu_seqlens_k must be on the same device, got cpu and meta
+page_indices: float
+    TypeError: page_table must be int32 or int64, got torch.float32
+page_indices: 1-D table
+    ValueError: indices must be [B, ...] and page_table [B|1, pages], got shapes (1, 3) and (3,)
+page_indices: no dimension
+    ValueError: indices must be [B, ...] and page_table [B|1, pages], got shapes () and (1, 3)
+page_indices: another batch
+    ValueError: page_table of shape (2, 3) contradicts batch_size=3: dimension 0 must be 3 or 1
+page_indices: page of 0
+    ValueError: page_size must be at least 1, got 0
+page_indices: two devices
+    ValueError: indices and page_table must be on the same device, got cpu and meta
 mask_from_indices: past the end
     ValueError: indices must be below 8, the number of keys or blocks, got 8
 mask_from_indices: block past the end

@@ -34,9 +34,9 @@ def _plan_kept(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, *oth
     kernel = _kept_blocks.choose(bias.device, bias.dtype)
 
     def run(
-        bias: Tensor, threshold: Tensor, cutoff: Tensor, mask: Tensor | None, lengths: Tensor | None
+        bias: Tensor, threshold: Tensor, cutoff: Tensor, *restrictions: Tensor | None
     ) -> Tensor:
-        inputs = checked.inputs(bias, mask, lengths)
+        inputs = checked.inputs(bias, *restrictions)
         counts: Tensor = kernel(inputs, threshold, cutoff, (query_block, key_block))
         return counts
 

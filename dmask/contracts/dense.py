@@ -20,9 +20,9 @@ def _plan(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, *selected
     kernel = KERNEL.choose(bias.device, bias.dtype)
 
     def run(
-        bias: Tensor, threshold: Tensor, cutoff: Tensor, mask: Tensor | None, lengths: Tensor | None
+        bias: Tensor, threshold: Tensor, cutoff: Tensor, *restrictions: Tensor | None
     ) -> Tensor:
-        kept: Tensor = kernel(checked.inputs(bias, mask, lengths), threshold, cutoff)
+        kept: Tensor = kernel(checked.inputs(bias, *restrictions), threshold, cutoff)
         return kept
 
     shape = *threshold.shape, checked.positions.key_len

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,8 @@ from dmask.contracts.select import SELECTED, read_selection
 from dmask.contracts.spec import OpSpec, Plan
 from dmask.validation import Shape, TensorMeta
 
+OUT_OF_RANGE = ("error", "ignore")
+
 _topk_indices = Kernel("indices.topk_indices", "cpu", "triton")
 _kept_indices = Kernel("indices.kept_indices", "triton")
 _mask_of = Kernel("indices.mask_of", "triton")
@@ -22,6 +25,9 @@ _mask_of = Kernel("indices.mask_of", "triton")
 def _plan_topk(
     bias: TensorMeta, mask: TensorMeta | None, window_size: int, min_dtype: float | None
 ) -> Plan:
+    if len(bias.shape) == 3:
+        check_same_dims("attention_bias", bias, "attention_mask", mask)
+        return _without_heads(_plan_topk, bias, mask, window_size, min_dtype)
     validation.check_bias(bias)
     validation.check_mask_4d(mask, bias)
     floor = validation.check_call(bias.dtype, window_size, min_dtype)
@@ -43,13 +49,39 @@ def _plan_kept(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, *oth
     kernel = _kept_indices.choose(bias.device, bias.dtype)
 
     def run(
-        bias: Tensor, threshold: Tensor, cutoff: Tensor, mask: Tensor | None, lengths: Tensor | None
+        bias: Tensor, threshold: Tensor, cutoff: Tensor, *restrictions: Tensor | None
     ) -> Tensor:
-        inputs = checked.inputs(bias, mask, lengths)
+        inputs = checked.inputs(bias, *restrictions)
         indices: Tensor = kernel(inputs, threshold, cutoff, width)
         return indices
 
     return Plan(TensorMeta((*threshold.shape, width), torch.int32, bias.device), run)
+
+
+def check_same_dims(name: str, tensor: TensorMeta, other: str, mask: TensorMeta | None) -> None:
+    if mask is not None and len(mask.shape) != len(tensor.shape):
+        raise ValueError(
+            f"{other} must have {len(tensor.shape)} dimensions, as {name}, "
+            f"got shape {tuple(mask.shape)}"
+        )
+
+
+def _without_heads(plan: Callable[..., Plan], *args: Any) -> Plan:
+    """Plans a call whose tensors `[B, Lq, ...]` have no dimension of heads."""
+    with_head = plan(*[add_head(arg) if isinstance(arg, TensorMeta) else arg for arg in args])
+    result: Any = with_head.result
+    batch, _, *rest = result.shape
+
+    def run(*tensors: Tensor | None) -> Tensor:
+        found: Tensor = with_head.run(*[None if t is None else t.unsqueeze(1) for t in tensors])
+        return found.squeeze(1)
+
+    return Plan(result._replace(shape=(batch, *rest)), run)
+
+
+def add_head(tensor: TensorMeta) -> TensorMeta:
+    batch, *rest = tensor.shape
+    return tensor._replace(shape=(batch, 1, *rest))
 
 
 def _check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
@@ -57,7 +89,8 @@ def _check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
         raise TypeError(f"indices must be int32 or int64, got {indices.dtype}")
     if len(indices.shape) != 4:
         raise ValueError(
-            f"indices must be 4-D ({{B|1}}, {{H|1}}, {{Lq|1}}, K), got shape {tuple(indices.shape)}"
+            "indices must be 4-D ({B|1}, {H|1}, {Lq|1}, K) or 3-D without heads, "
+            f"got shape {tuple(indices.shape)}"
         )
     validation.check_not_negative("key_len", key_len)
     validation.check_positive("block_size", block_size)
@@ -65,6 +98,9 @@ def _check_indices(indices: TensorMeta, key_len: int, block_size: int) -> None:
 
 def check_composed(mask: TensorMeta, indices: TensorMeta, key_len: int, block_size: int) -> Shape:
     """Checks a mask to combine with a mask made from indices. Returns their broadcast shape."""
+    if len(indices.shape) == 3:
+        check_same_dims("indices", indices, "attention_mask", mask)
+        mask, indices = add_head(mask), add_head(indices)
     _check_indices(indices, key_len, block_size)
     named = indices._replace(shape=(*indices.shape[:3], key_len))
     if not mask.dtype.is_floating_point:
@@ -77,11 +113,16 @@ def check_composed(mask: TensorMeta, indices: TensorMeta, key_len: int, block_si
     return validation.mask_shape(named, mask, name="indices (as a mask)")
 
 
-def _plan_mask(indices: TensorMeta, key_len: int, block_size: int) -> Plan:
+def _plan_mask(indices: TensorMeta, key_len: int, block_size: int, out_of_range: str) -> Plan:
+    if len(indices.shape) == 3:
+        return _without_heads(_plan_mask, indices, key_len, block_size, out_of_range)
     _check_indices(indices, key_len, block_size)
+    if out_of_range not in OUT_OF_RANGE:
+        raise validation.unknown("out_of_range", out_of_range, OUT_OF_RANGE)
     kernel = _mask_of.choose(indices.device, None)
     result = TensorMeta((*indices.shape[:3], key_len), torch.bool, indices.device)
-    return Plan(result, partial(kernel, key_len=key_len, block_size=block_size))
+    strict = out_of_range == "error"
+    return Plan(result, partial(kernel, key_len=key_len, block_size=block_size, strict=strict))
 
 
 TOPK_INDICES = OpSpec(
@@ -91,5 +132,7 @@ TOPK_INDICES = OpSpec(
 )
 KEPT_INDICES = OpSpec(f"kept_indices({SELECTED}, SymInt window_size) -> Tensor", _plan_kept)
 MASK_FROM_INDICES = OpSpec(
-    "mask_from_indices(Tensor indices, SymInt key_len, SymInt block_size=1) -> Tensor", _plan_mask
+    "mask_from_indices(Tensor indices, SymInt key_len, SymInt block_size=1, "
+    'str out_of_range="error") -> Tensor',
+    _plan_mask,
 )

@@ -23,7 +23,8 @@ KERNEL = Kernel("select.select", "cpu", "triton")
 
 SELECTED = (
     "Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, "
-    "Tensor? key_lengths, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor"
+    "Tensor? key_lengths, Tensor? range_starts, Tensor? range_ends, SymInt query_len, "
+    "bool is_causal, SymInt sinks, SymInt local, float floor"
 )
 """The parameters of the ops that take a selection."""
 
@@ -36,13 +37,31 @@ class Checked(NamedTuple):
     positions: Positions
     floor: float
 
-    def inputs(self, bias: Tensor, mask: Tensor | None, lengths: Tensor | None) -> SelectionInputs:
-        """Brings the tensors of the selection to a common shape."""
+    def inputs(
+        self,
+        bias: Tensor,
+        mask: Tensor | None,
+        *limits: Tensor | None,
+    ) -> SelectionInputs:
+        """Brings the tensors of the selection to a common shape.
+
+        Args:
+            limits: `key_lengths`, `range_starts` and `range_ends`.
+        """
         bias, allowed = shapes.align(bias, mask, self.shape)
         if bias.dtype not in RANKED:
             bias = ranked(bias)
-        lengths = None if lengths is None else lengths[:, None, None, None]
-        return SelectionInputs(bias, allowed, lengths, self.positions, self.floor)
+        lengths, ranges = limits_4d(*limits)
+        return SelectionInputs(bias, allowed, lengths, self.positions, self.floor, ranges)
+
+
+def limits_4d(
+    lengths: Tensor | None, starts: Tensor | None, ends: Tensor | None
+) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
+    """Returns checked key lengths and row ranges as 4-D tensors."""
+    if starts is not None and ends is not None:
+        return None, (starts[:, None, :, None], ends[:, None, :, None])
+    return None if lengths is None else lengths[:, None, None, None], None
 
 
 class Run(NamedTuple):
@@ -69,12 +88,14 @@ def _check(
     sinks: int,
     local: int,
     min_dtype: float | None,
+    starts: TensorMeta | None,
+    ends: TensorMeta | None,
 ) -> Checked:
     validation.check_bias(bias)
     floor = validation.check_call(bias.dtype, window_size, min_dtype)
     _check_always_kept(window_size, sinks, local)
-    _check_key_lengths(lengths, bias)
-    shape, query_len = _sizes_of(bias, mask, lengths, query_len)
+    limits = _check_limits(bias, lengths, starts, ends, is_causal)
+    shape, query_len = _sizes_of(bias, mask, limits, query_len)
     positions = Positions(query_len, shape[3], is_causal, sinks, local)
     if positions.by_row():
         shape = (*shape[:2], query_len, shape[3])
@@ -93,7 +114,8 @@ def _plan(bias: TensorMeta, window_size: int, *others: Any) -> Plan:
 SPEC = OpSpec(
     "select(Tensor attention_bias, SymInt window_size, Tensor? attention_mask=None, "
     "bool is_causal=False, SymInt? query_len=None, Tensor? key_lengths=None, SymInt sinks=0, "
-    "SymInt local=0, float? min_dtype=None) -> (Tensor threshold, Tensor cutoff)",
+    "SymInt local=0, float? min_dtype=None, Tensor? range_starts=None, Tensor? range_ends=None) "
+    "-> (Tensor threshold, Tensor cutoff)",
     _plan,
     differentiable=False,
 )
@@ -105,36 +127,78 @@ def select(*args: Any) -> tuple[SelectionInputs, Tensor, Tensor]:
     Returns:
         The inputs in a common shape, and the threshold and cutoff of each row.
     """
-    bias, _, mask, _, _, lengths, *_ = args
     if not is_dynamo_compiling() and dispatch.is_direct(SPEC, args):
         run: Run = SPEC.planned(args).run  # type: ignore[assignment]
-        inputs = run.checked.inputs(bias, mask, lengths)
+        inputs = run.checked.inputs(*SPEC.tensors_of(args))
         return inputs, *run.bounds(inputs)
     args = arguments.check_types(SPEC.types, args)
     checked = _check(*[validation.describe(arg) for arg in args])
-    inputs = checked.inputs(bias, None if mask is None else to_bool(mask), lengths)
+    bias, _, mask, _, _, lengths, _, _, _, *ranges = args
+    inputs = checked.inputs(bias, None if mask is None else to_bool(mask), lengths, *ranges)
     return inputs, *dispatch.call(SPEC, bias.detach(), *args[1:])
 
 
 # ------------------------------------------------------------------ checks
 
 
-def _check_key_lengths(lengths: TensorMeta | None, bias: TensorMeta) -> None:
-    if lengths is None:
-        return
-    if lengths.dtype not in validation.INDEX_DTYPES:
-        raise TypeError(f"key_lengths must be int32 or int64, got {lengths.dtype}")
-    validation.check_device(lengths, bias, "attention_bias", "key_lengths")
-    if len(lengths.shape) != 1:
-        raise ValueError(f"key_lengths must be 1-D (B,), got shape {tuple(lengths.shape)}")
+class Limit(NamedTuple):
+    """A tensor that limits the keys of rows: `key_lengths`, or a part of `key_ranges`."""
+
+    name: str
+    tensor: TensorMeta
+    batch: int
+    queries: int
+    """Both are 1 if the limit is the same for all."""
 
 
-def _check_batch(lengths: TensorMeta | None, batch: int) -> None:
-    if lengths is not None and known(lengths.shape[0] != 1) and known(lengths.shape[0] != batch):
-        raise ValueError(
-            f"key_lengths of shape {tuple(lengths.shape)} contradicts batch_size={batch}: "
-            f"dimension 0 must be {batch} or 1"
-        )
+def _check_limits(
+    bias: TensorMeta,
+    lengths: TensorMeta | None,
+    starts: TensorMeta | None,
+    ends: TensorMeta | None,
+    is_causal: bool,
+) -> list[Limit]:
+    """Checks the key lengths and row ranges, except their sizes."""
+    limits = []
+    if lengths is not None:
+        _check_indices_of("key_lengths", lengths, bias, "1-D (B,)", 1)
+        limits.append(Limit("key_lengths", lengths, lengths.shape[0], 1))
+    for name, tensor in (("key_ranges[0]", starts), ("key_ranges[1]", ends)):
+        if tensor is None:
+            continue
+        _check_indices_of(name, tensor, bias, "2-D ({B|1}, {Lq|1})", 2)
+        limits.append(Limit(name, tensor, *tensor.shape))
+    if starts is None and ends is None:
+        return limits
+    if starts is None or ends is None:
+        raise ValueError("key_ranges must have a start and an end, got one of them")
+    if is_causal or lengths is not None:
+        other = "is_causal" if is_causal else "key_lengths"
+        raise ValueError(f"key_ranges cannot be combined with {other}: put both in the ranges")
+    return limits
+
+
+def _check_indices_of(
+    name: str, tensor: TensorMeta, bias: TensorMeta, shape: str, dims: int
+) -> None:
+    if tensor.dtype not in validation.INDEX_DTYPES:
+        raise TypeError(f"{name} must be int32 or int64, got {tensor.dtype}")
+    validation.check_device(tensor, bias, "attention_bias", name)
+    if len(tensor.shape) != dims:
+        raise ValueError(f"{name} must be {shape}, got shape {tuple(tensor.shape)}")
+
+
+def _check_limit_sizes(limits: list[Limit], batch: int, query_len: int) -> None:
+    for name, tensor, own_batch, own_queries in limits:
+        for dim, own, size_name, size in (
+            (0, own_batch, "batch_size", batch),
+            (1, own_queries, "query_len", query_len),
+        ):
+            if known(own != 1) and known(own != size):
+                raise ValueError(
+                    f"{name} of shape {tuple(tensor.shape)} contradicts {size_name}={size}: "
+                    f"dimension {dim} must be {size} or 1"
+                )
 
 
 def _check_always_kept(window_size: int, sinks: int, local: int) -> None:
@@ -147,10 +211,7 @@ def _check_always_kept(window_size: int, sinks: int, local: int) -> None:
 
 
 def _sizes_of(
-    bias: TensorMeta,
-    mask: TensorMeta | None,
-    lengths: TensorMeta | None,
-    query_len: int | None,
+    bias: TensorMeta, mask: TensorMeta | None, limits: list[Limit], query_len: int | None
 ) -> tuple[Shape, int]:
     """Checks the tensors of a selection against each other.
 
@@ -161,16 +222,19 @@ def _sizes_of(
     batch, _, queries, keys = bias.shape
     if mask is not None and known(batch == 1):
         batch = mask.shape[0]
-    if lengths is not None and known(batch == 1):
-        batch = lengths.shape[0]
     if mask is not None and len(mask.shape) == 4:
         keys = mask.shape[3] if known(keys == 1) else keys
         queries = mask.shape[2] if known(queries == 1) else queries
+    for limit in limits:
+        batch = limit.batch if known(batch == 1) else batch
+        queries = limit.queries if known(queries == 1) else queries
     query_len = queries if query_len is None else query_len
     validation.check_sizes(bias, mask, (batch, query_len, keys))
-    _check_batch(lengths, batch)
-    _, heads, queries, keys = validation.mask_shape(bias, mask, keys)
-    return (batch, heads, queries, keys), query_len
+    _check_limit_sizes(limits, batch, query_len)
+    _, heads, rows, keys = validation.mask_shape(bias, mask, keys)
+    for limit in limits:
+        rows = limit.queries if known(rows == 1) else rows
+    return (batch, heads, rows, keys), query_len
 
 
 def _check_bounds(
@@ -206,6 +270,8 @@ def read_selection(
     cutoff: TensorMeta,
     mask: TensorMeta | None,
     lengths: TensorMeta | None,
+    starts: TensorMeta | None,
+    ends: TensorMeta | None,
     query_len: int,
     is_causal: bool,
     sinks: int,
@@ -219,8 +285,7 @@ def read_selection(
     validation.check_heads("attention_bias", bias, heads)
     if mask is not None and len(mask.shape) == 4:
         validation.check_heads("attention_mask", mask, heads)
-    _check_key_lengths(lengths, bias)
-    _check_batch(lengths, batch)
+    _check_limit_sizes(_check_limits(bias, lengths, starts, ends, is_causal), batch, query_len)
     validation.check_not_negative("sinks", sinks)
     validation.check_not_negative("local", local)
     floor = validation.floor_of(floor, bias.dtype, "floor")

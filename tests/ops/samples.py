@@ -127,6 +127,15 @@ def _block_smooth() -> Samples:
 # ------------------------------------------------------------------ selections and indices
 
 _LENGTHS = (16, 3)
+
+
+def _in_ranges(bias: Tensor, sinks: int, local: int) -> Sample:
+    """Selects in ranges: whole and partial ones, and some that are empty, inverted or too long."""
+    start = torch.tensor([[0, 3, 9, 9, -4, 16], [0, 0, 0, 5, 5, 5]], dtype=torch.int32)
+    end = torch.tensor([[16, 4, 9, 7, 99, 20]])
+    return Sample((bias, 5, None, False, 6, None, sinks, local, None, start, end))
+
+
 SELECTIONS: Samples = {
     "per query": lambda: Sample((scores(2, 4, 6, 16), 5)),
     "per key, causal": lambda: Sample((scores(2, 2, 1, 16), 5, None, True, 6)),
@@ -148,6 +157,14 @@ SELECTIONS: Samples = {
     ),
     "local": lambda: Sample((scores(2, 4, 6, 16), 5, None, False, 6, None, 0, 2)),
     "floor": lambda: Sample((scores(2, 4, 6, 16), 5, None, False, 6, None, 0, 0, 0.25)),
+    "ranges": lambda: _in_ranges(scores(2, 4, 6, 16), 0, 2),
+    "ranges, per key": lambda: _in_ranges(scores(1, 2, 1, 16).bfloat16(), 1, 0),
+    "one range for all": lambda: Sample(
+        (
+            *(scores(2, 4, 6, 16), 5, None, False, None, None, 0, 0, None),
+            *(torch.tensor([[3]]), torch.tensor([[40]])),
+        )
+    ),
     "requires grad": lambda: Sample((scores(2, 4, 6, 16).requires_grad_(), 5)),
     "transposed": lambda: Sample((scores(2, 4, 16, 6).transpose(-1, -2), 5)),
     "expanded": lambda: Sample((scores(2, 1, 1, 16).expand(2, 4, 6, 16), 5)),
@@ -158,7 +175,7 @@ SELECTIONS: Samples = {
     "empty": lambda: Sample((scores(0, 4, 6, 16), 5)),
 }
 _NAMES = (
-    "attention_mask", "is_causal", "query_len", "key_lengths", "sinks", "local", "min_dtype"
+    "attention_mask", "is_causal", "query_len", "key_lengths", "sinks", "local", "min_dtype",
 )  # fmt: skip
 
 
@@ -167,7 +184,8 @@ def _of_a_selection(*args: Any, width: bool = False) -> Samples:
 
     def make(select: Callable[[], Sample]) -> Sample:
         bias, window_size, *others = select().args
-        options = dict(zip(_NAMES, others, strict=False))
+        options: dict[str, Any] = dict(zip(_NAMES, others, strict=False))
+        options["key_ranges"] = tuple(others[len(_NAMES) :]) or None
         selected = dmask.select(bias, window_size, **options)
         others = (window_size,) if width else args
         return Sample((*selected._selected(selected.query_len), *others))
@@ -228,12 +246,18 @@ MORE: Mapping[str, Samples] = {
         "transposed": lambda: Sample((_indices(2, 4, 5, 3).transpose(-1, -2), 16)),
         "expanded": lambda: Sample((_indices(2, 1, 1, 5).expand(2, 4, 3, 5), 16)),
         "no index": lambda: Sample((_indices(2, 4, 3, 0), 16)),
+        "no heads": lambda: Sample((_indices(2, 3, 5), 16)),
+        "past the end": lambda: Sample((_indices(2, 4, 3, 5, below=30), 16, 1, "ignore")),
         "empty": lambda: Sample((_indices(0, 4, 3, 5), 16)),
     },
     "ratio_mask": _strategy("ratio"),
     "relu_mask": _ranked(_pairs()),
     "select": SELECTIONS,
-    "topk_indices": _ranked(_pairs(), 20),
+    "topk_indices": {
+        **_ranked(_pairs(), 20),
+        "no heads": lambda: Sample((scores(2, 3, 16), None, 5)),
+        "no heads, mask": lambda: Sample((scores(2, 3, 16), allowed(1, 3, 16), 5)),
+    },
     "topk_mask": {
         **_ranked(_pairs(), 5),
         **_ranked(_pairs(), 5, -1.0, suffix=", floor, lowest", tie_break="lowest"),

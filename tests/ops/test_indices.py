@@ -9,6 +9,7 @@ from hypothesis import given, settings
 import dmask
 from tests.conftest import Mode
 from tests.support.generate import Call, calls
+from tests.support.scores import scores
 
 
 @pytest.mark.usefixtures("way")
@@ -48,3 +49,46 @@ def test_an_additive_mask_keeps_its_gradient() -> None:
     indices = torch.tensor([[[[2, -1, 0]]]])
     dmask.mask_from_indices(indices, 4, attention_mask=additive).sum().backward()
     assert additive.grad.flatten().tolist() == [1, 0, 1, 0]
+
+
+def test_what_lies_past_the_end_may_be_ignored(mode: Mode) -> None:
+    indices = torch.tensor([[[[2, 9, -4, 3, 0]]]])
+    make = mode(dmask.mask_from_indices)
+    kept = make(indices, 3, out_of_range="ignore")
+    assert kept.flatten().tolist() == [True, False, True]
+    blocks = make(indices, 5, block_size=2, out_of_range="ignore")
+    assert blocks.flatten().tolist() == [True, True, False, False, True]
+    with pytest.raises(ValueError, match="indices must be below 3"):
+        dmask.mask_from_indices(indices, 3)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_fill_makes_an_additive_mask(dtype: torch.dtype | None, mode: Mode) -> None:
+    """What models write as `full(-inf).scatter(-1, indices, 0)`, and the sum with a causal mask."""
+    indices = torch.tensor([[[[2, 0], [1, -1]]]])
+    make = mode(dmask.mask_from_indices)
+    found = make(indices, 3, fill=-torch.inf, dtype=dtype)
+    wanted = [[[[0.0, -torch.inf, 0.0], [-torch.inf, 0.0, -torch.inf]]]]
+    assert found.tolist() == wanted
+    assert found.dtype is (dtype or torch.float32)
+    causal = torch.tensor([[[[0.5, -torch.inf, -torch.inf], [0.25, 0.0, -torch.inf]]]])
+    found = make(indices, 3, fill=-torch.inf, attention_mask=causal, dtype=dtype)
+    assert found.tolist() == (causal + torch.tensor(wanted)).tolist()
+    allowed = torch.tensor([[[[1, 1, 0]]]])
+    found = make(indices, 3, fill=-9.0, attention_mask=allowed, dtype=dtype)
+    assert found.tolist() == [[[[0.0, -9.0, -9.0], [-9.0, 0.0, -9.0]]]]
+
+
+def test_tensors_without_heads_are_those_of_one_head(mode: Mode) -> None:
+    """Hugging Face's sparse models, for example, choose once for all heads."""
+    bias = scores(2, 5, 24)
+    for mask in (None, scores(1, 5, 24) > 0):
+        headed = None if mask is None else mask[:, None]
+        wanted = dmask.topk_indices(bias[:, None], headed, 7)[:, 0]
+        found = mode(dmask.topk_indices)(bias, mask, 7)
+        assert found.shape == (2, 5, 7)
+        assert torch.equal(found, wanted)
+        dense = mode(dmask.mask_from_indices)(found, 24, attention_mask=mask)
+        assert torch.equal(
+            dense, dmask.topk_mask(bias[:, None], headed, 7, tie_break="lowest")[:, 0]
+        )

@@ -180,6 +180,7 @@ class Select:
     local: int
     min_dtype: float | None
     shape: tuple[int, int, int, int]
+    ranges: tuple[Tensor, Tensor] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -191,6 +192,7 @@ class Select:
             "sinks": self.sinks,
             "local": self.local,
             "min_dtype": self.min_dtype,
+            "key_ranges": self.ranges,
         }
 
     @property
@@ -214,9 +216,15 @@ def selects(draw: st.DrawFn, max_key_len: int = 24) -> Select:
     lengths = draw(st.sampled_from([None, None, 1, batch]))
     sinks, local = (draw(st.sampled_from([0, 0, 1, 2, 5])) for _ in range(2))
     is_causal = draw(st.booleans())
+    ranges = None
+    if lengths is None and not is_causal and draw(st.booleans()):
+        ranges = draw(_ranges(batch, query_len, key_len, generator))
     tensors = [call.bias] + ([] if call.mask is None else [call.mask])
     batches = [t.shape[0] for t in tensors] + ([] if lengths is None else [lengths])
     rows = [t.shape[2] for t in tensors if t.dim() == 4]
+    for limit in ranges or ():
+        batches.append(limit.shape[0])
+        rows.append(limit.shape[1])
     return Select(
         bias=call.bias,
         mask=call.mask,
@@ -237,4 +245,30 @@ def selects(draw: st.DrawFn, max_key_len: int = 24) -> Select:
             query_len if is_causal or local else next((n for n in rows if n != 1), 1),
             key_len,
         ),
+        ranges=ranges,
     )
+
+
+@st.composite
+def _ranges(
+    draw: st.DrawFn, batch: int, query_len: int, key_len: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draws the visible keys of each row: any, those of a packed batch, or those of its position."""
+
+    def some() -> Tensor:
+        shape = draw(st.sampled_from([1, batch])), draw(st.sampled_from([1, query_len]))
+        return torch.randint(-2, key_len + 3, shape, generator=generator)
+
+    kind = draw(st.sampled_from(["any", "packed", "prefixes"]))
+    start, end = some(), some()
+    if kind != "any":
+        query = torch.arange(query_len)[None]
+        end = query + 1 + key_len - query_len
+        start = torch.zeros_like(end)
+    if kind == "packed":
+        length = draw(st.integers(1, 9))
+        start = query // length * length
+    if draw(st.booleans()):  # a view with gaps
+        end = torch.stack([end - 1, end], dim=-1)[..., 1]
+    dtypes = st.sampled_from([torch.int32, torch.int64])
+    return start.to(draw(dtypes)), end.to(draw(dtypes))

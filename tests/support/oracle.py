@@ -123,6 +123,7 @@ def oracle_selection(
     is_causal: bool,
     sinks: int,
     local: int,
+    ranges: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Returns the mask of a selection, row by row, in `shape`."""
     batches, heads, queries, key_len = shape
@@ -132,22 +133,30 @@ def oracle_selection(
         length = key_len if lengths is None else lengths[0 if len(lengths) == 1 else b]
         for h in range(heads):
             for q in range(queries):
-                own = min(q + key_len - query_len, length - 1)
+                own, start, end = min(q + key_len - query_len, length - 1), 0, length
+                if is_causal:
+                    end = min(end, own + 1)
+                if ranges is not None:
+                    start, end = (min(max(_limit(r, b, q), 0), key_len) for r in ranges)
+                    own = end - 1
                 scores = [_entry(bias, b, h, q, k, heads) for k in range(key_len)]
                 candidates = [
                     k
                     for k in range(key_len)
-                    if k < length
-                    and (not is_causal or k <= q + key_len - query_len)
+                    if start <= k < end
                     and _allowed(mask, b, h, q, k, sizes, heads)
                     and not scores[k] <= floor
                 ]
-                always = [k for k in candidates if k < sinks or own - local < k <= own]
+                always = [k for k in candidates if k - start < sinks or own - local < k <= own]
                 others = [k for k in candidates if k not in always]
                 others.sort(key=lambda k: (not math.isnan(scores[k]), -_number(scores[k]), k))
                 for k in always + others[: window_size - len(always)]:
                     kept[b, h, q, k] = True
     return kept
+
+
+def _limit(limit: Tensor, b: int, q: int) -> int:
+    return int(limit[0 if limit.shape[0] == 1 else b, 0 if limit.shape[1] == 1 else q])
 
 
 def oracle_topp(scores: list[float], window_size: int | None, p: float) -> set[int]:
@@ -210,5 +219,6 @@ def expected_selection(call: Select) -> Tensor:
         is_causal=call.is_causal,
         sinks=call.sinks,
         local=call.local,
+        ranges=call.ranges,
     )
     return rows.expand(-1, -1, call.query_len, -1)

@@ -65,10 +65,12 @@ class RowBounds(NamedTuple):
 
     own: NDArray[np.int64]
     """`[B, Lq]`: the key at the position of a row."""
+    starts: NDArray[np.int64]
+    """`[B, Lq]`: the first key that a row sees."""
     ends: NDArray[np.int64]
-    """`[B, Lq]`: the number of keys that a row sees."""
+    """`[B, Lq]`: the end of the keys that a row sees, not before `starts`."""
     sinks: int
-    """The number of first keys that every row keeps."""
+    """The number of first visible keys that every row keeps."""
     local: int
     """The number of keys up to its position that a row always keeps."""
 
@@ -77,11 +79,15 @@ def row_bounds(inputs: SelectionInputs, shape: tuple[int, int, int]) -> RowBound
     """Returns the bounds of the rows `[B, H, Lq]` of a selection."""
     positions, keys = inputs.positions, inputs.positions.key_len
     batch, _, queries = shape
-    own, ends = np.empty((2, batch, queries), np.int64)
-    length: Any = keys if inputs.lengths is None else inputs.lengths[:, :, 0, 0].numpy()
-    own[:] = np.arange(queries) + (keys - positions.query_len)
-    if inputs.lengths is not None:
-        np.minimum(own, length - 1, out=own)
-    ends[:] = own + 1 if positions.is_causal else length
-    np.minimum(np.maximum(ends, 0, out=ends), keys, out=ends)
-    return RowBounds(own, ends, positions.sinks, positions.local)
+    limits = None if inputs.lengths is None else inputs.lengths[:, :, 0, 0].numpy()
+    ranges = None
+    if inputs.ranges is not None:
+        start, end = (limit[:, 0, :, 0].numpy() for limit in inputs.ranges)
+        ranges = start, end
+    visible = positions.visible(np.arange(queries), limits, ranges)
+    own, starts, ends = np.empty((3, batch, queries), np.int64)
+    own[:] = visible.own
+    starts[:] = 0 if visible.start is None else visible.start
+    ends[:] = keys if visible.end is None else visible.end
+    np.clip(ends, starts, keys, out=ends)
+    return RowBounds(own, starts, ends, min(positions.sinks, keys), min(positions.local, keys))

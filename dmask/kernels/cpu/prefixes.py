@@ -1,9 +1,10 @@
 """Selections of a bias per key under causality: every row ranks a prefix of the same scores.
 
-From one row to the next, a prefix grows by one key. Adding that key to a heap of the kept keys
-takes `log(window_size)` steps, whereas a separate selection for every row would scan the whole
-prefix again. Keys that leave this heap move to a second one, from which a later row takes them back
-if its budget is larger: the budget of a row is the window minus its sinks and local keys.
+From one row to the next, a prefix grows by one key. So does the range of a row in a packed batch,
+until the next sequence starts. Adding that key to a heap of the kept keys takes `log(window_size)`
+steps, whereas a separate selection for every row would scan the whole prefix again. Keys that leave
+this heap move to a second one, from which a later row takes them back if its budget is larger: the
+budget of a row is the window minus its sinks and local keys.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ def select_prefixes(
     stop: int,
 ) -> None:
     """Like `rows.select_rows`, for all queries of the heads from `start` to before `stop`, counted
-    over all batch entries. A query never sees fewer keys than the queries before it.
+    over all batch entries.
     """
     heads, queries = sizes
     codes = np.empty(score_bits.rows.shape[1], score_bits.rows.dtype)
     for head in range(start, stop):
         first = head * queries
-        encode_row(first, sizes, score_bits, mask, limits.infinity, codes)
+        encode_row(first, sizes, score_bits, mask, limits.infinity, 0, codes)
         bounds = thresholds[first : first + queries], cutoffs[first : first + queries]
         _follow(codes, row_bounds, head // heads, window_size, limits, *bounds)
 
@@ -60,11 +61,16 @@ def _follow(
     # Among equal codes, the lower index ranks higher.
     kept = [(np.int64(0), 0)][:0]  # a heap of (code, -index): the worst first
     spare = [(np.int64(0), 0)][:0]  # a heap of (~code, index): the best first
-    taken = row_bounds.sinks
+    begin, taken = -1, 0
     for query in range(len(cutoffs)):
         first, end = local_keys(row_bounds, batch, query)
-        sinks = min(row_bounds.sinks, row_bounds.ends[batch, query])
-        budget = window_size - before[sinks] - (before[end] - before[first])
+        if row_bounds.starts[batch, query] != begin or first < taken:
+            begin = row_bounds.starts[batch, query]
+            taken = begin + row_bounds.sinks
+            kept.clear()
+            spare.clear()
+        sinks = min(begin + row_bounds.sinks, row_bounds.ends[batch, query])
+        budget = window_size - (before[sinks] - before[begin]) - (before[end] - before[first])
         while spare and len(kept) < budget:
             code, index = heappop(spare)
             heappush(kept, (~code, -index))

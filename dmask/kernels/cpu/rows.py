@@ -53,7 +53,7 @@ def mask_rows(
     codes = np.empty(score_bits.rows.shape[1], score_bits.rows.dtype)
     hint = SearchHint(limits.floor, 0)
     for row in range(start, stop):
-        encode_row(row, sizes, score_bits, mask, limits.infinity, codes)
+        encode_row(row, sizes, score_bits, mask, limits.infinity, 0, codes)
         threshold, reaching, hint = find_threshold(codes, window_size, limits.floor, hint)
         tied[row] = reaching > window_size
         end, marks = len(codes), kept[row]
@@ -76,7 +76,7 @@ def count_tied(
     codes = np.empty(score_bits.rows.shape[1], score_bits.rows.dtype)
     hint, count = SearchHint(limits.floor, 0), 0
     for row in chosen:
-        encode_row(row, sizes, score_bits, mask, limits.infinity, codes)
+        encode_row(row, sizes, score_bits, mask, limits.infinity, 0, codes)
         _, reaching, hint = find_threshold(codes, window_size, limits.floor, hint)
         count += reaching > window_size
     return count
@@ -101,19 +101,22 @@ def select_rows(
     hint = SearchHint(limits.floor, 0)
     for row in range(start, stop):
         batch, query = row // (heads * queries), row % queries
-        encode_row(row, sizes, score_bits, mask, limits.infinity, codes)
-        visible = codes[: row_bounds.ends[batch, query]]
-        first, end = local_keys(row_bounds, batch, query)
+        begin, end = row_bounds.starts[batch, query], row_bounds.ends[batch, query]
+        visible = codes[begin:end]
+        encode_row(row, sizes, score_bits, mask, limits.infinity, begin, visible)
+        first, stop = local_keys(row_bounds, batch, query)
         budget = window_size - _take(visible[: row_bounds.sinks], limits.floor)
-        budget -= _take(visible[first:end], limits.floor)
-        thresholds[row], cutoffs[row], hint = _bounds(visible, budget, limits, hint)
+        budget -= _take(codes[first:stop], limits.floor)
+        thresholds[row], cutoff, hint = _bounds(visible, budget, limits, hint)
+        cutoffs[row] = cutoff if cutoff < 0 else begin + cutoff
 
 
 @compiled
 def local_keys(row_bounds: RowBounds, batch: int, query: int) -> tuple[int, int]:
     """Returns the first and end index of the local keys that are not sinks."""
     own, end = row_bounds.own[batch, query], row_bounds.ends[batch, query]
-    first = min(max(own - row_bounds.local + 1, row_bounds.sinks), end)
+    begin = row_bounds.starts[batch, query] + row_bounds.sinks
+    first = min(max(own - row_bounds.local + 1, begin), end)
     return first, max(min(own + 1, end), first)
 
 
@@ -124,12 +127,14 @@ def encode_row(
     score_bits: BroadcastRows,
     mask: BroadcastRows,
     infinity: int,
+    begin: int,
     codes: Array,
 ) -> None:
-    """Writes the codes of a row."""
-    encode(score_bits.rows[_location(row, sizes, score_bits.strides)], infinity, codes)
+    """Writes the codes of a row from key `begin` on, as many as `codes` holds."""
+    end = begin + len(codes)
+    encode(score_bits.rows[_location(row, sizes, score_bits.strides)][begin:end], infinity, codes)
     if mask.rows.size:
-        forbid(codes, mask.rows[_location(row, sizes, mask.strides)])
+        forbid(codes, mask.rows[_location(row, sizes, mask.strides)][begin:end])
 
 
 @compiled

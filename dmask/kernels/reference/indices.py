@@ -36,18 +36,21 @@ def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, wid
     return indices
 
 
-def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
+def mask_of(indices: Tensor, key_len: int, block_size: int, strict: bool) -> Tensor:
     """Returns the mask `[..., key_len]` of the given keys or blocks of keys.
 
-    Negative indices are ignored.
+    Negative indices are ignored, and others out of range too unless `strict`.
 
     Raises:
-        ValueError: for an index out of range. On a GPU this fails later, with an assertion.
+        ValueError: for an index past the end, if `strict`. On a GPU this fails later, with an
+            assertion.
     """
     block_size = min(block_size, max(key_len, 1))
     count = -(-key_len // block_size)
-    _check_range(indices, count)
-    place = indices.long().masked_fill(indices < 0, count)  # one extra place, cut off below
+    if strict:
+        _check_range(indices, count)
+    outside = (indices < 0) | (indices >= count)
+    place = indices.long().masked_fill(outside, count)  # one extra place, cut off below
     named = torch.zeros(
         (*indices.shape[:-1], count + 1), dtype=torch.bool, device=indices.device
     ).scatter_(-1, place, True)[..., :count]

@@ -23,12 +23,25 @@ CHUNK_ENTRIES = 2**22
 """The maximum number of dense mask entries to compute at a time."""
 
 
-class Positions(NamedTuple):
-    """The keys that a row sees and always keeps, determined by position alone.
+class Visible(NamedTuple):
+    """The keys that a row sees, from position alone: those from `start` to before `end`."""
 
-    `length`, if given, is the number of keys in the row's sequence. Later keys are padding. Indices
-    may be tensors or NumPy arrays.
-    """
+    start: Index | None
+    """`None` for the first key."""
+    end: Index | None
+    """`None` for all keys."""
+    own: Index
+    """The key at the position of the row."""
+
+    def flags(self, key: Index) -> Index | None:
+        """Flags the visible keys; `None` if every row sees every key."""
+        if self.end is None or self.start is None:
+            return None if self.end is None else key < self.end
+        return (key >= self.start) & (key < self.end)
+
+
+class Positions(NamedTuple):
+    """The keys that a row sees and always keeps, determined by position alone."""
 
     query_len: int
     key_len: int
@@ -40,23 +53,35 @@ class Positions(NamedTuple):
         """True if the visible or always-kept keys differ from row to row."""
         return self.is_causal or self.local > 0
 
-    def own(self, query: Index, length: Index | None) -> Index:
-        """Returns the key at a row's position (aligned bottom-right), or the last key before it."""
+    def visible(
+        self, query: Index, length: Index | None, ranges: tuple[Index, Index] | None
+    ) -> Visible:
+        """Returns the visible keys of rows.
+
+        Args:
+            length: the number of keys in the row's sequence. Later keys are padding.
+            ranges: the first visible key, and the end. The row is then at the last one. Both are
+                clamped to the keys that there are.
+        """
+        if ranges is not None:
+            start, end = (limit.clip(0, self.key_len) for limit in ranges)
+            return Visible(start, end, end - 1)
+        # Rows are aligned bottom-right. In a shorter sequence, they are at its last key.
         own = query + (self.key_len - self.query_len)
-        return own if length is None else own - (own + 1 - length).clip(min=0)
+        if length is not None:
+            own = own - (own + 1 - length).clip(min=0)
+        return Visible(None, own + 1 if self.is_causal else length, own)
 
-    def sees(self, query: Index, key: Index, length: Index | None) -> Index | None:
-        """Flags the keys that a row may see; `None` if every row sees every key."""
-        if self.is_causal:
-            return key <= self.own(query, length)
-        return None if length is None else key < length
-
-    def always(self, query: Index, key: Index, length: Index | None) -> Index | None:
-        """Flags the keys that a row keeps regardless of their scores; `None` if there are none."""
+    def always(self, visible: Visible, key: Index) -> Index | None:
+        """Flags the keys that a row keeps regardless of their scores, if it sees them; `None` if
+        there are none.
+        """
+        if not (self.sinks or self.local):
+            return None
+        sink = (key if visible.start is None else key - visible.start) < self.sinks
         if not self.local:
-            return key < self.sinks if self.sinks else None
-        own = self.own(query, length)
-        return (key < self.sinks) | ((key > own - self.local) & (key <= own))
+            return sink
+        return sink | ((key > visible.own - self.local) & (key <= visible.own))
 
 
 class SelectionInputs(NamedTuple):
@@ -68,21 +93,32 @@ class SelectionInputs(NamedTuple):
     """`[B|1, 1, 1, 1]`"""
     positions: Positions
     floor: float
+    ranges: tuple[Tensor, Tensor] | None = None
+    """The first visible key of each row and the end, `[B|1, 1, Lq|1, 1]`."""
 
     def rows(self, queries: slice) -> SelectionInputs:
         """Returns the inputs of some queries."""
-        bias = self.bias if self.bias.shape[2] == 1 else self.bias[:, :, queries]
-        allowed = self.allowed
-        if allowed is not None and allowed.shape[2] != 1:
-            allowed = allowed[:, :, queries]
-        return self._replace(bias=bias, allowed=allowed)
 
-    def permits(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """Flags the keys that all restrictions allow; `None` if all keys are allowed."""
-        sees: Tensor | None = self.positions.sees(query, key, self.lengths)
+        def part(tensor: Tensor) -> Tensor:
+            return tensor if tensor.shape[2] == 1 else tensor[:, :, queries]
+
+        return self._replace(
+            bias=part(self.bias),
+            allowed=None if self.allowed is None else part(self.allowed),
+            ranges=None if self.ranges is None else (part(self.ranges[0]), part(self.ranges[1])),
+        )
+
+    def restrictions(self, query: Tensor, key: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Returns flags of the keys that all restrictions allow, and of those that rows keep
+        regardless of their scores, if they are allowed. `None` stands for all keys, and for none.
+        """
+        visible = self.positions.visible(query, self.lengths, self.ranges)
+        sees: Tensor | None = visible.flags(key)
         if sees is None or self.allowed is None:
-            return self.allowed if sees is None else sees
-        return sees & self.allowed
+            sees = self.allowed if sees is None else sees
+        else:
+            sees = sees & self.allowed
+        return sees, self.positions.always(visible, key)
 
 
 def keeps(
@@ -97,10 +133,9 @@ def keeps(
     early = key <= cutoff
     nan = (score != score) & (early | ((threshold == threshold) & (cutoff >= 0)))
     kept = (score > threshold) | ((score == threshold) & early) | nan
-    always = inputs.positions.always(query, key, inputs.lengths)
+    permitted, always = inputs.restrictions(query, key)
     if always is not None:
         kept = kept | (always & ~(score <= inputs.floor))
-    permitted = inputs.permits(query, key)
     return kept if permitted is None else kept & permitted
 
 
@@ -125,10 +160,9 @@ def _select(
     inputs: SelectionInputs, query: Tensor, key: Tensor, window_size: int
 ) -> tuple[Tensor, Tensor]:
     eligible = ~(inputs.bias <= inputs.floor)
-    permitted = inputs.permits(query, key)
+    permitted, always = inputs.restrictions(query, key)
     if permitted is not None:
         eligible = eligible & permitted
-    always = inputs.positions.always(query, key, inputs.lengths)
     budget: Tensor | None = None
     if always is not None:
         budget = window_size - (eligible & always).sum(dim=-1, keepdim=True)

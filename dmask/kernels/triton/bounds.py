@@ -26,22 +26,36 @@ def position(
     batch,
     keys,
     query_len,
-    lengths,
-    length_stride,
+    starts,
+    ends,
+    start_b,
+    start_q,
+    end_b,
+    end_q,
     CAUSAL: tl.constexpr,
-    LENGTHS: tl.constexpr,
+    LIMITS: tl.constexpr,
 ):
-    """Returns the key at the position of a row, and how many keys the row sees."""
+    """Returns the key at the position of a row, the first key that it sees, and the end of those.
+
+    `LIMITS` is `"none"`, `"lengths"` (in `ends`), or `"ranges"`.
+    """
     own = query + (keys - query_len)
-    end = own * 0 + keys
-    if LENGTHS:
-        length = tl.load(lengths + batch.to(tl.int64) * length_stride)
-        length = tl.maximum(tl.minimum(length, keys), 0).to(tl.int32)
-        own = tl.minimum(own, length - 1)
-        end = own * 0 + length
+    start = own * 0
+    end = start + keys
+    batch = batch.to(tl.int64)
+    query += batch * 0  # in 64 bits
+    if LIMITS != "none":
+        limit = tl.load(ends + batch * end_b + query * end_q)
+        limit = tl.maximum(tl.minimum(limit, keys), 0).to(tl.int32)
+        end = start + limit
+        own = tl.minimum(own, end - 1)
+    if LIMITS == "ranges":
+        limit = tl.load(starts + batch * start_b + query * start_q)
+        start += tl.maximum(tl.minimum(limit, keys), 0).to(tl.int32)
+        own = end - 1
     if CAUSAL:
         end = tl.minimum(own + 1, keys)
-    return own, tl.maximum(end, 0)
+    return own, start, tl.maximum(end, start)
 
 
 @triton.jit
@@ -59,6 +73,7 @@ def load_visible(
     line,
     stride,
     key,
+    start,
     end,
     allowed,
     mask_stride,
@@ -66,7 +81,8 @@ def load_visible(
     FULL: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """Returns the scores of the keys before `end` in their own dtype, -inf for all others.
+    """Returns the scores of the keys from `start` to before `end` in their own dtype, -inf for all
+    others.
 
     Loads whole vectors: a mask that ends within one would be loaded key by key.
     """
@@ -74,7 +90,7 @@ def load_visible(
     scores = load_narrow(line, stride, key, stop, allowed, mask_stride, HAS_MASK, FULL)
     if FULL:
         return scores
-    return tl.where(key < end, scores, -float("inf"))
+    return tl.where((key >= start) & (key < end), scores, -float("inf"))
 
 
 @triton.jit
@@ -119,7 +135,8 @@ def untied_bounds(scores, limit, reaching, R: tl.constexpr, C: tl.constexpr):
 def select_rows(
     bias,
     mask,
-    lengths,
+    starts,
+    ends,
     thresholds,
     cutoffs,
     rows,
@@ -134,7 +151,10 @@ def select_rows(
     mask_h,
     mask_q,
     mask_k,
-    length_b,
+    start_b,
+    start_q,
+    end_b,
+    end_q,
     query_len,
     query_step,
     window,
@@ -142,7 +162,7 @@ def select_rows(
     sinks,
     local,
     HAS_MASK: tl.constexpr,
-    LENGTHS: tl.constexpr,
+    LIMITS: tl.constexpr,
     CAUSAL: tl.constexpr,
     ALWAYS: tl.constexpr,
     LOCAL: tl.constexpr,
@@ -165,20 +185,30 @@ def select_rows(
         row = first + i
         line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
         allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
-        own, end = position(
+        own, start, end = position(
             row % queries * query_step,
             row // (queries * heads),
             keys,
             query_len,
-            lengths,
-            length_b,
+            starts,
+            ends,
+            start_b,
+            start_q,
+            end_b,
+            end_q,
             CAUSAL,
-            LENGTHS,
+            LIMITS,
         )
-        scores = load_visible(line, bias_k, key, end, allowed, mask_k, HAS_MASK, FULL, VEC)
+        base = own * 0
+        if LIMITS == "ranges":  # the tile starts at a range, at the last vector not after it
+            base = start // VEC * VEC
+            line += base.to(tl.int64) * bias_k
+            allowed += base.to(tl.int64) * mask_k
+            own, start, end = own - base, start - base, end - base
+        scores = load_visible(line, bias_k, key, start, end, allowed, mask_k, HAS_MASK, FULL, VEC)
         budget = window + own * 0
         if ALWAYS:
-            always = always_kept(key, own, sinks, local, LOCAL)
+            always = always_kept(key, own, start + sinks, local, LOCAL)
             eligible = always & ((as_float(scores) < score_of(lowest, dtype)) == 0)
             budget -= tl.sum(tl.sum(eligible.to(tl.int32), 0), 0)
             scores = tl.where(always, -float("inf"), scores)
@@ -202,11 +232,11 @@ def select_rows(
                 again |= tied & (low == infinity(dtype))
                 if again:
                     scores = load_visible(
-                        line, bias_k, key, end, allowed, mask_k, HAS_MASK, FULL, VEC
+                        line, bias_k, key, start, end, allowed, mask_k, HAS_MASK, FULL, VEC
                     )
                     scores = as_float(scores)
                     if ALWAYS:
-                        always = always_kept(key, own, sinks, local, LOCAL)
+                        always = always_kept(key, own, start + sinks, local, LOCAL)
                         scores = tl.where(always, -float("inf"), scores)
                     count = tl.minimum(reaching, budget)
                     places, above, reaching = infinite_places(scores, count, reaching, R, C)
@@ -220,4 +250,4 @@ def select_rows(
                     last = find_cutoff(places, budget, beyond, reaching, keys)
                     threshold, cutoff = tied_bounds(places, last, beyond, tie)
         tl.store(thresholds + row, narrowed(threshold, dtype))
-        tl.store(cutoffs + row, cutoff)
+        tl.store(cutoffs + row, tl.where(cutoff < 0, cutoff, cutoff + base))

@@ -59,14 +59,13 @@ def _prepared(restricted: Restricted, width: int) -> Launch:
     )
 
 
-def mask_of(indices: Tensor, key_len: int, block_size: int) -> Tensor:
-    """Same as `reference.indices.mask_of`, for 4-D indices.
-
-    An index past the end fails later, with an assertion.
-    """
+def mask_of(indices: Tensor, key_len: int, block_size: int, strict: bool) -> Tensor:
+    """Same as `reference.indices.mask_of`, for 4-D indices."""
     size = min(block_size, max(key_len, 1))
     count = -(-key_len // size)
     shape = (*indices.shape[:3], key_len)
     out = torch.zeros(shape, dtype=torch.bool, device=indices.device)
-    compat.assert_later(mark(indices, out, size, count), reference.out_of_range(count))
+    inside = mark(indices, out, size, count)
+    if strict:
+        compat.assert_later(inside, reference.out_of_range(count))
     return out

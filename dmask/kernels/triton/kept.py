@@ -28,7 +28,8 @@ def keeps(codes, bound, cutoff, key):
 def write_mask(
     bias,
     mask,
-    lengths,
+    starts,
+    ends,
     thresholds,
     cutoffs,
     out,
@@ -43,13 +44,16 @@ def write_mask(
     mask_h,
     mask_q,
     mask_k,
-    length_b,
+    start_b,
+    start_q,
+    end_b,
+    end_q,
     query_len,
     lowest,
     sinks,
     local,
     HAS_MASK: tl.constexpr,
-    LENGTHS: tl.constexpr,
+    LIMITS: tl.constexpr,
     CAUSAL: tl.constexpr,
     ALWAYS: tl.constexpr,
     LOCAL: tl.constexpr,
@@ -75,17 +79,31 @@ def write_mask(
         codes = code_with_nan(as_float(tl.load(bias, mask=key < keys, other=0.0)))
     for query in range(first, tl.minimum(first + Q, queries)):
         row = group * queries + query
-        own, end = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
+        own, start, end = position(
+            query,
+            batch,
+            keys,
+            query_len,
+            starts,
+            ends,
+            start_b,
+            start_q,
+            end_b,
+            end_q,
+            CAUSAL,
+            LIMITS,
+        )
         kept = key < 0
-        if begin < end:
-            visible = key < end
+        if (begin < end) & (start < begin + K):
+            visible = (key >= start) & (key < end)
             if PER_KEY == 0:
                 where = bias + (row - group * queries) * bias_q
                 codes = code_with_nan(as_float(tl.load(where, mask=visible, other=0.0)))
             cutoff = tl.load(cutoffs + row)
             kept = keeps(codes, bound_of(tl.load(thresholds + row), cutoff), cutoff, key)
             if ALWAYS:
-                kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (codes >= least))
+                always = always_kept(key, own, start + sinks, local, LOCAL)
+                kept = kept | (always & (codes >= least))
             kept = kept & visible
             if HAS_MASK:
                 where = mask + (row - group * queries) * mask_q
@@ -97,7 +115,8 @@ def write_mask(
 def count_blocks(
     bias,
     mask,
-    lengths,
+    starts,
+    ends,
     thresholds,
     cutoffs,
     counts,
@@ -112,7 +131,10 @@ def count_blocks(
     mask_h,
     mask_q,
     mask_k,
-    length_b,
+    start_b,
+    start_q,
+    end_b,
+    end_q,
     query_len,
     lowest,
     sinks,
@@ -120,7 +142,7 @@ def count_blocks(
     query_block,
     key_block,
     HAS_MASK: tl.constexpr,
-    LENGTHS: tl.constexpr,
+    LIMITS: tl.constexpr,
     CAUSAL: tl.constexpr,
     ALWAYS: tl.constexpr,
     LOCAL: tl.constexpr,
@@ -145,8 +167,23 @@ def count_blocks(
     stop = tl.minimum(first + query_block, queries)
     block = (key_tile * WIDE).to(tl.int32)
     begin = block * key_block
-    _, seen = position(stop - 1, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
-    end = tl.minimum(tl.minimum(begin + WIDE * key_block, keys), seen)
+    end = tl.minimum(begin + WIDE * key_block, keys)
+    if LIMITS != "ranges":  # the last query sees the most
+        _, _, seen = position(
+            stop - 1,
+            batch,
+            keys,
+            query_len,
+            starts,
+            ends,
+            start_b,
+            start_q,
+            end_b,
+            end_q,
+            CAUSAL,
+            LIMITS,
+        )
+        end = tl.minimum(end, seen)
     bias += batch * bias_b + head * bias_h
     mask += batch * mask_b + head * mask_h
     total = tl.zeros((Q, K), tl.int32)
@@ -162,15 +199,29 @@ def count_blocks(
             here = row * queries + query
             cutoff = tl.load(cutoffs + here, mask=inside, other=-1)
             threshold = tl.load(thresholds + here, mask=inside, other=float("inf"))
-            own, limit = position(query, batch, keys, query_len, lengths, length_b, CAUSAL, LENGTHS)
-            visible = inside & (key < tl.minimum(limit, end))
+            query = tl.minimum(query, stop - 1)  # whose limits are read
+            own, start, limit = position(
+                query,
+                batch,
+                keys,
+                query_len,
+                starts,
+                ends,
+                start_b,
+                start_q,
+                end_b,
+                end_q,
+                CAUSAL,
+                LIMITS,
+            )
+            visible = inside & (key >= start) & (key < tl.minimum(limit, end))
             here_codes = codes
             if PER_KEY == 0:
                 scores = tl.load(line + query.to(tl.int64) * bias_q, mask=visible, other=0.0)
                 here_codes = code_with_nan(as_float(scores))
             kept = keeps(here_codes, bound_of(threshold, cutoff), cutoff, key)
             if ALWAYS:
-                always = always_kept(key, own, sinks, local, LOCAL)
+                always = always_kept(key, own, start + sinks, local, LOCAL)
                 kept = kept | (always & (here_codes >= least))
             kept = kept & visible
             if HAS_MASK:
@@ -186,7 +237,8 @@ def count_blocks(
 def write_kept(
     bias,
     mask,
-    lengths,
+    starts,
+    ends,
     thresholds,
     cutoffs,
     out,
@@ -201,14 +253,17 @@ def write_kept(
     mask_h,
     mask_q,
     mask_k,
-    length_b,
+    start_b,
+    start_q,
+    end_b,
+    end_q,
     query_len,
     lowest,
     sinks,
     local,
     width,
     HAS_MASK: tl.constexpr,
-    LENGTHS: tl.constexpr,
+    LIMITS: tl.constexpr,
     CAUSAL: tl.constexpr,
     ALWAYS: tl.constexpr,
     LOCAL: tl.constexpr,
@@ -222,27 +277,32 @@ def write_kept(
     out += row.to(tl.int64) * width
     cutoff = tl.load(cutoffs + row)
     bound = bound_of(tl.load(thresholds + row), cutoff)
-    own, end = position(
+    own, start, end = position(
         row % queries,
         row // (queries * heads),
         keys,
         query_len,
-        lengths,
-        length_b,
+        starts,
+        ends,
+        start_b,
+        start_q,
+        end_b,
+        end_q,
         CAUSAL,
-        LENGTHS,
+        LIMITS,
     )
     count = row * 0
-    for start in range(0, end, BLOCK):
-        key = start + tl.arange(0, BLOCK)
+    for begin in range(start // BLOCK * BLOCK, end, BLOCK):
+        key = begin + tl.arange(0, BLOCK)
         codes = code_with_nan(load_scores(bias, bias_k, key, end, mask, mask_k, HAS_MASK, False))
         kept = keeps(codes, bound, cutoff, key)
         if ALWAYS:
-            kept = kept | (always_kept(key, own, sinks, local, LOCAL) & (codes >= least))
-        kept = (kept & (key < end)).to(tl.int32)
+            always = always_kept(key, own, start + sinks, local, LOCAL)
+            kept = kept | (always & (codes >= least))
+        kept = (kept & (key >= start) & (key < end)).to(tl.int32)
         place = count + tl.cumsum(kept, 0) - 1
         tl.store(out + place, key, mask=(kept != 0) & (place < width))
         count += tl.sum(kept, 0)
-    for start in range(count // BLOCK * BLOCK, width, BLOCK):
-        place = start + tl.arange(0, BLOCK)
+    for begin in range(count // BLOCK * BLOCK, width, BLOCK):
+        place = begin + tl.arange(0, BLOCK)
         tl.store(out + place, place * 0 - 1, mask=(place >= count) & (place < width))

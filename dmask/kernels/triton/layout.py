@@ -117,14 +117,23 @@ def _strides(tensor: Tensor, shape: tuple[int, ...]) -> Any:
     )
 
 
+class Limits(NamedTuple):
+    """Key lengths or row ranges, without the tensors."""
+
+    kind: str
+    """`"none"`, `"lengths"` or `"ranges"`."""
+    strides: tuple[int, int, int, int]
+    """Those of batch and queries, of the starts and of the ends. Lengths are ends."""
+    dtypes: tuple[torch.dtype, ...]
+    """A compiled kernel depends on them."""
+
+
 class Restricted(NamedTuple):
     """Rows and their restrictions, without the tensors. Prepared launches are cached under it."""
 
     rows: Geometry
     positions: Positions
-    length_stride: int | None
-    length_dtype: torch.dtype | None
-    """Both are `None` if there are no lengths. A compiled kernel depends on the dtype."""
+    limits: Limits
     floor: float
 
     def numbers(self, unit: int = 1) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -139,7 +148,7 @@ class Restricted(NamedTuple):
             rows.shape[3] // unit,
             *rows.bias_strides,
             *(rows.mask_strides or (0, 0, 0, 0)),
-            self.length_stride or 0,
+            *self.limits.strides,
             positions.query_len,
             lowest_code(self.floor, rows.dtype),
             positions.sinks,
@@ -147,11 +156,11 @@ class Restricted(NamedTuple):
         )
         return numbers, {"HAS_MASK": rows.mask_strides is not None, **self.restrictions()}
 
-    def restrictions(self) -> dict[str, bool]:
+    def restrictions(self) -> dict[str, Any]:
         """Returns the constants that tell a kernel which restrictions apply."""
         positions = self.positions
         return {
-            "LENGTHS": self.length_stride is not None,
+            "LIMITS": self.limits.kind,
             "CAUSAL": positions.is_causal,
             "ALWAYS": positions.sinks > 0 or positions.local > 0,
             "LOCAL": positions.local > 0,
@@ -160,21 +169,33 @@ class Restricted(NamedTuple):
 
 def restricted_rows(
     inputs: SelectionInputs, shape: tuple[int, ...], pointer: Tensor
-) -> tuple[tuple[Tensor, Tensor, Tensor], Restricted]:
+) -> tuple[tuple[Tensor, ...], Restricted]:
     """Describes the rows `[B, H, Lq]` of a selection.
 
     Returns:
-        The bias, the mask and the lengths (or `pointer` if there are none, because a kernel needs
-        a pointer), and a description without tensors.
+        The bias, the mask, and the starts and ends of rows (or `pointer` if there are none, because
+        a kernel needs a pointer), and a description without tensors.
     """
-    bias, allowed, lengths, positions, floor = inputs
-    rows = broadcast_rows(bias, allowed, (*shape, positions.key_len))
-    stride, dtype = None, None
-    if lengths is not None:
-        stride, dtype = 0 if lengths.shape[0] == 1 else lengths.stride(0), lengths.dtype
-        pointer = lengths
-    restricted = Restricted(rows.geometry, positions, stride, dtype, floor)
-    return (rows.bias, rows.mask, pointer), restricted
+    rows = broadcast_rows(inputs.bias, inputs.allowed, (*shape, inputs.positions.key_len))
+    starts, ends, limits = _limits(inputs, pointer)
+    restricted = Restricted(rows.geometry, inputs.positions, limits, inputs.floor)
+    return (rows.bias, rows.mask, starts, ends), restricted
+
+
+def _limits(inputs: SelectionInputs, pointer: Tensor) -> tuple[Tensor, Tensor, Limits]:
+    if inputs.ranges is not None:
+        starts, ends = inputs.ranges
+        strides: Any = tuple(
+            0 if limit.shape[dim] == 1 else limit.stride(dim)
+            for limit in inputs.ranges
+            for dim in (0, 2)
+        )
+        return starts, ends, Limits("ranges", strides, (starts.dtype, ends.dtype))
+    lengths = inputs.lengths
+    if lengths is None:
+        return pointer, pointer, Limits("none", (0, 0, 0, 0), ())
+    stride = 0 if lengths.shape[0] == 1 else lengths.stride(0)
+    return pointer, lengths, Limits("lengths", (0, 0, stride, 0), (lengths.dtype,))
 
 
 def selected_rows(

@@ -82,7 +82,7 @@ def follow_prefixes(
     sinks,
     local,
     HAS_MASK: tl.constexpr,
-    LENGTHS: tl.constexpr,
+    LIMITS: tl.constexpr,
     LOCAL: tl.constexpr,
     STEP: tl.constexpr,
     SLOTS: tl.constexpr,
@@ -104,10 +104,14 @@ def follow_prefixes(
     )
     begin = tile * STEP
     count_queries = tl.minimum(queries - begin, STEP)
-    own, ended = position(begin, batch, keys, query_len, lengths, length_b, True, LENGTHS)
+    own, _, ended = position(
+        begin, batch, keys, query_len, lengths, lengths, 0, 0, length_b, 0, True, LIMITS
+    )
     seen = prefix_end(own, ended, local, LOCAL)
     final = begin + count_queries - 1
-    own, end = position(final, batch, keys, query_len, lengths, length_b, True, LENGTHS)
+    own, _, end = position(
+        final, batch, keys, query_len, lengths, lengths, 0, 0, length_b, 0, True, LIMITS
+    )
     end = prefix_end(own, end, local, LOCAL)
     if LOCAL:
         budget -= count_eligible(
@@ -161,7 +165,9 @@ def follow_prefixes(
     if LOCAL:
         full = tl.sum(((ranks >= last) & (joined < seen)).to(tl.int32), 0)
     for i in range(count_queries):
-        own, now = position(begin + i, batch, keys, query_len, lengths, length_b, True, LENGTHS)
+        own, _, now = position(
+            begin + i, batch, keys, query_len, lengths, lengths, 0, 0, length_b, 0, True, LIMITS
+        )
         stop = prefix_end(own, now, local, LOCAL)
         if LOCAL:  # noqa: SIM102 (the compiler knows LOCAL, and not the rest)
             if now > ended:
@@ -198,7 +204,7 @@ def follow_prefixes(
 
 def supports(inputs: SelectionInputs, shape: tuple[int, int, int], window_size: int) -> bool:
     """True for thousands of queries over one row per head."""
-    bias, allowed, _, positions, _ = inputs
+    bias, allowed, _, positions, _, _ = inputs
     per_key = bias.shape[2] == 1 and (allowed is None or allowed.shape[2] == 1)
     many = positions.is_causal and shape[2] > 2 * STEP
     return (
@@ -233,7 +239,7 @@ def follow(
     """Writes the bounds of all queries, given those of every `STEP`-th, for the window and for
     `STEP` more keys. With no local keys, both are those for the window.
     """
-    bias, allowed, lengths, positions, floor = inputs
+    bias, allowed, lengths, positions, floor, _ = inputs
     rows = broadcast_rows(bias, allowed, (*shape[:2], 1, positions.key_len))
     window = min(window_size, positions.key_len)
     slots = _slots(positions, window_size)
@@ -268,7 +274,7 @@ def follow(
         positions.sinks,
         min(positions.local, positions.key_len),
         HAS_MASK=rows.has_mask,
-        LENGTHS=lengths is not None,
+        LIMITS="none" if lengths is None else "lengths",
         LOCAL=positions.local > 0,
         STEP=STEP,
         SLOTS=slots,

@@ -22,9 +22,9 @@ def select(
     """Same as `reference.select.select`, for a 4-D bias."""
     keys = inputs.positions.key_len
     positions = inputs.positions
-    plain = inputs.lengths is None and not positions.is_causal
+    plain = inputs.lengths is None and inputs.ranges is None and not positions.is_causal
     plain = plain and not (positions.sinks or positions.local)
-    fits = keys <= layout.MAX_KEYS or plain or visible.supports(positions, math.prod(shape))
+    fits = keys <= layout.MAX_KEYS or plain or visible.supports(inputs, math.prod(shape))
     if not (fits and long_rows.supports((*shape, keys), inputs.floor)):
         return reference.select(inputs, shape, window_size)
     threshold = inputs.bias.new_empty(shape)
@@ -76,10 +76,10 @@ def _prepared(
     keys, total = rows.shape[3], rows.total
     tile = tile_of(keys, rows.dtype.itemsize, total, rows.device)
     (heads, queries, units), strides, constants = rows.numbers()
-    by_end = positions.is_causal or restricted.length_stride is not None
+    limited = positions.is_causal or restricted.limits.kind != "none"
     window, code = min(window_size, keys), lowest_code(restricted.floor, rows.dtype)
     numbers = (
-        *(total, heads, queries, units, *strides, restricted.length_stride or 0),
+        *(total, heads, queries, units, *strides, *restricted.limits.strides),
         *(positions.query_len, query_step, window, code, positions.sinks, positions.local),
     )
     return Launch(
@@ -94,7 +94,7 @@ def _prepared(
         C=tile.columns,
         ROWS=tile.rows_each,
         ALONE=tile.alone,
-        FULL=keys == tile.lines * tile.columns and not by_end,
+        FULL=keys == tile.lines * tile.columns and not limited,
         num_warps=tile.warps,
         PAIRS=tile.paired,
         maxnreg=tile.registers(masks=True),

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dmask.kernels.reference.select import Positions, SelectionInputs
+from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton.bounds import narrowed, position
 from dmask.kernels.triton.codes import infinity, score_of
 from dmask.kernels.triton.launches import launch
@@ -62,7 +62,8 @@ def count_eligible(
 def select_visible(
     bias,
     mask,
-    lengths,
+    starts,
+    ends,
     thresholds,
     cutoffs,
     heads,
@@ -76,14 +77,17 @@ def select_visible(
     mask_h,
     mask_q,
     mask_k,
-    length_b,
+    start_b,
+    start_q,
+    end_b,
+    end_q,
     query_len,
     window,
     lowest,
     sinks,
     local,
     HAS_MASK: tl.constexpr,
-    LENGTHS: tl.constexpr,
+    LIMITS: tl.constexpr,
     CAUSAL: tl.constexpr,
     ALWAYS: tl.constexpr,
     LOCAL: tl.constexpr,
@@ -94,33 +98,35 @@ def select_visible(
 ):
     """Writes the threshold and the cutoff of each row.
 
-    The keys that a row always keeps are its sinks, and with `LOCAL`, which needs `CAUSAL`, the last
-    that it sees. So it chooses from the keys in between.
+    The keys that a row always keeps are its sinks, and with `LOCAL` (with `CAUSAL` or ranges only)
+    the last that it sees. So it chooses from the keys in between.
     """
     dtype: tl.constexpr = bias.dtype.element_ty
     keys = multiple(units, VEC)
     row = tl.program_id(0)
     line = bias + row_offset(row, heads, queries, bias_b, bias_h, bias_q)
     allowed = mask + multiple(row_offset(row, heads, queries, mask_b, mask_h, mask_q), MASK_VEC)
-    own, end = position(
+    own, start, end = position(
         row % queries,
         row // (queries * heads),
         keys,
         query_len,
-        lengths,
-        length_b,
+        starts,
+        ends,
+        start_b,
+        start_q,
+        end_b,
+        end_q,
         CAUSAL,
-        LENGTHS,
+        LIMITS,
     )
-    begin, stop = tl.minimum(sinks, end), end
+    begin, stop = tl.minimum(start + sinks, end), end
     if LOCAL:
         stop = tl.maximum(tl.minimum(own + 1 - local, end), begin)
     budget = window + own * 0
     if ALWAYS:
         least = score_of(lowest, dtype)
-        budget -= count_eligible(
-            line, bias_k, allowed, mask_k, begin * 0, begin, least, HAS_MASK, C
-        )
+        budget -= count_eligible(line, bias_k, allowed, mask_k, start, begin, least, HAS_MASK, C)
         budget -= count_eligible(line, bias_k, allowed, mask_k, stop, end, least, HAS_MASK, C)
     threshold, cutoff = score_of(infinity(dtype) + row * 0, dtype), row * 0 - 1
     if (budget > 0) & (begin < stop):
@@ -134,11 +140,13 @@ def select_visible(
     tl.store(cutoffs + row, cutoff)
 
 
-def supports(positions: Positions, rows: int) -> bool:
+def supports(inputs: SelectionInputs, rows: int) -> bool:
     """True if there are rows for all multiprocessors, and the keys that a row does not always keep
     are next to each other.
     """
-    return rows >= MIN_ROWS and (positions.is_causal or not positions.local)
+    positions = inputs.positions
+    ends_at_own = positions.is_causal or inputs.ranges is not None
+    return rows >= MIN_ROWS and (ends_at_own or not positions.local)
 
 
 def bounds(
@@ -163,7 +171,7 @@ def bounds(
         cutoff,
         *sizes,
         *strides,
-        restricted.length_stride or 0,
+        *restricted.limits.strides,
         positions.query_len,
         min(window_size, keys),
         lowest_code(inputs.floor, rows.dtype),

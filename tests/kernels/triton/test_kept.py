@@ -15,6 +15,7 @@ from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton import blocks, dense, indices
 from dmask.kernels.triton import select as triton_select
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
+from tests.kernels.triton.test_select import on_device, some_ranges
 
 LENGTHS = torch.tensor([5, 40])[:, None, None, None]
 
@@ -22,25 +23,26 @@ LENGTHS = torch.tensor([5, 40])[:, None, None, None]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["rounded", "special"])
 @pytest.mark.parametrize(
-    ("masked", "lengths", "always"),
+    ("masked", "limits", "always"),
     [
-        (False, None, {}),
-        (True, None, {"is_causal": True, "local": 2, "sinks": 1}),
-        (True, LENGTHS, {}),
-        (False, LENGTHS, {"is_causal": True, "local": 3}),
+        (False, {}, {}),
+        (True, {}, {"is_causal": True, "local": 2, "sinks": 1}),
+        (True, {"lengths": LENGTHS}, {}),
+        (False, {"lengths": LENGTHS}, {"is_causal": True, "local": 3}),
+        (True, {"ranges": some_ranges(2, 11, 37)}, {}),
+        (False, {"ranges": some_ranges(2, 11, 37)}, {"sinks": 2, "local": 3}),
     ],
 )
 def test_kept(
-    dtype: torch.dtype, kind: str, masked: bool, lengths: Any, always: Any, device: str
+    dtype: torch.dtype, kind: str, masked: bool, limits: Any, always: Any, device: str
 ) -> None:
     floor = -0.5 if masked else torch.finfo(dtype).min
     place = Positions(11, 37, **always)
     for bias in (KINDS[kind](2, 2, 11, 37).to(dtype), KINDS[kind](2, 1, 1, 37).to(dtype)):
         mask = normal(2, 2, 1, 37) > -0.5 if masked else None
-        inputs = SelectionInputs(bias, mask, lengths, place, floor)
+        inputs = SelectionInputs(bias, mask, None, place, floor)._replace(**limits)
         bounds = select.select(inputs, (2, 2, 11), 7)
-        tensors = (None if t is None else t.to(device) for t in (bias, mask, lengths))
-        there = SelectionInputs(*tensors, place, floor)  # type: ignore[arg-type]
+        there = on_device(inputs, device)
         sent = bounds[0].to(device), bounds[1].to(device)
         wanted = reference_dense.kept_mask(inputs, *bounds)
         assert torch.equal(dense.kept_mask(there, *sent).cpu(), wanted)

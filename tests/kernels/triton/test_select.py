@@ -14,6 +14,27 @@ from dmask.kernels.triton import prefixes, select
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
 
 
+def on_device(inputs: SelectionInputs, device: str) -> SelectionInputs:
+    def moved(tensor: Any) -> Any:
+        return None if tensor is None else tensor.to(device)
+
+    ranges = None if inputs.ranges is None else tuple(map(moved, inputs.ranges))
+    return inputs._replace(
+        bias=inputs.bias.to(device),
+        allowed=moved(inputs.allowed),
+        lengths=moved(inputs.lengths),
+        ranges=ranges,
+    )
+
+
+def some_ranges(batch: int, queries: int, keys: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Returns ranges of which some are inverted or reach past the ends; the ends with gaps."""
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randint(-5, keys + 5, (batch, 1, queries, 1), generator=generator).int()
+    end = torch.randint(-5, keys + 9, (batch, 1, queries, 2), generator=generator)
+    return start, end[..., 1:]
+
+
 def check(
     device: str,
     bias: Tensor,
@@ -22,14 +43,15 @@ def check(
     *,
     mask: Tensor | None = None,
     lengths: Tensor | None = None,
+    ranges: tuple[Tensor, Tensor] | None = None,
     floor: float | None = None,
     **positions: Any,
 ) -> None:
     floor = torch.finfo(bias.dtype).min if floor is None else floor
     place = Positions(positions.pop("query_len", shape[2]), bias.shape[3], **positions)
-    there = (None if tensor is None else tensor.to(device) for tensor in (bias, mask, lengths))
-    wanted = reference.select(SelectionInputs(bias, mask, lengths, place, floor), shape, window)
-    found = select.select(SelectionInputs(*there, place, floor), shape, window)  # type: ignore[arg-type]
+    inputs = SelectionInputs(bias, mask, lengths, place, floor, ranges)
+    wanted = reference.select(inputs, shape, window)
+    found = select.select(on_device(inputs, device), shape, window)
     torch.testing.assert_close(found[0].cpu(), wanted[0], rtol=0, atol=0, equal_nan=True)
     assert torch.equal(found[0].cpu().signbit() & (wanted[0] == 0), torch.zeros(shape).bool())
     assert torch.equal(found[1].cpu(), wanted[1])
@@ -67,6 +89,21 @@ def test_lengths(length: int, device: str) -> None:
         lengths = torch.tensor([length], dtype=dtype)[:, None, None, None]
         check(device, normal(1, 1, 3, 40), 5, (1, 1, 3), lengths=lengths)
         check(device, normal(1, 1, 3, 40), 5, (1, 1, 3), lengths=lengths, is_causal=True, local=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["rounded", "special"])
+def test_ranges(kind: str, dtype: torch.dtype, device: str) -> None:
+    bias = KINDS[kind](2, 2, 12, 40).to(dtype)
+    mask = normal(2, 1, 1, 40, seed=3) > -0.5
+    for always in ({}, {"sinks": 2}, {"sinks": 1, "local": 3}):
+        for seed, window in enumerate((4, 9)):
+            ranges = some_ranges(2, 12, 40, seed)
+            check(device, bias, window, (2, 2, 12), ranges=ranges, **always)
+            check(device, bias[:, :, :1], window, (2, 2, 12), ranges=ranges, mask=mask, **always)
+    one = torch.tensor([7])[:, None, None, None], torch.tensor([2**40])[:, None, None, None]
+    check(device, bias, 5, (2, 2, 12), ranges=one, floor=0.0)
+    check(device, bias[:, :, :1], 5, (2, 2, 1), ranges=one, query_len=12)
 
 
 def test_sizes(device: str) -> None:

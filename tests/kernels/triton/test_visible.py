@@ -10,7 +10,7 @@ import torch
 from dmask.kernels.reference.select import Positions, SelectionInputs
 from dmask.kernels.triton import layout, select, visible
 from tests.kernels.triton.rows import DTYPES, KINDS, normal
-from tests.kernels.triton.test_select import check
+from tests.kernels.triton.test_select import check, some_ranges
 
 KEYS = 150
 
@@ -44,6 +44,16 @@ def test_positions(sinks: int, local: int, lengths: list[int] | None, device: st
     check(device, bias, max(1, sinks + local), (2, 1, 2), is_causal=True, **always)
     check(device, bias, window, (2, 1, 2), is_causal=True, mask=mask, **always)
     check(device, bias, window, (2, 1, 2), mask=mask, **always)
+
+
+@pytest.mark.parametrize("always", [{}, {"sinks": 70}, {"sinks": 2, "local": 9}])
+def test_ranges(always: dict[str, int], device: str) -> None:
+    bias, mask = KINDS["rounded"](2, 1, 8, 90), normal(2, 1, 1, 90, seed=3) > 0
+    window = max(11, sum(always.values()))
+    for seed in range(4):
+        ranges = some_ranges(2, 8, 90, seed)
+        check(device, bias, window, (2, 1, 8), ranges=ranges, **always)
+        check(device, bias.bfloat16(), window, (2, 1, 8), ranges=ranges, mask=mask, **always)
 
 
 @pytest.mark.parametrize("queries", [1, 5, 45])
