@@ -342,4 +342,4 @@ def _additive(
     """Returns an additive mask: the scores, or 0, where keys are kept, and `fill` elsewhere."""
     dtype = torch.get_default_dtype() if dtype is None else dtype
     scores = kept.new_zeros((), dtype=dtype) if scores is None else scores.to(dtype)
-    return torch.where(kept, scores, torch.finfo(dtype).min if fill is None else fill)
+    return torch.where(kept, scores, torch.finfo(dtype).min if fill is None else fill + 0.0)

@@ -15,7 +15,7 @@ from dmask.contracts.select import SELECTED, read_selection
 from dmask.contracts.spec import OpSpec, Plan
 from dmask.validation import TensorMeta
 
-_kept_blocks = Kernel("blocks.kept_blocks", "triton")
+_kept_blocks = Kernel("blocks.kept_blocks", "cpu", "triton")
 _block_lists = Kernel("blocks.block_lists", "triton")
 
 

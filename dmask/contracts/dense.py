@@ -12,7 +12,7 @@ from dmask.contracts.select import SELECTED, read_selection
 from dmask.contracts.spec import OpSpec, Plan
 from dmask.validation import TensorMeta
 
-KERNEL = Kernel("dense.kept_mask", "triton")
+KERNEL = Kernel("dense.kept_mask", "cpu", "triton")
 
 
 def _plan(bias: TensorMeta, threshold: TensorMeta, cutoff: TensorMeta, *selected: Any) -> Plan:

@@ -18,8 +18,8 @@ from dmask.validation import Shape, TensorMeta
 OUT_OF_RANGE = ("error", "ignore")
 
 _topk_indices = Kernel("indices.topk_indices", "cpu", "triton")
-_kept_indices = Kernel("indices.kept_indices", "triton")
-_mask_of = Kernel("indices.mask_of", "triton")
+_kept_indices = Kernel("indices.kept_indices", "cpu", "triton")
+_mask_of = Kernel("indices.mask_of", "cpu", "triton")
 
 
 def _plan_topk(

@@ -34,13 +34,13 @@ dmask::block_lists(Tensor counts, SymInt whole) -> (Tensor kv_num_blocks, Tensor
 dmask::block_smooth(Tensor mask, SymInt block_size, Tensor? attention_mask=None) -> Tensor
 dmask::block_topk_mask(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, float? min_dtype=None, *, int key_block=64, str pool="max") -> Tensor
 dmask::create_mask(Tensor attention_bias, Tensor? attention_mask, SymInt batch_size, SymInt query_len, SymInt key_len, SymInt? window_size, float? min_dtype=None, SymInt? block_size=None, str type="topk", str tie_break="torch", str options="") -> Tensor
-dmask::kept_blocks(Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, Tensor? key_lengths, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor, SymInt query_block, SymInt key_block) -> Tensor
-dmask::kept_indices(Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, Tensor? key_lengths, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor, SymInt window_size) -> Tensor
-dmask::kept_mask(Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, Tensor? key_lengths, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor) -> Tensor
-dmask::mask_from_indices(Tensor indices, SymInt key_len, SymInt block_size=1) -> Tensor
+dmask::kept_blocks(Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, Tensor? key_lengths, Tensor? range_starts, Tensor? range_ends, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor, SymInt query_block, SymInt key_block) -> Tensor
+dmask::kept_indices(Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, Tensor? key_lengths, Tensor? range_starts, Tensor? range_ends, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor, SymInt window_size) -> Tensor
+dmask::kept_mask(Tensor attention_bias, Tensor threshold, Tensor cutoff, Tensor? attention_mask, Tensor? key_lengths, Tensor? range_starts, Tensor? range_ends, SymInt query_len, bool is_causal, SymInt sinks, SymInt local, float floor) -> Tensor
+dmask::mask_from_indices(Tensor indices, SymInt key_len, SymInt block_size=1, str out_of_range="error") -> Tensor
 dmask::ratio_mask(Tensor attention_bias, Tensor? attention_mask, SymInt? window_size=None, float? min_dtype=None, *, float ratio=0.25) -> Tensor
 dmask::relu_mask(Tensor attention_bias, Tensor? attention_mask, float? min_dtype=None) -> Tensor
-dmask::select(Tensor attention_bias, SymInt window_size, Tensor? attention_mask=None, bool is_causal=False, SymInt? query_len=None, Tensor? key_lengths=None, SymInt sinks=0, SymInt local=0, float? min_dtype=None) -> (Tensor threshold, Tensor cutoff)
+dmask::select(Tensor attention_bias, SymInt window_size, Tensor? attention_mask=None, bool is_causal=False, SymInt? query_len=None, Tensor? key_lengths=None, SymInt sinks=0, SymInt local=0, float? min_dtype=None, Tensor? range_starts=None, Tensor? range_ends=None) -> (Tensor threshold, Tensor cutoff)
 dmask::topk_indices(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, float? min_dtype=None) -> Tensor
 dmask::topk_mask(Tensor attention_bias, Tensor? attention_mask, SymInt window_size, float? min_dtype=None, *, str tie_break="torch") -> Tensor
 dmask::topp_mask(Tensor attention_bias, Tensor? attention_mask, SymInt? window_size=None, float? min_dtype=None, *, float p=0.90000000000000002) -> Tensor""",

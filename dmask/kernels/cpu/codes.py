@@ -44,6 +44,14 @@ def bits(scores: Tensor) -> Tensor:
     return scores.view(_INTEGERS[scores.dtype])
 
 
+def codes_of(scores: Tensor) -> NDArray[Any]:
+    """Returns the codes of scores, in one dimension."""
+    pattern = bits(scores.contiguous()).numpy().reshape(-1)
+    codes = np.where(pattern < 0, _lowest(scores.dtype) - pattern, pattern)
+    infinity = _code_of(torch.inf, scores.dtype)
+    return np.where(np.abs(codes) > infinity, np.iinfo(codes.dtype).max, codes)
+
+
 def scores(codes: NDArray[Any], dtype: torch.dtype) -> Tensor:
     """Returns the scores that codes represent."""
     pattern = np.where(codes < 0, _lowest(dtype) - codes, codes)

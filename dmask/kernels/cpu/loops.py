@@ -82,6 +82,28 @@ def keep_above(codes: Array, threshold: int, kept: Flags) -> None:
 
 
 @compiled
+def also_keep_above(codes: Array, threshold: int, kept: Flags) -> None:
+    """Marks the codes above a threshold, in addition to what is marked."""
+    last = codes.dtype.type(threshold)
+    for j in range(len(codes)):
+        kept[j] |= codes[j] > last
+
+
+@compiled
+def keep_allowed(allowed: Flags, kept: Flags) -> None:
+    """Removes the marks of keys that are not allowed."""
+    for j in range(len(kept)):
+        kept[j] &= allowed[j]
+
+
+@compiled
+def add_flags(flags: Flags, totals: NDArray[np.int32]) -> None:
+    """Adds 1 to the totals of flagged keys."""
+    for j in range(len(flags)):
+        totals[j] += flags[j]
+
+
+@compiled
 def count_from(codes: Array, threshold: int) -> int:
     """Returns the number of codes that reach a threshold."""
     least = codes.dtype.type(threshold)
