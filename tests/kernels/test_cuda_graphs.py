@@ -87,6 +87,29 @@ def test_replays_see_new_lengths() -> None:
         assert torch.equal(captured, select())
 
 
+def test_replays_see_new_sequences_and_pages() -> None:
+    bias = scores(1, 2, 40, 300).cuda()
+    queries, keys = torch.tensor([0, 10, 40]).cuda(), torch.tensor([0, 90, 300]).cuda()
+    table = torch.randperm(50).cuda()[None]
+
+    def select() -> tuple[Tensor, Tensor]:
+        ranges = dmask.packed_ranges(queries, keys, 40, is_causal=True)
+        selected = dmask.select(bias, 30, key_ranges=ranges, sinks=2, local=3)
+        indices = selected.to_indices(relative=True)
+        return selected.to_mask(), dmask.page_indices(indices, table, 16)
+
+    select()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = select()
+    for new_queries, new_keys in (([0, 0, 25], [0, 7, 300]), ([0, 40, 40], [0, 1, 2])):
+        queries.copy_(torch.tensor(new_queries))
+        keys.copy_(torch.tensor(new_keys))
+        table.copy_(torch.randperm(50)[None])
+        graph.replay()
+        assert_same(tuple(each.clone() for each in found), select())
+
+
 def decode(bias: Tensor, lengths: Tensor, query: Tensor, cache: Tensor) -> Tensor:
     mask = dmask.select(bias, 16, key_lengths=lengths, is_causal=True).to_mask()
     return torch.nn.functional.scaled_dot_product_attention(query, cache, cache, attn_mask=mask)

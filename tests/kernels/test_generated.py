@@ -97,6 +97,8 @@ def test_selections(part: int, max_key_len: int) -> None:
     def check(call: Select, data: st.DataObject) -> None:
         wanted = dmask.select(call.bias, call.window_size, **call.options)
         tensors = {"attention_mask": on_cuda(call.mask), "key_lengths": on_cuda(call.lengths)}
+        if call.ranges is not None:
+            tensors["key_ranges"] = tuple(map(on_cuda, call.ranges))
         found = dmask.select(on_cuda(call.bias), call.window_size, **call.options | tensors)
         assert_same(found.threshold, wanted.threshold)
         assert_same(found.cutoff, wanted.cutoff)
