@@ -93,7 +93,7 @@ def _case(case: Case) -> dict[str, Any]:
     figures["speedup"] = figures["inlined"] / figures["lowest"]
     figures["indices speedup"] = figures["topk"] / figures["topk_indices"]
     figures["at least"], figures["aim"] = case.at_least, case.aim
-    for name in ("lowest", "topk_indices"):
+    for name in ("lowest", "select", "topk_indices"):
         figures[f"{name}+"] = _in_a_graph(calls[name])
     wanted = inlined(bias, mask, window)
     found = create(bias, mask, window, "lowest")
@@ -253,6 +253,7 @@ COLUMNS = {
     "lowest": "lowest",
     "lowest+": "lowest+",
     "select": "select",
+    "select+": "select+",
     "topk": "topk",
     "flashinfer": "flashinf",
     "topk_indices": "indices",

@@ -28,6 +28,8 @@ VARIANTS: dict[str, tuple[Any, ...]] = {
     "MAX_ROWS_EACH": (4, 16, 64),
     "WARPS_PER_PROCESSOR": (16, 32, 64),
     "REGISTERS": (64, 80, 96, 112, 128, None),
+    "MORE_REGISTERS": (96, 128, 160, None),
+    "MOST_REGISTERS": (96, 128, 160, None),
 }
 """What is tried for each constant of `dmask.kernels.triton.layout`, one after the other."""
 

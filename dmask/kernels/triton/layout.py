@@ -247,12 +247,10 @@ WARPS_PER_PROCESSOR = 32
 """A program takes several rows if with one row each, a multiprocessor would get more warps than
 this.
 """
-REGISTERS = 96
-"""The maximum number of registers per thread. With `SCORES_PER_THREAD`, ptxas would use up to 128,
-so that fewer programs fit: bf16 `[1, 8, 8192, 8192]` would take 1.33 ms instead of 1.16.
+REGISTERS, MORE_REGISTERS, MOST_REGISTERS = 96, 128, 160
+"""Maximum numbers of registers per thread. With fewer, more programs fit on a multiprocessor, but
+threads may have to store scores in memory.
 """
-MORE_REGISTERS = 128
-"""The same for indices, and for pairs of scores."""
 
 
 def power_of_2(number: int) -> int:
@@ -275,11 +273,22 @@ class Tile(NamedTuple):
     paired: bool
     """True if a row is held as `pairs`, two scores of 16 bits in each register."""
 
-    def registers(self, masks: bool) -> int | None:
-        """Returns the maximum number of registers per thread, if there is one."""
-        if self.alone:
+    def registers(self, out: str, masked: bool) -> int | None:
+        """Returns the maximum number of registers per thread, if there is one: the fastest on an
+        H100 (`benchmarks.cuda_tuning`).
+
+        Args:
+            out: what the kernel writes: a `"mask"`, `"indices"` or `"bounds"`.
+            masked: True if it reads a mask.
+        """
+        keys = self.lines * self.columns
+        if self.alone or (keys == 2**11 and not self.paired):
             return None
-        return REGISTERS if masks and not self.paired else MORE_REGISTERS
+        if self.paired:
+            more = keys <= 2**13 and (masked or out != "bounds")
+            return MOST_REGISTERS if more else MORE_REGISTERS
+        few = keys <= 2**10 or (keys == 2**13 and not masked and out != "indices")
+        return REGISTERS if few else MORE_REGISTERS
 
 
 @lru_cache(maxsize=16)

@@ -97,5 +97,5 @@ def _prepared(
         FULL=keys == tile.lines * tile.columns and not limited,
         num_warps=tile.warps,
         PAIRS=tile.paired,
-        maxnreg=tile.registers(masks=True),
+        maxnreg=tile.registers("bounds", constants["HAS_MASK"]),
     )

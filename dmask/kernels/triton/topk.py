@@ -77,7 +77,7 @@ def _prepared(
     pairs = budget_rule != "mass"  # its sums need every score as a float
     tile = tile_of(keys, rows.dtype.itemsize, count, rows.device, pairs)
     sizes, strides, constants = rows.numbers()
-    window = min(window_size, keys)
+    window, out = min(window_size, keys), "mask" if masks else "indices"
     return Launch(
         op,
         rows.shape,
@@ -86,7 +86,7 @@ def _prepared(
         (count, *sizes, *strides, window, window_size, lowest_code(floor, rows.dtype), share),
         **constants,
         BUDGET=budget_rule,
-        OUT="mask" if masks else "indices",
+        OUT=out,
         R=tile.lines,
         C=tile.columns,
         BITS=tile.vector,
@@ -95,5 +95,5 @@ def _prepared(
         PAIRS=tile.paired,
         FULL=keys == tile.lines * tile.columns,
         num_warps=tile.warps,
-        maxnreg=tile.registers(masks),
+        maxnreg=tile.registers(out, constants["HAS_MASK"]),
     )
