@@ -7,6 +7,8 @@ breaks.
 
 from dmask import ops as ops  # registers all ops, before any trace
 from dmask.attention import dynamic_mask_attention
+from dmask.gather import sparse_attention
+from dmask.indexer import indexer_topk
 from dmask.layouts import packed_ranges, page_indices
 from dmask.mask import (
     block_smooth,
@@ -27,6 +29,7 @@ __all__ = [
     "create_mask",
     "dynamic_mask",
     "dynamic_mask_attention",
+    "indexer_topk",
     "mask_from_indices",
     "maybe_create_mask",
     "packed_ranges",
@@ -34,6 +37,7 @@ __all__ = [
     "register_strategy",
     "relu_mask",
     "select",
+    "sparse_attention",
     "strategies",
     "topk_indices",
     "topk_mask",

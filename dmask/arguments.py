@@ -105,6 +105,18 @@ def _checked(name: str, kind: str, optional: bool, value: Any) -> Any:
     raise TypeError(f"{name} must be {expected}, got {shown(value)}{hint}")
 
 
+def check_pair(name: str, given: Any) -> tuple[Any, Any]:
+    """Returns the two tensors of an argument, or `None` twice if there is none."""
+    if given is None:
+        return None, None
+    if not isinstance(given, (tuple, list)):
+        raise TypeError(f"{name} must be a pair of tensors, got {shown(given)}")
+    if len(given) != 2:
+        raise ValueError(f"{name} must be a pair of tensors, got {len(given)}")
+    first, second = check_types(f"Tensor {name}[0], Tensor {name}[1]", tuple(given))
+    return first, second
+
+
 def check_float_dtype(name: str, dtype: object) -> None:
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{name} must be a torch.dtype, got {shown(dtype)}")

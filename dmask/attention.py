@@ -6,19 +6,19 @@ This is the "no padding" branch of flash-sparse-attn's integration, where one ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from dmask import arguments, shapes, validation
 from dmask.compat import known
+from dmask.contracts.attention import check_tensors
 from dmask.contracts.masks import to_bool
-from dmask.mask import maybe_create_mask
+from dmask.gather import sparse_attention
+from dmask.mask import maybe_create_mask, topk_indices
 from dmask.shapes import repeat_heads
 from dmask.validation import Sizes, meta, optional_meta
 
-BACKENDS = ("eager", "sdpa")
+BACKENDS = ("eager", "gather", "sdpa")
 _DECLARED = (
     "Tensor query, Tensor key, Tensor value, Tensor? attention_bias, Tensor? attention_mask, "
     "SymInt? window_size, bool is_causal, float? scale, str backend"
@@ -49,8 +49,10 @@ def dynamic_mask_attention(
         window_size: the maximum number of keys that a query keeps, or `None` for all allowed keys.
         is_causal: if True, query `q` may see keys up to `q + Lk - Lq`.
         scale: the factor applied to the logits. Default: `1 / sqrt(D)`.
-        backend: `"sdpa"` (`torch.nn.functional.scaled_dot_product_attention`) or `"eager"`, the
-            same in plain PyTorch operations.
+        backend: `"sdpa"` (`torch.nn.functional.scaled_dot_product_attention` with a mask),
+            `"eager"`, the same in plain PyTorch operations, or `"gather"` (`sparse_attention`).
+            The last one reads only the kept keys, which pays when decoding. It breaks ties by the
+            lowest index, as `topk_indices` does.
 
     Returns:
         `[B, H, Lq, Dv]`, with zeros for a query that has no allowed keys. Gradients flow to query,
@@ -59,7 +61,8 @@ def dynamic_mask_attention(
     Raises:
         TypeError: for a bias that is not floating point, or a floating-point mask.
         ValueError: for mismatched shapes or devices, an unknown backend, a `window_size` without an
-            `attention_bias`, or an integer mask with values other than 0 and 1.
+            `attention_bias`, `"gather"` without a `window_size`, or an integer mask with values
+            other than 0 and 1.
 
     >>> import torch, dmask
     >>> query, key = torch.randn(2, 4, 8, 16), torch.randn(2, 2, 8, 16)
@@ -87,8 +90,16 @@ def dynamic_mask_attention(
         raise validation.unknown("backend", backend, BACKENDS)
     if window_size is not None and attention_bias is None:
         raise ValueError("window_size requires attention_bias, got None")
-    sizes = _check(query, key, value, attention_bias, attention_mask)
+    tensors = meta(query), meta(key), meta(value)
+    sizes = check_tensors(*tensors, optional_meta(attention_bias), optional_meta(attention_mask))
     allowed = _allowed_keys(attention_mask, is_causal, sizes, query.device)
+    if backend == "gather":
+        if window_size is None or attention_bias is None:
+            raise ValueError("backend 'gather' requires window_size, got None")
+        indices = topk_indices(attention_bias, allowed, window_size)
+        return sparse_attention(
+            query, key, value, indices, attention_bias=attention_bias, scale=scale
+        )
     mask = allowed
     if attention_bias is not None:
         mask = maybe_create_mask(attention_bias, allowed, *sizes, window_size)
@@ -103,46 +114,6 @@ def dynamic_mask_attention(
     bias = query.new_zeros(()) if attention_bias is None else attention_bias
     output = attend(query, key, value, torch.where(mask | empty, bias, -torch.inf), scale)
     return output.masked_fill(empty, 0.0)
-
-
-def _check(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_bias: Tensor | None,
-    attention_mask: Tensor | None,
-) -> Sizes:
-    """Checks all tensors against each other and returns `(batch_size, query_len, key_len)`."""
-    given = tuple(tuple(tensor.shape) for tensor in (query, key, value))
-    if any(len(shape) != 4 for shape in given):
-        raise ValueError(f"query, key and value must be 4-D [B, H, L, D], got shapes {given}")
-    batch, heads, query_len, head_dim = query.shape
-    key_heads, key_len = key.shape[1:3]
-    if not _same(key.shape, (batch, key_heads, key_len, head_dim)):
-        raise ValueError(f"key must match the batch and head size of query, got shapes {given}")
-    if not _same(value.shape[:3], key.shape[:3]):
-        raise ValueError(f"value must match the batch, heads and length of key, got shapes {given}")
-    if known(heads != key_heads) and (known(key_heads == 0) or known(heads % key_heads != 0)):
-        raise ValueError(
-            "the number of query heads must be divisible by the number of key heads, "
-            f"got {heads} and {key_heads}"
-        )
-    sizes = (batch, query_len, key_len)
-    if attention_bias is not None:
-        bias = meta(attention_bias)
-        validation.check_bias(bias)
-        validation.check_sizes(bias, None, sizes)
-        validation.check_heads("attention_bias", bias, heads)
-        validation.check_device(bias, meta(query), "query", "attention_bias")
-    mask = optional_meta(attention_mask)
-    validation.check_mask(mask, meta(query), "query", sizes)
-    if mask is not None and len(mask.shape) == 4:
-        validation.check_heads("attention_mask", mask, heads)
-    return sizes
-
-
-def _same(shape: Sequence[int], other: Sequence[int]) -> bool:
-    return not any(known(a != b) for a, b in zip(shape, other, strict=True))
 
 
 def _allowed_keys(

@@ -43,6 +43,7 @@ def cases() -> list[Case]:
         *_growing_cases(),
         *_attention_cases(),
         *_selection_cases(),
+        *_layout_cases(),
     ]
 
 
@@ -206,9 +207,11 @@ def _maybe_create(scores: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _attention_cases() -> Iterator[Case]:
-    for backend in ("sdpa", "eager"):
+    for backend in ("sdpa", "eager", "gather"):
         for backward in (False, True):
             for variant, kv_heads, options in _attention_variants(backward):
+                if backend == "gather" and "window_size" not in options:
+                    continue
                 query = _scores(BATCH, HEADS, QUERY_LEN, HEAD_DIM, grad=backward)
                 key = _scores(BATCH, kv_heads, KEY_LEN, HEAD_DIM, grad=backward)
                 value = _scores(BATCH, kv_heads, KEY_LEN, HEAD_DIM, grad=backward)
@@ -276,6 +279,28 @@ def _selection_cases() -> Iterator[Case]:
             "backward": True,
             "max_graphs": graphs,
         }
+
+
+def _layout_cases() -> Iterator[Case]:
+    """Yields a packed batch in a paged cache, with tensors whose sizes may change."""
+    starts = torch.tensor([0, 2, QUERY_LEN])
+    for dynamic in (None, True):
+        inputs = (_scores(1, HEADS, QUERY_LEN, KEY_LEN), starts, starts * 4, torch.arange(6)[None])
+        yield {
+            "name": f"packed sequences{', dynamic=True' if dynamic else ''}",
+            "fn": _packed,
+            "inputs": inputs,
+            "dynamic": dynamic,
+            "backward": True,
+            "gates": _GATES,
+        }
+
+
+def _packed(scores: Tensor, queries: Tensor, keys: Tensor, page_table: Tensor) -> Tensor:
+    ranges = dmask.packed_ranges(queries, keys, scores.shape[2], is_causal=True)
+    selected = dmask.select(scores, WINDOW_SIZE, key_ranges=ranges, sinks=2, local=3)
+    indices = dmask.page_indices(selected.to_indices(), page_table, 4)
+    return _gathered(scores, indices).sum() + selected.to_indices(relative=True)
 
 
 def _selected(use: Callable[[dmask.Selection, Tensor], Tensor]) -> Callable[..., Tensor]:

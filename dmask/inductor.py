@@ -126,7 +126,8 @@ def _has_kernels(spec: OpSpec, node: Node) -> bool:
     sizes = [size for tensor in tensors for size in (*tensor.shape, *tensor.stride())]
     first, kind = tensors[0], arguments.get("type", spec.name.removesuffix("_mask"))
     return (
-        first.device.type == "cuda"
+        not spec.in_parts
+        and first.device.type == "cuda"
         and TRITON.usable(first.device)
         and (first.dtype in TRITON.dtypes or not first.dtype.is_floating_point)
         and (kind not in registry.strategies() or registry.get_strategy(kind).builtin)

@@ -114,6 +114,14 @@ def _selected(
     return *tensors, query_len, is_causal, sinks, local, floor
 
 
+def _index(*restrictions: Any) -> Sample:
+    """Scores keys as an indexer of three heads does, with integers, whose sums are exact."""
+    query = torch.arange(BATCH * QUERY_LEN * 3 * 8).view(BATCH, QUERY_LEN, 3, 8) % 7 - 3.0
+    key = torch.arange(BATCH * KEY_LEN * 8).view(BATCH, KEY_LEN, 8) % 5 - 2.0
+    weights = torch.arange(BATCH * QUERY_LEN * 3).view(BATCH, QUERY_LEN, 3) % 4 - 1.0
+    return Sample((query, key, weights, WINDOW_SIZE, 1.0, *restrictions))
+
+
 SAMPLES: Mapping[str, Samples] = {
     "as_bool": {
         "2-D": lambda: Sample((mask(BATCH, KEY_LEN).long(),)),
@@ -129,6 +137,11 @@ SAMPLES: Mapping[str, Samples] = {
     },
     "block_topk_mask": _without_and_with_mask(WINDOW_SIZE, key_block=4),
     "create_mask": _without_and_with_mask(BATCH, QUERY_LEN, KEY_LEN, WINDOW_SIZE),
+    "indexer_topk": {
+        "scores alone": _index,
+        "every restriction": lambda: _index("relu", *_restricted().args[2:]),
+        "ranges": lambda: _index("none", *_in_ranges().args[2:]),
+    },
     "kept_blocks": _of_a_selection(4, 8),
     "kept_indices": _of_a_selection(WINDOW_SIZE),
     "kept_mask": _of_a_selection(),

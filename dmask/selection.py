@@ -356,7 +356,7 @@ def select(
     >>> kept.threshold
     tensor([[[0.4000, 0.1000, 0.3000, 0.3000]]])
     """
-    starts, ends = _pair("key_ranges", key_ranges)
+    starts, ends = arguments.check_pair("key_ranges", key_ranges)
     inputs, threshold, cutoff = _select.select(
         attention_bias,
         window_size,
@@ -385,18 +385,6 @@ def select(
         local=local,
         min_dtype=inputs.floor,
     )
-
-
-def _pair(name: str, given: Any) -> tuple[Any, Any]:
-    """Returns the two tensors of an argument, or `None` twice."""
-    if given is None:
-        return None, None
-    if not isinstance(given, (tuple, list)):
-        raise TypeError(f"{name} must be a pair of tensors, got {arguments.shown(given)}")
-    if len(given) != 2:
-        raise ValueError(f"{name} must be a pair of tensors, got {len(given)}")
-    first, second = arguments.check_types(f"Tensor {name}[0], Tensor {name}[1]", tuple(given))
-    return first, second
 
 
 def _block_size(name: str, given: Any) -> tuple[int, int]:

@@ -112,6 +112,35 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         dmask.packed_ranges,
         {"cu_seqlens_q": _STARTS, "cu_seqlens_k": _STARTS, "total_q": 3, "is_causal": True},
     ),
+    "sparse_attention": (
+        dmask.sparse_attention,
+        {
+            "query": QUERY,
+            "key": BIAS,
+            "value": BIAS,
+            "indices": torch.tensor([[[[0, 2, -1]]]]),
+            "attention_bias": BIAS[..., :3],
+            "scale": 0.5,
+        },
+    ),
+    "indexer_topk": (
+        dmask.indexer_topk,
+        {
+            "index_query": QUERY.transpose(1, 2),
+            "index_key": BIAS[:, 0].repeat(1, 3, 1),
+            "index_weights": QUERY[..., 0].transpose(1, 2),
+            "window_size": 4,
+            "scale": 0.5,
+            "activation": "relu",
+            "attention_mask": torch.arange(9)[None] != 3,
+            "is_causal": True,
+            "key_lengths": torch.tensor([9, 5]),
+            "sinks": 1,
+            "local": 1,
+            "min_dtype": -0.5,
+            "key_ranges": None,
+        },
+    ),
     "page_indices": (
         dmask.page_indices,
         {

@@ -61,6 +61,26 @@ def attend(**changes: Any) -> Callable[[], object]:
     return lambda: dmask.dynamic_mask_attention(**(tensors | changes))
 
 
+def sparse(**changes: Any) -> Callable[[], object]:
+    tensors = {
+        "query": torch.zeros(2, 4, 3, 8),
+        "key": torch.zeros(2, 2, 5, 8),
+        "value": torch.zeros(2, 2, 5, 8),
+        "indices": RANGE[None, None],
+    }
+    return lambda: dmask.sparse_attention(**(tensors | changes))
+
+
+def index(**changes: Any) -> Callable[[], object]:
+    given = {
+        "index_query": torch.zeros(2, 3, 4, 8),
+        "index_key": torch.zeros(2, 5, 8),
+        "index_weights": torch.zeros(2, 3, 4),
+        "window_size": 4,
+    }
+    return lambda: dmask.indexer_topk(**(given | changes))
+
+
 def zeros(*shape: int, **kwargs: Any) -> torch.Tensor:
     return torch.zeros(shape, **kwargs)
 
@@ -208,6 +228,26 @@ BAD_CALLS: dict[str, Callable[[], object]] = {
     "mask_from_indices: mask length": lambda: dmask.mask_from_indices(
         BIAS.int(), 8, attention_mask=BIAS[..., :5]
     ),
+    "indexer_topk: key dtype": index(index_key=zeros(2, 5, 8).half()),
+    "indexer_topk: integer weights": index(index_weights=zeros(2, 3, 4, dtype=torch.int64)),
+    "indexer_topk: 4-D key": index(index_key=zeros(2, 1, 5, 8)),
+    "indexer_topk: head size": index(index_key=zeros(2, 5, 9)),
+    "indexer_topk: weights": index(index_weights=zeros(2, 3, 5)),
+    "indexer_topk: two devices": index(index_weights=zeros(2, 3, 4, device="meta")),
+    "indexer_topk: activation": index(activation="gelu"),
+    "indexer_topk: negative scale": index(scale=-1.0),
+    "indexer_topk: window of 0": index(window_size=0),
+    "indexer_topk: mask heads": index(attention_mask=zeros(2, 4, 3, 5, dtype=torch.bool)),
+    "indexer_topk: mask length": index(attention_mask=zeros(2, 1, 3, 6, dtype=torch.bool)),
+    "indexer_topk: causal ranges": index(is_causal=True, key_ranges=(RANGE, RANGE)),
+    "attention: gather without a window": attend(backend="gather"),
+    "sparse_attention: float": sparse(indices=zeros(2, 1, 3, 2)),
+    "sparse_attention: 3-D": sparse(indices=RANGE[None]),
+    "sparse_attention: heads": sparse(indices=RANGE[None, None].expand(1, 3, 1, 3)),
+    "sparse_attention: queries": sparse(indices=RANGE[None, None].expand(1, 1, 2, 3)),
+    "sparse_attention: two devices": sparse(indices=RANGE[None, None].to("meta")),
+    "sparse_attention: value length": sparse(value=zeros(2, 2, 6, 8)),
+    "sparse_attention: bias heads": sparse(attention_bias=zeros(2, 3, 1, 5)),
     "attention: unknown backend": attend(backend="flash"),
     "attention: window without bias": attend(window_size=2),
     "attention: 3-D query": attend(query=zeros(4, 3, 8)),
@@ -453,8 +493,48 @@ mask_from_indices: 2-D mask
     ValueError: attention_mask must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, {Lk|1}), got shape (2, 8)
 mask_from_indices: mask length
     ValueError: shapes (2, 2, 3, 8) and (2, 2, 3, 5) of indices (as a mask) and attention_mask do not broadcast: dimension 3 is 8 and 5
+indexer_topk: key dtype
+    TypeError: index_query and index_key must have the same dtype, got torch.float32 and torch.float16
+indexer_topk: integer weights
+    TypeError: index_weights must have a floating-point dtype, got torch.int64
+indexer_topk: 4-D key
+    ValueError: index_query, index_key and index_weights must be [B, Lq, Hi, D], [B, Lk, D] and [B, Lq, Hi], got shapes ((2, 3, 4, 8), (2, 1, 5, 8), (2, 3, 4))
+indexer_topk: head size
+    ValueError: index_key must match the batch and head size of index_query, got shapes ((2, 3, 4, 8), (2, 5, 9), (2, 3, 4))
+indexer_topk: weights
+    ValueError: index_weights must have a weight per query and head, got shapes ((2, 3, 4, 8), (2, 5, 8), (2, 3, 5))
+indexer_topk: two devices
+    ValueError: index_query and index_weights must be on the same device, got cpu and meta
+indexer_topk: activation
+    ValueError: unknown activation 'gelu'; expected one of ('none', 'relu')
+indexer_topk: negative scale
+    ValueError: scale must be greater than 0, got -1.0
+indexer_topk: window of 0
+    ValueError: window_size must be at least 1, got 0
+indexer_topk: mask heads
+    ValueError: attention_mask must have one head, because all heads share the choice, got shape (2, 4, 3, 5)
+indexer_topk: mask length
+    ValueError: attention_mask of shape (2, 1, 3, 6) contradicts key_len=5: dimension 3 must be 5 or 1
+indexer_topk: causal ranges
+    ValueError: key_ranges cannot be combined with is_causal: put both in the ranges
+attention: gather without a window
+    ValueError: backend 'gather' requires window_size, got None
+sparse_attention: float
+    TypeError: indices must be int32 or int64, got torch.float32
+sparse_attention: 3-D
+    ValueError: indices must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, K), got shape (1, 1, 3)
+sparse_attention: heads
+    ValueError: dimension 1 of indices must be 4 or 2 or 1, got shape (1, 3, 1, 3)
+sparse_attention: queries
+    ValueError: dimension 2 of indices must be 3 or 1, got shape (1, 1, 2, 3)
+sparse_attention: two devices
+    ValueError: query and indices must be on the same device, got cpu and meta
+sparse_attention: value length
+    ValueError: value must match the batch, heads and length of key, got shapes ((2, 4, 3, 8), (2, 2, 5, 8), (2, 2, 6, 8))
+sparse_attention: bias heads
+    ValueError: the number of heads of attention_bias must divide 4, got 3 (shape (2, 3, 1, 5))
 attention: unknown backend
-    ValueError: unknown backend 'flash'; expected one of ('eager', 'sdpa')
+    ValueError: unknown backend 'flash'; expected one of ('eager', 'gather', 'sdpa')
 attention: window without bias
     ValueError: window_size requires attention_bias, got None
 attention: 3-D query

@@ -78,7 +78,7 @@ class Run(NamedTuple):
         return self.kernel(inputs, self.checked.shape[:3], self.window_size)
 
 
-def _check(
+def check_selection(
     bias: TensorMeta,
     window_size: int,
     mask: TensorMeta | None,
@@ -91,6 +91,7 @@ def _check(
     starts: TensorMeta | None,
     ends: TensorMeta | None,
 ) -> Checked:
+    """Checks the arguments of `select`."""
     validation.check_bias(bias)
     floor = validation.check_call(bias.dtype, window_size, min_dtype)
     _check_always_kept(window_size, sinks, local)
@@ -103,7 +104,7 @@ def _check(
 
 
 def _plan(bias: TensorMeta, window_size: int, *others: Any) -> Plan:
-    checked = _check(bias, window_size, *others)
+    checked = check_selection(bias, window_size, *others)
     rows = checked.shape[:3]
     dtype = bias.dtype if bias.dtype in RANKED else torch.float32
     result = TensorMeta(rows, dtype, bias.device), TensorMeta(rows, torch.int32, bias.device)
@@ -132,7 +133,7 @@ def select(*args: Any) -> tuple[SelectionInputs, Tensor, Tensor]:
         inputs = run.checked.inputs(*SPEC.tensors_of(args))
         return inputs, *run.bounds(inputs)
     args = arguments.check_types(SPEC.types, args)
-    checked = _check(*[validation.describe(arg) for arg in args])
+    checked = check_selection(*[validation.describe(arg) for arg in args])
     bias, _, mask, _, _, lengths, _, _, _, *ranges = args
     inputs = checked.inputs(bias, None if mask is None else to_bool(mask), lengths, *ranges)
     return inputs, *dispatch.call(SPEC, bias.detach(), *args[1:])

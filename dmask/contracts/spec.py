@@ -47,6 +47,8 @@ class OpSpec:
     """
     differentiable: bool = True
     """False for an op with floating-point results that have no gradient."""
+    in_parts: bool = False
+    """True for an op whose kernel loops over parts of its result: no graph should hold the loop."""
     small: Callable[..., Tensor] | None = None
     """Plain operations that replace the op when Inductor compiles a small mask."""
 

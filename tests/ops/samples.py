@@ -219,6 +219,15 @@ def _strategy(name: str) -> Samples:
     }
 
 
+def _indexed(dtype: torch.dtype, *args: Any, transposed: bool = False) -> Sample:
+    """Returns queries and keys of an indexer, of small integers, whose sums are exact."""
+    query, key = scores(2, 6, 2, 8).mul(2).round().to(dtype), scores(2, 16, 8).round().to(dtype)
+    if transposed:  # [B, Hi, Lq, D], as in attention
+        query = query.transpose(1, 2).contiguous().transpose(1, 2)
+        key = key.mT.contiguous().mT
+    return Sample((query, key, scores(2, 6, 2).round(), *args))
+
+
 def _counted(layout: Callable[[Tensor], Tensor], whole: int) -> Sample:
     return Sample((layout(allowed(2, 4, 3, 16).int()), whole))
 
@@ -236,6 +245,13 @@ MORE: Mapping[str, Samples] = {
     "block_smooth": _block_smooth(),
     "block_topk_mask": _strategy("block_topk"),
     "create_mask": _create_mask(),
+    "indexer_topk": {
+        "bfloat16": lambda: _indexed(torch.bfloat16, 5),
+        "float16, wide window": lambda: _indexed(torch.float16, 40),
+        "float64, 2-D mask": lambda: _indexed(torch.float64, 5, None, "none", allowed(2, 16)),
+        "transposed": lambda: _indexed(torch.float32, 5, transposed=True),
+        "empty": lambda: Sample((scores(0, 6, 2, 8), scores(0, 16, 8), scores(0, 6, 2), 5)),
+    },
     "kept_blocks": _of_a_selection(4, 8),
     "kept_indices": _of_a_selection(width=True),
     "kept_mask": _of_a_selection(),
