@@ -33,8 +33,8 @@ def test_windows_wider_than_the_row(keys: int, device: str) -> None:
 
 
 def check_mask_of(indices_: Tensor, key_len: int, block_size: int, device: str) -> None:
-    wanted = reference.mask_of(indices_, key_len, block_size)
-    found = indices.mask_of(indices_.to(device), key_len, block_size)
+    wanted = reference.mask_of(indices_, key_len, block_size, strict=True)
+    found = indices.mask_of(indices_.to(device), key_len, block_size, strict=True)
     assert found.is_contiguous()
     assert torch.equal(found.cpu(), wanted)
 
@@ -69,4 +69,7 @@ def test_mask_of_indices_past_the_end(past: int, device: str) -> None:
         pytest.skip("the assertion of a GPU ends all work of the process")
     for named in ([0, past, -1], [past]):
         with pytest.raises(RuntimeError, match="indices must be below 5"):
-            indices.mask_of(torch.tensor([[[named]]]), 10, 2)
+            indices.mask_of(torch.tensor([[[named]]]), 10, 2, strict=True)
+        found = indices.mask_of(torch.tensor([[[named]]]), 10, 2, strict=False)
+        wanted = reference.mask_of(torch.tensor([[[named]]]), 10, 2, strict=False)
+        assert torch.equal(found, wanted)
