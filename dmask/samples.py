@@ -122,6 +122,12 @@ def _index(*restrictions: Any) -> Sample:
     return Sample((query, key, weights, WINDOW_SIZE, 1.0, *restrictions))
 
 
+def _restrictions(select: Sample) -> tuple[Any, ...]:
+    """Returns the restrictions of a call of `select`, without its number of queries."""
+    mask, is_causal, _, *others = select.args[2:]
+    return mask, is_causal, *others
+
+
 SAMPLES: Mapping[str, Samples] = {
     "as_bool": {
         "2-D": lambda: Sample((mask(BATCH, KEY_LEN).long(),)),
@@ -139,8 +145,8 @@ SAMPLES: Mapping[str, Samples] = {
     "create_mask": _without_and_with_mask(BATCH, QUERY_LEN, KEY_LEN, WINDOW_SIZE),
     "indexer_topk": {
         "scores alone": _index,
-        "every restriction": lambda: _index("relu", *_restricted().args[2:]),
-        "ranges": lambda: _index("none", *_in_ranges().args[2:]),
+        "every restriction": lambda: _index("relu", *_restrictions(_restricted())),
+        "ranges": lambda: _index("none", *_restrictions(_in_ranges())),
     },
     "kept_blocks": _of_a_selection(4, 8),
     "kept_indices": _of_a_selection(WINDOW_SIZE),

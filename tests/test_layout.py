@@ -11,7 +11,7 @@ from benchmarks import ops as benchmarks
 from dmask.samples import SAMPLES
 
 ROOT = Path(__file__).parent.parent
-SHARED = {"dispatch", "spec", "strategy"}
+SHARED = {"attention", "dispatch", "spec", "strategy"}
 """Files of `dmask/contracts/` that are not about one op."""
 WITHOUT_KERNEL = {"create_mask"}
 """Ops that only choose among the kernels of other ops."""

@@ -39,7 +39,7 @@ def _plan(
     batch, query_len, _, size = _check_tensors(query, key, weights)
     if activation not in ACTIVATIONS:
         raise validation.unknown("activation", activation, ACTIVATIONS)
-    scale = size**-0.5 if scale is None else scale
+    scale = size**-0.5 if scale is None else scale + 0.0
     if not scale > 0:
         raise ValueError(f"scale must be greater than 0, got {scale}")
     key_len, device = key.shape[1], query.device
