@@ -9,6 +9,7 @@ from torch.compiler import is_compiling
 from dmask import arguments
 from dmask.compat import known
 from dmask.contracts.attention import check_named_keys, check_tensors
+from dmask.shapes import repeat_heads
 from dmask.validation import meta, optional_meta
 
 GATHERED_ENTRIES = 2**24
@@ -64,12 +65,12 @@ def sparse_attention(
     )
     tensors = meta(query), meta(key), meta(value)
     batch, query_len, key_len = check_tensors(*tensors, optional_meta(attention_bias))
-    check_named_keys(meta(query), meta(key), meta(indices))
+    check_named_keys(meta(query), meta(indices))
     heads, width = query.shape[1], indices.shape[3]
     if known(width == 0) or known(key_len == 0):
         return query.new_zeros((batch, heads, query_len, value.shape[3]))
-    choices = heads if known(indices.shape[1] == heads) else key.shape[1]
-    indices = indices.expand(batch, choices, query_len, width)
+    choices = _choices(heads, key.shape[1], indices.shape[1])
+    indices = repeat_heads(indices, choices).expand(batch, choices, query_len, width)
     if is_compiling():
         return _attend(query, key, value, indices, attention_bias, scale)
     entries = batch * choices * width * (key.shape[3] + value.shape[3])
@@ -82,6 +83,13 @@ def sparse_attention(
             bias = bias[:, :, rows]
         outputs.append(_attend(query[:, :, rows], key, value, indices[:, :, rows], bias, scale))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+def _choices(heads: int, key_heads: int, own: int) -> int:
+    """Returns to how many heads those of indices are repeated: each gathers from one key head."""
+    if known(own % key_heads == 0):
+        return own
+    return key_heads if known(key_heads % own == 0) else heads
 
 
 def _attend(

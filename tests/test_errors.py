@@ -524,7 +524,7 @@ sparse_attention: float
 sparse_attention: 3-D
     ValueError: indices must be 4-D ({B|1}, {H|KVH|1}, {Lq|1}, K), got shape (1, 1, 3)
 sparse_attention: heads
-    ValueError: dimension 1 of indices must be 4 or 2 or 1, got shape (1, 3, 1, 3)
+    ValueError: the number of heads of indices must divide 4, got 3 (shape (1, 3, 1, 3))
 sparse_attention: queries
     ValueError: dimension 2 of indices must be 3 or 1, got shape (1, 1, 2, 3)
 sparse_attention: two devices

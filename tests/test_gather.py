@@ -57,6 +57,20 @@ def written_out(
     return torch.stack(rows).view(2, HEADS, QUERIES, 6)
 
 
+@pytest.mark.parametrize("key_heads", [1, 2, 3, 6])
+@pytest.mark.parametrize("own", [1, 2, 3, 6])
+def test_any_number_of_heads_that_divides(key_heads: int, own: int) -> None:
+    query, cache = scores(2, 6, QUERIES, 8), scores(2, key_heads, KEYS, 8)
+    indices = some_indices(2, own, QUERIES, 4)
+    mask = dmask.mask_from_indices(indices, KEYS).repeat_interleave(6 // own, dim=1)
+    empty = ~mask.any(dim=-1, keepdim=True)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, cache, cache, attn_mask=mask | empty, enable_gqa=True
+    )
+    found = dmask.sparse_attention(query, cache, cache, indices)
+    torch.testing.assert_close(found, wanted.masked_fill(empty, 0.0))
+
+
 INDICES = [(2, HEADS, QUERIES, 4), (2, KEY_HEADS, QUERIES, 4), (2, 1, QUERIES, 5), (1, 1, 1, 9)]
 BIASES: list[tuple[int, ...] | None] = [
     None,

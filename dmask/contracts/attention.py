@@ -43,7 +43,7 @@ def check_tensors(
     return sizes
 
 
-def check_named_keys(query: TensorMeta, key: TensorMeta, indices: TensorMeta) -> None:
+def check_named_keys(query: TensorMeta, indices: TensorMeta) -> None:
     """Checks the indices of the keys to attend to."""
     if indices.dtype not in validation.INDEX_DTYPES:
         raise TypeError(f"indices must be int32 or int64, got {indices.dtype}")
@@ -53,12 +53,12 @@ def check_named_keys(query: TensorMeta, key: TensorMeta, indices: TensorMeta) ->
             f"got shape {tuple(indices.shape)}"
         )
     validation.check_device(indices, query, "query", "indices")
-    batch, heads, query_len, _ = query.shape
-    for dim, valid in ((0, (batch, 1)), (1, (heads, key.shape[1], 1)), (2, (query_len, 1))):
-        if all(known(indices.shape[dim] != size) for size in valid):
-            sizes = " or ".join(map(str, dict.fromkeys(valid)))
+    validation.check_heads("indices", indices, query.shape[1])
+    for dim in (0, 2):
+        if known(indices.shape[dim] != 1) and known(indices.shape[dim] != query.shape[dim]):
             raise ValueError(
-                f"dimension {dim} of indices must be {sizes}, got shape {tuple(indices.shape)}"
+                f"dimension {dim} of indices must be {query.shape[dim]} or 1, "
+                f"got shape {tuple(indices.shape)}"
             )
 
 
