@@ -20,6 +20,8 @@ HEAD_SCORES = 2**18
 """The maximum number of products of queries and keys, before they are summed over heads: one MiB,
 which stays in a cache of the CPU.
 """
+MORE_HEAD_SCORES = 2**24
+"""The same on other devices, which need more work at a time."""
 KEYS = 2**10
 """Keys that are multiplied at once."""
 
@@ -79,7 +81,8 @@ def index_scores(query: Tensor, key: Tensor, weights: Tensor, relu: bool) -> Ten
     batch, query_len, heads, size = query.shape
     key_len = key.shape[1]
     out = torch.empty((batch, query_len, key_len), dtype=torch.float32, device=query.device)
-    step = max(1, HEAD_SCORES // max(1, heads * min(key_len, KEYS)))
+    most = HEAD_SCORES if query.device.type == "cpu" else MORE_HEAD_SCORES
+    step = max(1, most // max(1, heads * min(key_len, KEYS)))
     for entry in range(batch):
         for start in range(0, query_len, step):
             some = query[entry, start : start + step].float()

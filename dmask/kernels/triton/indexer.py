@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dmask.kernels.reference import indexer as reference
 from dmask.kernels.reference.select import SelectionInputs
 from dmask.kernels.triton.indices import kept_indices, topk_indices
 from dmask.kernels.triton.instructions import INTERPRETED
@@ -17,9 +18,12 @@ from dmask.kernels.triton.layout import power_of_2
 from dmask.kernels.triton.rows import as_float
 from dmask.kernels.triton.select import select
 
-ROWS, KEYS, SIZE = 128, 128, 128
-"""Rows (a query's heads) and keys per program, and how many of their numbers it multiplies at once.
-"""
+ROWS, KEYS = 128, 128
+"""Rows (the heads of queries) and keys that a program multiplies at once."""
+TILES = 8
+"""How many tiles of keys a program multiplies with the same rows, one after another."""
+MAX_HEADS, MAX_SIZE = 128, 256
+"""The most heads and the longest queries whose tiles fit in shared memory."""
 
 
 @triton.jit(do_not_specialize=["queries", "keys"])
@@ -47,48 +51,50 @@ def score_keys(
     H: tl.constexpr,
     D: tl.constexpr,
     N: tl.constexpr,
+    TILES: tl.constexpr,
 ):
-    """Writes the scores of `N` keys for `Q` queries, given `H` heads, a power of two.
+    """Writes the scores of `TILES * N` keys for `Q` queries with `H` heads, a power of two.
 
     The products of all heads stay in registers.
     """
-    tiles, columns = tl.cdiv(queries, Q), tl.cdiv(keys, N)
+    high, wide = tl.cdiv(queries, Q), tl.cdiv(keys, N * TILES)
     program = tl.program_id(0).to(tl.int64)
     # Programs that run together share keys.
-    tile, column, batch = program % tiles, program // tiles % columns, program // (tiles * columns)
-    row = tl.arange(0, Q * H)
+    tile, column, batch = program % high, program // high % wide, program // (high * wide)
+    row, dim = tl.arange(0, Q * H), tl.arange(0, D)
     place, head = tile * Q + row // H, row % H
     inside = (place < queries) & (head < heads)
-    index = column * N + tl.arange(0, N)
-    dim = tl.arange(0, D)
     query += batch * query_b + (place * query_q + head * query_h)[:, None] + dim[None, :] * query_d
-    key += batch * key_b + (index * key_k)[None, :] + dim[:, None] * key_d
-    products = tl.zeros((Q * H, N), tl.float32)
-    for start in range(0, size, D):
-        some = dim + start < size
-        left = tl.load(query, mask=inside[:, None] & some[None, :], other=0.0)
-        right = tl.load(key, mask=(index < keys)[None, :] & some[:, None], other=0.0)
-        if INTERPRETED:  # whose products of bfloat16 are wrong
-            left, right = as_float(left), as_float(right)
-        # Not TF32: products of float32 are exact to float32.
-        products = tl.dot(left, right, products, input_precision="ieee")
-        query += D * query_d
-        key += D * key_d
-    if RELU:
-        products = tl.where(products < 0, 0.0, products)  # NaN stays
+    left = tl.load(query, mask=inside[:, None] & (dim < size)[None, :], other=0.0)
     weights += batch * weight_b + place * weight_q + head * weight_h
-    weight = tl.load(weights, mask=inside, other=0.0)
     # A missing head multiplies zeros, so it adds nothing.
-    scores = tl.sum(tl.reshape(products * weight[:, None], (Q, H, N)), 1)
+    weight = tl.load(weights, mask=inside, other=0.0)[:, None]
     place = tile * Q + tl.arange(0, Q)
-    where = (batch * queries + place)[:, None] * keys + index[None, :]
-    tl.store(out + where, scores, mask=(place < queries)[:, None] & (index < keys)[None, :])
+    out += (batch * queries + place)[:, None] * keys
+    key += batch * key_b + dim[:, None] * key_d
+    for start in range(0, N * TILES, N):
+        index = column * (N * TILES) + start + tl.arange(0, N)
+        seen = (index < keys)[None, :]
+        right = tl.load(
+            key + (index * key_k)[None, :], mask=seen & (dim < size)[:, None], other=0.0
+        )
+        if INTERPRETED:  # whose products of bfloat16 are wrong
+            products = tl.dot(as_float(left), as_float(right))
+        else:
+            products = tl.dot(left, right)
+        if RELU:
+            products = tl.where(products < 0, 0.0, products)  # NaN stays
+        scores = tl.sum(tl.reshape(products * weight, (Q, H, N)), 1)
+        tl.store(out + index[None, :], scores, mask=(place < queries)[:, None] & seen)
 
 
 def index_scores(query: Tensor, key: Tensor, weights: Tensor, relu: bool) -> Tensor:
     """Same as `reference.indexer.index_scores`, up to rounding."""
     batch, queries, heads, size = query.shape
     keys = key.shape[1]
+    # Float32 needs many instructions, which cuBLAS does better.
+    if query.dtype.itemsize != 2 or heads > MAX_HEADS or size > MAX_SIZE:
+        return reference.index_scores(query, key, weights, relu)
     out = torch.empty((batch, queries, keys), dtype=torch.float32, device=query.device)
     if not (out.numel() and heads and size):
         return out.zero_()
@@ -97,7 +103,7 @@ def index_scores(query: Tensor, key: Tensor, weights: Tensor, relu: bool) -> Ten
     launch(
         "indexer_topk",
         score_keys,
-        (batch * -(-queries // each) * -(-keys // KEYS),),
+        (batch * -(-queries // each) * -(-keys // (KEYS * TILES)),),
         (batch, queries, heads, keys),
         query,
         key,
@@ -113,9 +119,11 @@ def index_scores(query: Tensor, key: Tensor, weights: Tensor, relu: bool) -> Ten
         RELU=relu,
         Q=each,
         H=high,
-        D=min(SIZE, max(16, power_of_2(size))),
+        D=max(16, power_of_2(size)),
         N=KEYS,
+        TILES=TILES,
         num_warps=8,
+        num_stages=2,
     )
     return out
 

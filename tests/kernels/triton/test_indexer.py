@@ -14,7 +14,8 @@ from tests.kernels.triton.test_select import on_device, some_ranges
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("heads", "queries", "keys", "size"), [(3, 5, 150, 8), (64, 3, 40, 16), (1, 2, 20, 130)]
+    ("heads", "queries", "keys", "size"),
+    [(3, 5, 1100, 8), (64, 3, 40, 16), (1, 2, 20, 130), (129, 2, 9, 8)],
 )
 def test_scores(
     heads: int, queries: int, keys: int, size: int, dtype: torch.dtype, device: str
