@@ -142,9 +142,13 @@ def _rows(tensor: Tensor, place: Tensor) -> Tensor:
 
 
 def _at(bias: Tensor, place: Tensor, groups: int) -> Tensor:
-    """Returns the entries `[B, C, G, Lq, K]` of a bias at the places `[B, C, Lq, K]`."""
+    """Returns the entries `[B, C, G|1, Lq, K]` of a bias at the places `[B, C, Lq, K]`."""
     batch, choices, query_len, _ = place.shape
     device = place.device
+    if known(bias.shape[1] == 1) or known(bias.shape[1] == choices):
+        rows = bias.expand(batch, choices, query_len, -1)
+        found = rows.gather(3, place) if known(bias.shape[3] != 1) else rows
+        return found[:, :, None]
 
     def index(size: int, count: int) -> Tensor:
         """Returns the entry of a dimension of `size`, or 1, for each of `count` entries."""

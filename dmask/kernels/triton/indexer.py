@@ -78,7 +78,7 @@ def score_keys(
         right = tl.load(
             key + (index * key_k)[None, :], mask=seen & (dim < size)[:, None], other=0.0
         )
-        if INTERPRETED:  # whose products of bfloat16 are wrong
+        if INTERPRETED:  # noqa: SIM108 (whose products of bfloat16 are wrong)
             products = tl.dot(as_float(left), as_float(right))
         else:
             products = tl.dot(left, right)
