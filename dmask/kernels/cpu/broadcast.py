@@ -89,5 +89,6 @@ def row_bounds(inputs: SelectionInputs, shape: tuple[int, int, int]) -> RowBound
     own[:] = visible.own
     starts[:] = 0 if visible.start is None else visible.start
     ends[:] = keys if visible.end is None else visible.end
-    np.clip(ends, starts, keys, out=ends)
+    if visible.end is not None:
+        np.minimum(np.maximum(ends, starts, out=ends), keys, out=ends)
     return RowBounds(own, starts, ends, min(positions.sinks, keys), min(positions.local, keys))

@@ -7,7 +7,7 @@ same code, above all others. `loops.encode` encodes whole rows.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,12 +44,12 @@ def bits(scores: Tensor) -> Tensor:
     return scores.view(_INTEGERS[scores.dtype])
 
 
-def codes_of(scores: Tensor) -> NDArray[Any]:
+def codes_of(scores: Tensor, infinity: int) -> NDArray[Any]:
     """Returns the codes of scores, in one dimension."""
     pattern = bits(scores.contiguous()).numpy().reshape(-1)
     codes = np.where(pattern < 0, _lowest(scores.dtype) - pattern, pattern)
-    infinity = _code_of(torch.inf, scores.dtype)
-    return np.where(np.abs(codes) > infinity, np.iinfo(codes.dtype).max, codes)
+    codes[np.abs(codes) > infinity] = _highest(scores.dtype)
+    return codes
 
 
 def scores(codes: NDArray[Any], dtype: torch.dtype) -> Tensor:
@@ -63,5 +63,11 @@ def _code_of(number: float, dtype: torch.dtype) -> int:
     return pattern if pattern >= 0 else _lowest(dtype) - pattern
 
 
+@cache
 def _lowest(dtype: torch.dtype) -> int:
     return torch.iinfo(_INTEGERS[dtype]).min
+
+
+@cache
+def _highest(dtype: torch.dtype) -> int:
+    return torch.iinfo(_INTEGERS[dtype]).max

@@ -8,16 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmask.kernels.cpu.kept import kept_rows, mark_named, write_indices
+from dmask.kernels.cpu.kept import kept_rows, list_rows, mark_named, write_indices
 from dmask.kernels.cpu.parallel import for_each_part
 from dmask.kernels.cpu.topk import topk_mask
-from dmask.kernels.reference.indices import indices_of, out_of_range
+from dmask.kernels.reference.indices import out_of_range
 from dmask.kernels.reference.select import SelectionInputs
 
 
 def topk_indices(bias: Tensor, allowed: Tensor | None, window_size: int, floor: float) -> Tensor:
     """Same as `reference.indices.topk_indices`, for a 4-D bias."""
-    return indices_of(topk_mask(bias, allowed, window_size, floor, "lowest"), window_size)
+    kept = topk_mask(bias, allowed, window_size, floor, "lowest")
+    out = torch.empty((*kept.shape[:3], window_size), dtype=torch.int32)
+    if out.numel():
+        rows, keys = kept.flatten(0, 2).numpy(), kept.shape[3]
+        work = partial(list_rows, rows, out.view(-1, window_size).numpy())
+        for_each_part(work, len(rows), keys)
+    return out
 
 
 def kept_indices(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor, width: int) -> Tensor:

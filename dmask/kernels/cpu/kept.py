@@ -64,9 +64,10 @@ def kept_rows(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> Kep
     allowed = inputs.allowed
     limits = coding.limits_of(inputs.floor, inputs.bias.dtype)
     cutoffs = cutoff.numpy().reshape(-1)
-    thresholds = coding.codes_of(threshold)
-    # A row that keeps no key by its score: NaN is the highest code, and none is at a negative key.
-    thresholds[(cutoffs < 0) & (thresholds == limits.infinity)] = np.iinfo(thresholds.dtype).max
+    thresholds = coding.codes_of(threshold, limits.infinity)
+    # A row that keeps no key by its score: no code is above the highest one, that of NaN.
+    none = (cutoffs < 0) & (thresholds == limits.infinity)
+    thresholds[none] = np.iinfo(thresholds.dtype).max
     return KeptRows(
         (heads, queries),
         broadcast_rows(coding.bits(inputs.bias), keys),
@@ -130,17 +131,31 @@ def write_indices(kept: KeptRows, out: NDArray[np.int32], start: int, stop: int)
     """Writes the kept keys `[rows, width]` of rows, ascending, then -1."""
     keys = kept.score_bits.rows.shape[1]
     codes, flags = np.empty(keys, kept.score_bits.rows.dtype), np.empty(keys, np.bool_)
-    width = out.shape[1]
     last = -1
     for row in range(start, stop):
         begin, end, last = mark_row(row, kept, last, codes, flags)
-        place, indices = 0, out[row]
-        key = begin
-        while key < end and place < width:
-            indices[place] = key
-            place += flags[key]
-            key += 1
-        indices[place:] = -1
+        _list(flags, begin, end, out[row])
+
+
+@compiled
+def list_rows(flags: Flags, out: NDArray[np.int32], start: int, stop: int) -> None:
+    """Writes the flagged keys `[rows, width]` of rows `[rows, Lk]`, ascending, then -1."""
+    for row in range(start, stop):
+        _list(flags[row], 0, flags.shape[1], out[row])
+
+
+@compiled
+def _list(flags: Flags, begin: int, end: int, indices: NDArray[np.int32]) -> None:
+    """Writes the flagged keys from `begin` to `end`. Every key is written, and those without a flag
+    are overwritten: there is no branch to predict.
+    """
+    place, width = 0, len(indices)
+    key = begin
+    while key < end and place < width:
+        indices[place] = key
+        place += flags[key]
+        key += 1
+    indices[place:] = -1
 
 
 @compiled
@@ -188,13 +203,13 @@ def mark_named(
         largest: `[rows]`, to return the largest index of each row.
     """
     for row in range(start, stop):
-        out[row] = False
-        most = -1
+        marks, most = out[row], -1
+        marks[:] = False
         for index in indices[row]:
             most = max(most, index)
             if 0 <= index < count:
                 if size == 1:
-                    out[row, index] = True
+                    marks[np.uint64(index)] = True
                 else:
-                    out[row, index * size : (index + 1) * size] = True
+                    marks[index * size : (index + 1) * size] = True
         largest[row] = most

@@ -135,7 +135,7 @@ def test_codes_sort_like_scores_and_give_them_back(dtype: torch.dtype) -> None:
     codes = np.empty(len(numbers), table.rows.dtype)
     limits = code.limits_of(torch.finfo(dtype).min, dtype)
     rows.encode_row(0, (1, 1), table, NO_MASK, limits.infinity, 0, codes)
-    assert codes.tolist() == code.codes_of(numbers).tolist()
+    assert codes.tolist() == code.codes_of(numbers, limits.infinity).tolist()
     assert codes.tolist() == sorted(codes, reverse=True)
     assert codes[0] == codes[1] > limits.infinity == codes[2]
     assert codes[5] == codes[6] == 0
