@@ -90,12 +90,12 @@ def dynamic_mask_attention(
         raise validation.unknown("backend", backend, BACKENDS)
     if window_size is not None and attention_bias is None:
         raise ValueError("window_size requires attention_bias, got None")
+    if backend == "gather" and window_size is None:
+        raise ValueError("backend 'gather' requires window_size, got None")
     tensors = meta(query), meta(key), meta(value)
     sizes = check_tensors(*tensors, optional_meta(attention_bias), optional_meta(attention_mask))
     allowed = _allowed_keys(attention_mask, is_causal, sizes, query.device)
-    if backend == "gather":
-        if window_size is None or attention_bias is None:
-            raise ValueError("backend 'gather' requires window_size, got None")
+    if backend == "gather" and attention_bias is not None and window_size is not None:
         indices = topk_indices(attention_bias, allowed, window_size)
         return sparse_attention(
             query, key, value, indices, attention_bias=attention_bias, scale=scale

@@ -253,6 +253,7 @@ def _selection_cases() -> Iterator[Case]:
         ("to_bias", "", lambda selected, scores: selected.to_bias(scores=True).softmax(dim=-1)),
         ("to_indices", "op kept_indices", lambda s, scores: _gathered(scores, s.to_indices())),
         ("counts", "", lambda selected, scores: scores / selected.counts()[..., None]),
+        ("to_bitmask", "", lambda selected, scores: scores * selected.to_bitmask().sum()),
         ("to_block_map", "", lambda selected, scores: scores * selected.to_block_map(4).sum()),
         ("to_block_mask", "op kept_blocks", _blocked),
         ("mask_from_indices", "op mask_from_indices", _there_and_back),

@@ -320,26 +320,20 @@ def mask_from_indices(
         arguments.check_float_dtype("dtype", dtype)
         if fill is None and not additive:
             raise ValueError(f"dtype={dtype} needs a fill or an additive mask: the result is bool")
-    heads = None
+    heads = 1
     if attention_mask is not None:
         given, named_by = validation.meta(attention_mask), validation.meta(indices)
         heads = _indices.check_composed(given, named_by, key_len, block_size)[1]
     named: Tensor = call(_indices.MASK_FROM_INDICES, indices, key_len, block_size, out_of_range)
-    if attention_mask is None:
-        return named if fill is None else _additive(named, None, fill, dtype)
-    if heads is not None and indices.dim() == 4:
+    if attention_mask is not None and indices.dim() == 4:
         named = shapes.repeat_heads(named, heads)
         attention_mask = shapes.repeat_heads(attention_mask, heads)
-    if additive:
-        return _additive(named, attention_mask, fill, dtype or attention_mask.dtype)
-    named = named & to_bool(attention_mask)
-    return named if fill is None else _additive(named, None, fill, dtype)
-
-
-def _additive(
-    kept: Tensor, scores: Tensor | None, fill: float | None, dtype: torch.dtype | None
-) -> Tensor:
-    """Returns an additive mask: the scores, or 0, where keys are kept, and `fill` elsewhere."""
-    dtype = torch.get_default_dtype() if dtype is None else dtype
-    scores = kept.new_zeros((), dtype=dtype) if scores is None else scores.to(dtype)
-    return torch.where(kept, scores, torch.finfo(dtype).min if fill is None else fill + 0.0)
+    if attention_mask is not None and not additive:
+        named = named & to_bool(attention_mask)
+    if not additive and fill is None:
+        return named
+    scores = attention_mask if additive else None
+    if dtype is None:
+        dtype = torch.get_default_dtype() if scores is None else scores.dtype
+    kept = named.new_zeros((), dtype=dtype) if scores is None else scores.to(dtype)
+    return torch.where(named, kept, torch.finfo(dtype).min if fill is None else fill + 0.0)

@@ -160,6 +160,21 @@ class Selection:
         """
         return self._kept_blocks(1, _KEYS_AT_ONCE).sum(-1, dtype=torch.int32)
 
+    def to_bitmask(self) -> Tensor:
+        """Returns the kept keys as bits, 32 keys per word: int32 `[B, H, Lq, ceil(Lk / 32)]`.
+
+        Key `j` is bit `j % 32` of word `j // 32`. The bits after the last key are 0.
+
+        >>> import torch, dmask
+        >>> dmask.select(torch.tensor([[[[0.3, 0.1, 0.2]]]]), window_size=2).to_bitmask()
+        tensor([[[[5]]]], dtype=torch.int32)
+        """
+        mask = torch.nn.functional.pad(self.to_mask(), (0, -self.key_len % 32))
+        bit = torch.arange(8, dtype=torch.uint8, device=mask.device)
+        octets = mask.unflatten(-1, (-1, 4, 8)).to(torch.uint8) << bit  # type: ignore[no-untyped-call]
+        words: Tensor = octets.sum(-1, dtype=torch.uint8).view(torch.int32)
+        return words.squeeze(-1)
+
     def to_block_map(self, block_size: int | tuple[int, int]) -> Tensor:
         """Returns which blocks have a kept key, as bool `[B, H, nq, nk]`. Creates no dense mask.
 

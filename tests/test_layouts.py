@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 
 import dmask
 from dmask.kernels.cpu import select as cpu
@@ -121,6 +122,25 @@ def test_what_lies_outside_a_range_changes_no_bit(mode: Mode) -> None:
         assert torch.equal(found.cutoff, wanted.cutoff)
         assert torch.equal(found.to_mask(), wanted.to_mask())
         assert torch.equal(found.to_indices(), wanted.to_indices())
+
+
+def test_flex_attention_over_packed_sequences() -> None:
+    lengths = torch.tensor([0, 100, 256])
+    query, key, value = scores(3, 1, 2, 256, 32).unbind()
+    starts, ends = dmask.packed_ranges(lengths, lengths, 256, is_causal=True)
+
+    def choose(bias: Tensor, starts: Tensor, ends: Tensor) -> dmask.Selection:
+        return dmask.select(bias, 64, key_ranges=(starts, ends), sinks=2, local=8)
+
+    @torch.compile(fullgraph=True)
+    def attend(bias: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        blocks = choose(bias, starts, ends).to_block_mask()
+        return flex_attention(query, key, value, block_mask=blocks)
+
+    bias = scores(1, 2, 1, 256)
+    mask = choose(bias, starts, ends).to_mask()
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(attend(bias, starts, ends), wanted)
 
 
 def test_indices_relative_to_a_range(mode: Mode) -> None:

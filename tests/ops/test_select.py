@@ -83,6 +83,12 @@ def test_every_representation_keeps_the_same_keys(call: Select) -> None:
     assert torch.equal(filled[..., :width].where(indices >= 0, -1), indices)
     assert (filled[..., :width][indices < 0] == call.shape[3]).all()
     assert (filled[..., width:] == call.shape[3]).all()
+    words = selected.to_bitmask()
+    assert words.shape == (*mask.shape[:3], -(-call.shape[3] // 32))
+    assert words.dtype is torch.int32
+    bits = (words[..., None] >> torch.arange(32)) & 1
+    assert torch.equal(bits.flatten(3)[..., : call.shape[3]].bool(), mask)
+    assert not bits.flatten(3)[..., call.shape[3] :].any()
     counts = selected.counts()
     assert counts.dtype is torch.int32
     assert torch.equal(counts, mask.sum(-1))

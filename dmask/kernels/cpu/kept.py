@@ -52,10 +52,6 @@ class KeptRows(NamedTuple):
     """The code of each row's threshold."""
     cutoffs: NDArray[np.int32]
 
-    @property
-    def key_len(self) -> int:
-        return int(self.score_bits.rows.shape[1])
-
 
 def kept_rows(inputs: SelectionInputs, threshold: Tensor, cutoff: Tensor) -> KeptRows:
     """Returns the rows `[B, H, Lq]` of a selection."""
