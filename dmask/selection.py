@@ -254,7 +254,12 @@ class Selection:
         return BlockMask(*made)
 
     def _positions(self) -> Positions:
-        return Positions(self.query_len, self.key_len, self.is_causal, self.sinks, self.local)
+        # FlexAttention's indices are int32, and PyTorch compares those wrongly with larger numbers.
+        sinks, local = (
+            min(count, 2**31 - 1) if isinstance(count, int) else count
+            for count in (self.sinks, self.local)
+        )
+        return Positions(self.query_len, self.key_len, self.is_causal, sinks, local)
 
     def _inputs(self) -> SelectionInputs:
         lengths, ranges = _select.limits_4d(self.key_lengths, self.range_starts, self.range_ends)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -138,6 +140,22 @@ def test_slots_of_forbidden_local_keys_go_to_the_best_others() -> None:
     selected = dmask.select(bias, 3, attention_mask=mask, is_causal=True, query_len=7, local=2)
     kept = [row.nonzero().flatten().tolist() for row in selected.to_mask()[0, 0]]
     assert kept == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 1, 4], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("always", [{"sinks": 2**40}, {"local": 2**40}, {"local": 2**31}])
+@pytest.mark.parametrize("ranges", [False, True])
+def test_more_always_kept_keys_than_int32_holds(always: dict[str, int], ranges: bool) -> None:
+    """FlexAttention calls a `mask_mod` with int32 indices, and ranges may be int32, too."""
+    limits: dict[str, Any] = {"is_causal": True}
+    if ranges:
+        start, end = torch.tensor([[0, 1, 2]]).int(), torch.tensor([[8, 3, 4]]).int()
+        limits = {"key_ranges": (start, end)}
+    selected = dmask.select(scores(1, 2, 3, 8), 2**41, **limits, **always)
+    mask = selected.to_mask()
+    sums = [6 + 7 + 8] * 2 if not ranges else [8 + 2 + 2] * 2
+    assert mask.sum(dim=(0, 2, 3)).tolist() == sums
+    for place in torch.cartesian_prod(*map(torch.arange, mask.shape)).int():
+        assert selected.mask_mod()(*place) == mask[tuple(place.tolist())]
 
 
 # ------------------------------------------------------------------ transforms and compilers

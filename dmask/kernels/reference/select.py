@@ -81,7 +81,7 @@ class Positions(NamedTuple):
         sink = (key if visible.start is None else key - visible.start) < self.sinks
         if not self.local:
             return sink
-        return sink | ((key > visible.own - self.local) & (key <= visible.own))
+        return sink | ((visible.own - key < self.local) & (key <= visible.own))
 
 
 class SelectionInputs(NamedTuple):
