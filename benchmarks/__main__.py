@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import cost, distributions, memory, ops, scaling
+from benchmarks import conversions, cost, decode, distributions, memory, ops, scaling
 
 INPUTS = ops.Inputs()
 ONLY_CUDA = ("cuda", "layouts")
@@ -161,6 +161,34 @@ def _distributions(options: argparse.Namespace) -> Figures:
     return figures
 
 
+def _decode(options: argparse.Namespace) -> Figures:
+    print(f"\nDecode steps: {decode.HEADS} heads, one query, keys that grow by one per call")
+    print(f"{'keys':>5} {'call':<26} {'time':>9} {'/ inlined':>10} {'/ maybe_create_mask':>20}")
+    figures = {}
+    for line in decode.measure():
+        figures[f"{line.name}, {line.keys} keys"] = line._asdict()
+        print(
+            f"{line.keys:>5} {line.name:<26} {line.seconds * 1e3:>6.3f} ms "
+            f"{line.to_inlined:>10.2f} {line.to_mask:>20.2f}",
+            flush=True,
+        )
+    return figures
+
+
+def _conversions(options: argparse.Namespace) -> Figures:
+    print(f"\nConversions: {conversions.HEADS} heads, window {conversions.WINDOW}, causal")
+    print(f"{'conversion':<30} {'compared with':<28} {'ratio':>6} {'dmask':>10} {'other':>10}")
+    figures = {}
+    for line in conversions.measure():
+        figures[line.name] = {"ratio": line.dmask.ratio, "seconds": line.dmask.seconds}
+        print(
+            f"{line.name:<30} {line.other:<28} {line.dmask.ratio:>6.2f} "
+            f"{line.dmask.seconds * 1e3:>7.2f} ms {line.seconds * 1e3:>7.2f} ms",
+            flush=True,
+        )
+    return figures
+
+
 def _memory(options: argparse.Namespace) -> Figures:
     figures = memory.measure()
     print("\nPeak memory above the inputs: causal, bias per key [1, 2, 1, 16384], window 1024")
@@ -224,6 +252,8 @@ _PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "cost": _cost,
     "ops": _ops,
     "distributions": _distributions,
+    "decode": _decode,
+    "conversions": _conversions,
     "memory": _memory,
     "scaling": _scaling,
     "import": _import,

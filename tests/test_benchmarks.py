@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
 
+import dmask
 from benchmarks import __main__ as command
-from benchmarks import ops
+from benchmarks import conversions, decode, ops
 from benchmarks.timing import Call, Timed, compare
 
 SMALL = ops.Inputs(batch=2, query_len=128, key_len=256, window_size=64)
@@ -84,3 +86,29 @@ def test_compare_returns_ratios_of_interleaved_calls() -> None:
     assert timed["a"].ratio == 1
     assert timed["b"].ratio > 0
     assert "".join(order[-14:]) == "ab" * 7
+
+
+def test_decode_steps_and_conversions_are_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "STEPS", 30)
+    assert command.main(["--only", "decode"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("select(...).to_indices()") == len(decode.SHAPES)
+    monkeypatch.setattr(conversions, "compare", called_once)
+    monkeypatch.setattr(conversions, "QUERIES", (256,))
+    monkeypatch.setattr(conversions, "INDICES", (64, 8))
+    monkeypatch.setattr(conversions, "_create_block_mask", create_block_mask)
+    assert command.main(["--only", "conversions"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("to_block_mask", "to_mask", "to_indices", "mask_from_indices"):
+        assert f"\n{name}" in printed
+
+
+def test_both_ways_to_a_block_mask_give_the_same() -> None:
+    bias = torch.randn(1, 2, 1, 256, generator=torch.Generator().manual_seed(0))
+    selected = dmask.select(bias, 64, is_causal=True, query_len=256)
+    found = selected.to_block_mask()
+    wanted = create_block_mask(selected.mask_mod(), 1, 2, 256, 256, device="cpu")
+    assert torch.equal(found.to_dense(), wanted.to_dense())
+    assert torch.equal(found.full_kv_num_blocks, wanted.full_kv_num_blocks)
