@@ -23,7 +23,7 @@ import torch
 from benchmarks import conversions, cost, decode, distributions, memory, ops, scaling
 
 INPUTS = ops.Inputs()
-ONLY_CUDA = ("cuda", "layouts")
+ONLY_CUDA = ("cuda", "layouts", "sparse")
 PARTS_OF_CUDA = ("cost", "ops", *ONLY_CUDA)
 """The parts that measure a GPU."""
 
@@ -248,6 +248,16 @@ def _layouts(options: argparse.Namespace) -> Figures:
     return figures
 
 
+def _sparse(options: argparse.Namespace) -> Figures:
+    from benchmarks import cuda_sparse
+
+    figures: Figures = {}
+    for name, line in cuda_sparse.measure():
+        figures[name] = line
+        print(cuda_sparse.line(name, line), flush=True)
+    return figures
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "cost": _cost,
     "ops": _ops,
@@ -259,6 +269,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "import": _import,
     "cuda": _cuda,
     "layouts": _layouts,
+    "sparse": _sparse,
 }
 
 

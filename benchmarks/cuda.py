@@ -94,7 +94,7 @@ def _case(case: Case) -> dict[str, Any]:
     figures["indices speedup"] = figures["topk"] / figures["topk_indices"]
     figures["at least"], figures["aim"] = case.at_least, case.aim
     for name in ("lowest", "select", "topk_indices"):
-        figures[f"{name}+"] = _in_a_graph(calls[name])
+        figures[f"{name}+"] = in_a_graph(calls[name])
     wanted = inlined(bias, mask, window)
     found = create(bias, mask, window, "lowest")
     # False if torch.topk does not break ties by the lowest index.
@@ -182,7 +182,7 @@ def _times(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     return {name: statistics.median([times[name] for times in rounds]) for name in calls}
 
 
-def _in_a_graph(call: Callable[[], Any]) -> float:
+def in_a_graph(call: Callable[[], Any]) -> float:
     from triton.testing import do_bench_cudagraph
 
     return float(do_bench_cudagraph(call, rep=20, return_mode="median"))

@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 import dmask
 from benchmarks import __main__ as command
-from benchmarks import conversions, decode, ops
+from benchmarks import conversions, cuda_sparse, decode, ops
 from benchmarks.timing import Call, Timed, compare
 
 SMALL = ops.Inputs(batch=2, query_len=128, key_len=256, window_size=64)
@@ -112,3 +112,19 @@ def test_both_ways_to_a_block_mask_give_the_same() -> None:
     wanted = create_block_mask(selected.mask_mod(), 1, 2, 256, 256, device="cpu")
     assert torch.equal(found.to_dense(), wanted.to_dense())
     assert torch.equal(found.full_kv_num_blocks, wanted.full_kv_num_blocks)
+
+
+def test_the_sparse_benchmark_runs_on_small_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = cuda_sparse.Decode(2, 300, 0.5, heads=4, key_heads=2, head_dim=16, window_size=32)
+    call = cuda_sparse.Index(40, 200, heads=2, head_dim=16, window_size=32)
+    monkeypatch.setattr(cuda_sparse, "DECODE", (small,))
+    monkeypatch.setattr(cuda_sparse, "INDEX", (call,))
+
+    def once(call: Call) -> float:
+        call()
+        return 0.5
+
+    figures = dict(cuda_sparse.measure("cpu", once))
+    assert figures[small.name]["of dense"] == 1
+    assert figures[small.name]["difference"] < 0.02  # bfloat16
+    assert "both 0.5" in cuda_sparse.line(call.name, figures[call.name])
