@@ -104,7 +104,9 @@ def _attend(
     batch, heads, query_len, head_dim = query.shape
     choices, width = indices.shape[1], indices.shape[3]
     groups = heads // choices
-    place = indices.long().clamp(min=0)
+    # Unused places read a key of the same row: those that are not named may hold garbage.
+    last = indices.amax(dim=-1, keepdim=True).clamp(min=0)
+    place = torch.where(indices < 0, last, indices).long()
     keys, values = (_rows(tensor, place) for tensor in (key, value))
     kept = (indices >= 0)[:, :, None]
     # As in `dynamic_mask_attention`, a row with no keys stays unmasked and its output becomes zero.

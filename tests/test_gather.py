@@ -122,8 +122,6 @@ def test_what_is_not_named_is_not_read(mode: Mode) -> None:
     others = torch.ones(KEYS, dtype=torch.bool)
     others[[2, 5]] = False
     key[:, :, others], value[:, :, others] = torch.nan, torch.inf
-    # The place of an unused index is read, and then dropped: key 0 for -1.
-    key[:, :, 0], value[:, :, 0] = 1e9, 1e9
     assert torch.equal(mode(dmask.sparse_attention)(query, key, value, indices), wanted)
 
 

@@ -67,7 +67,6 @@ def score_keys(
     query += batch * query_b + (place * query_q + head * query_h)[:, None] + dim[None, :] * query_d
     left = tl.load(query, mask=inside[:, None] & (dim < size)[None, :], other=0.0)
     weights += batch * weight_b + place * weight_q + head * weight_h
-    # A missing head multiplies zeros, so it adds nothing.
     weight = tl.load(weights, mask=inside, other=0.0)[:, None]
     place = tile * Q + tl.arange(0, Q)
     out += (batch * queries + place)[:, None] * keys
@@ -84,7 +83,9 @@ def score_keys(
             products = tl.dot(left, right)
         if RELU:
             products = tl.where(products < 0, 0.0, products)  # NaN stays
-        scores = tl.sum(tl.reshape(products * weight, (Q, H, N)), 1)
+        # A missing head adds nothing, even if a key is infinite.
+        products = tl.where(inside[:, None], products * weight, 0.0)
+        scores = tl.sum(tl.reshape(products, (Q, H, N)), 1)
         tl.store(out + index[None, :], scores, mask=(place < queries)[:, None] & seen)
 
 

@@ -34,6 +34,18 @@ def test_scores(
             assert torch.equal(indexer.index_scores(*there, relu).cpu(), wanted)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy, of 0 times infinity
+def test_infinite_keys(device: str) -> None:
+    """Three heads leave a place for a fourth, which must not add 0 times infinity."""
+    query, weights = torch.full((1, 2, 3, 8), -1.0).half(), torch.ones(1, 2, 3)
+    key = torch.ones(1, 9, 8).half()
+    key[:, 4] = torch.inf
+    wanted = reference.index_scores(query, key, weights, True)
+    assert not wanted.isnan().any()
+    there = query.to(device), key.to(device), weights.to(device)
+    assert torch.equal(indexer.index_scores(*there, True).cpu(), wanted)
+
+
 @pytest.mark.parametrize("limits", [{}, {"is_causal": True}, {"sinks": 1, "local": 2}, None])
 def test_best_indices(limits: dict[str, int] | None, device: str) -> None:
     bias, mask = normal(2, 1, 6, 40).round(), normal(2, 1, 1, 40, seed=3) > -0.5
